@@ -74,7 +74,10 @@ class Finding:
 def finding_from_json(data: dict[str, str]) -> Finding:
     """The inverse of Finding.as_json."""
     return Finding(
-        cls=FindingClass(data["class"]), object=data["object"], reason=data["reason"], rule=data.get("rule", "")
+        cls=FindingClass(data["class"]),
+        object=data["object"],
+        reason=data["reason"],
+        rule=data.get("rule", ""),
     )
 
 
