@@ -1,0 +1,93 @@
+"""The `pgkura` command: registers the verbs, turns errors into sentences and documented exit codes."""
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import typer
+
+from pgkura import __version__
+from pgkura.cli import verbs_inspect, verbs_repository, verbs_restore, verbs_run
+from pgkura.cli.output import print_error
+from pgkura.core.errors import Interrupted, PgkuraError, UsageError
+
+EPILOG = (
+    "Exit codes: 0 ok · 1 failed · 2 usage · 3 incomplete (something could not be saved or restored; it is named) · "
+    "10 no repository · 11 repository exists · 12 wrong key · 13 store · 14 database · 15 rights · "
+    "16 damaged or forged file · 17 newer format · 18 target not empty · 19 client program · 20 source busy · "
+    "21 not confirmed · 22 plan outdated · 130 interrupted"
+)
+
+app = typer.Typer(
+    name="pgkura",
+    help="Back up a PostgreSQL or Supabase database completely and sealed; get it back, proven equal.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"pgkura {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Global options."""
+
+
+_VERBS: tuple[Callable[..., None], ...] = (
+    verbs_repository.init,
+    verbs_inspect.doctor,
+    verbs_run.backup,
+    verbs_repository.snapshots,
+    verbs_repository.show,
+    verbs_repository.history,
+    verbs_inspect.diff,
+    verbs_restore.restore,
+    verbs_restore.release,
+    verbs_inspect.verify,
+    verbs_repository.export,
+    verbs_run.demo,
+)
+for verb in _VERBS:
+    app.command()(verb)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise Interrupted(f"stopped by {signal.Signals(signum).name}", hint="what was stored stays; run it again")
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    as_json = "--json" in sys.argv[1:]
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except PgkuraError as error:
+        print_error(error, as_json=as_json)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(Interrupted.exit_code)
+    except Exception as error:  # noqa: BLE001 - the top of the command line: parser complaints become sentences
+        wrong = _usage_error(error)
+        if wrong is None:
+            raise
+        print_error(wrong, as_json=as_json)
+        sys.exit(wrong.exit_code)
+
+
+def _usage_error(error: Exception) -> UsageError | None:
+    """The parser's own complaint as ours, or None if this is a bug that deserves its traceback."""
+    message = getattr(error, "format_message", None)
+    if message is None:
+        return None
+    return UsageError(str(message()), hint="see `pgkura --help` or `pgkura VERB --help`")

@@ -1,0 +1,28 @@
+"""Options that many verbs share, declared once."""
+
+from typing import Annotated
+
+import typer
+
+Repository = Annotated[
+    str, typer.Option("--repository", "-r", help="Folder or s3://bucket/prefix [env: PGKURA_REPOSITORY]")
+]
+Identity = Annotated[
+    str, typer.Option("--identity", help="Path of the identity file (never a key: it would show) [env: PGKURA_IDENTITY]")
+]
+HostKey = Annotated[str, typer.Option("--host-key", help="Path of the host key file [env: PGKURA_HOST_KEY]")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option("--accept", help="Waive one `denied` object by its exact name; shown in every result. Repeatable."),
+]
+InsecureStore = Annotated[
+    bool, typer.Option("--insecure-store", help="Allow a remote store without TLS [env: PGKURA_INSECURE_STORE]")
+]
+InsecureDatabase = Annotated[
+    bool,
+    typer.Option("--insecure-database", help="Allow a remote database without TLS [env: PGKURA_INSECURE_DATABASE]"),
+]
+Workers = Annotated[int, typer.Option("--workers", "-j", min=1, max=32, help="Connections that move rows at once.")]
+SnapshotId = Annotated[str, typer.Argument(help="Snapshot id, a unique beginning of one, or `latest`.")]

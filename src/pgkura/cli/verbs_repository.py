@@ -1,0 +1,168 @@
+"""init, snapshots, show, history, export: verbs that need no database."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pgkura.app.compose import Composition
+from pgkura.app.settings import read_settings
+from pgkura.cli import options, output
+from pgkura.cli.progress import human_bytes, shown
+from pgkura.operations.export import export as export_snapshot
+from pgkura.operations.init import initialise
+from pgkura.operations.listing import KINDS, kind_history, list_snapshots, show_snapshot
+
+
+def init(
+    repository: options.Repository = "",
+    identity: options.Identity = "",
+    host_key: options.HostKey = "",
+    insecure_store: options.InsecureStore = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make a repository and its two key files, the identity and the host key."""
+    settings = read_settings(
+        repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store
+    )
+    composition = Composition(settings)
+    made = initialise(
+        composition.storage(),
+        settings.identity.writable_path(),
+        settings.host_key.writable_path(),
+        now=datetime.now(UTC),
+    )
+    if as_json:
+        output.print_json(made.as_json())
+        return
+    out = output.out()
+    out.print(f"repository  {made.repository}  ({made.repository_id})", markup=False)
+    out.print(f"identity    {made.identity}", markup=False, style="bold")
+    out.print(f"host key    {made.host_key}", markup=False)
+    out.print(
+        "\nMove the IDENTITY off this machine today (password manager, printed in a safe): it alone can read and restore"
+        "\nbackups. Lose it, and no backup in this repository can be read again, by you or by anyone else."
+        "\nThe HOST KEY stays here (0600): it makes backups and reads none. Lose it, and nothing is lost but the next"
+        "\nincremental: a new host key is made from the identity. Stolen, it can add backups; it cannot read old ones.",
+        markup=False,
+    )
+
+
+def snapshots(
+    repository: options.Repository = "",
+    identity: options.Identity = "",
+    host_key: options.HostKey = "",
+    insecure_store: options.InsecureStore = False,
+    as_json: options.Json = False,
+) -> None:
+    """List the snapshots, oldest first."""
+    settings = read_settings(
+        repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store
+    )
+    listed = list_snapshots(Composition(settings).repository())
+    if as_json:
+        output.print_json({"result": "ok", "snapshots": [row.as_json() for row in listed]})
+        return
+    if not listed:
+        output.out().print("no snapshots yet: `pgkura backup` makes the first", markup=False)
+        return
+    output.table(
+        "snapshots",
+        ("snapshot", "database", "server", "result", "tables #", "rows #", "read #", "stored #", "proven"),
+        (
+            (
+                row.id,
+                row.database,
+                row.server,
+                row.result,
+                f"{row.tables:,}",
+                f"{row.rows:,}",
+                human_bytes(row.bytes_read),
+                human_bytes(row.bytes_stored),
+                row.proven or "-",
+            )
+            for row in listed
+        ),
+    )
+
+
+def show(
+    snapshot: options.SnapshotId = "latest",
+    repository: options.Repository = "",
+    identity: options.Identity = "",
+    host_key: options.HostKey = "",
+    insecure_store: options.InsecureStore = False,
+    as_json: options.Json = False,
+) -> None:
+    """Show one snapshot: what it holds, what was skipped and why."""
+    settings = read_settings(
+        repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store
+    )
+    shown_one = show_snapshot(Composition(settings).repository(), snapshot)
+    if as_json:
+        output.print_json(shown_one.as_json())
+        return
+    out = output.out()
+    for label, value in shown_one.facts:
+        out.print(f"{label:<16}{value}", markup=False)
+    output.table(
+        "components",
+        ("component", "fingerprint", "bytes #"),
+        ((name, print_[:16], human_bytes(size)) for name, print_, size in shown_one.components),
+    )
+    if shown_one.tables:
+        output.table(
+            "largest tables",
+            ("table", "rows #", "bytes #"),
+            ((name, f"{rows:,}", human_bytes(size)) for name, rows, size in shown_one.tables[:20]),
+        )
+    output.findings(shown_one.skipped, shown_one.accepted)
+
+
+def history(
+    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}")],
+    repository: options.Repository = "",
+    identity: options.Identity = "",
+    host_key: options.HostKey = "",
+    insecure_store: options.InsecureStore = False,
+    as_json: options.Json = False,
+) -> None:
+    """The permanent history of one kind: a new version only when it changed."""
+    settings = read_settings(
+        repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store
+    )
+    versions = kind_history(Composition(settings).repository(), kind)
+    if as_json:
+        output.print_json({"result": "ok", "kind": kind, "versions": [v.as_json() for v in versions]})
+        return
+    output.table(
+        f"history of {kind}",
+        ("version #", "first seen", "snapshot", "fingerprint"),
+        ((v.number, v.created, v.snapshot, v.fingerprint[:16]) for v in versions),
+    )
+    output.out().print("what changed between two of them: pgkura diff SNAPSHOT SNAPSHOT", style="dim", markup=False)
+
+
+def export(
+    snapshot: options.SnapshotId,
+    directory: Annotated[Path, typer.Argument(help="A new folder; it will hold clear text.")],
+    repository: options.Repository = "",
+    identity: options.Identity = "",
+    insecure_store: options.InsecureStore = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a snapshot as the plan's files: SQL by kind, data compressed and as SQL, for stock tools."""
+    settings = read_settings(repository=repository, identity=identity, insecure_store=insecure_store)
+    repo = Composition(settings).repository(need_identity=True)
+    with shown(quiet=quiet) as progress:
+        exported = export_snapshot(repo, repo.manifest(snapshot), directory, progress)
+    if as_json:
+        output.print_json(exported.as_json())
+        return
+    output.out().print(
+        f"exported to {directory}: this is CLEAR TEXT with every row and password hash; guard it, then delete it\n"
+        f"load it with: psql -X -v ON_ERROR_STOP=1 -d URL -f {directory}/load.sql",
+        markup=False,
+    )

@@ -1,0 +1,98 @@
+"""backup and demo: verbs that do long work on a source."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from pgkura.app.compose import Composition
+from pgkura.app.settings import read_settings
+from pgkura.cli import options, output
+from pgkura.cli.progress import human_bytes, human_seconds, shown
+from pgkura.core.outcome import Result
+from pgkura.operations.backup import BackupResult, back_up
+from pgkura.operations.demo.run import run_demo
+
+
+def backup(
+    database: Annotated[
+        str, typer.Option("--database", help="Source URL; a password here shows in `ps` [env: DATABASE_URL]")
+    ] = "",
+    repository: options.Repository = "",
+    host_key: options.HostKey = "",
+    accept: options.Accept = None,
+    storage_class: Annotated[
+        str, typer.Option("--storage-class", help="For row data in S3, e.g. GLACIER_IR (90 days at least).")
+    ] = "",
+    workers: options.Workers = 2,
+    max_blocking: Annotated[
+        float, typer.Option("--max-blocking", min=0.1, help="Seconds an application statement may wait on us.")
+    ] = 2.0,
+    insecure_store: options.InsecureStore = False,
+    insecure_database: options.InsecureDatabase = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Back up everything at one instant, sealed."""
+    settings = read_settings(
+        database=database,
+        repository=repository,
+        host_key=host_key,
+        insecure_store=insecure_store,
+        insecure_database=insecure_database,
+    )
+    composition = Composition(settings)
+    with shown(quiet=quiet) as progress:
+        result = back_up(
+            composition.source(),
+            composition.repository(need_host=True),
+            composition.workers(),
+            accepted=tuple(accept or ()),
+            storage_class=storage_class,
+            parallel=workers,
+            max_blocking_seconds=max_blocking,
+            progress=progress,
+        )
+    if as_json:
+        output.print_json(result.as_json())
+    elif not quiet or result.result is not Result.OK:
+        _render(result)
+    raise typer.Exit(output.exit_code(result.result))
+
+
+def _render(result: BackupResult) -> None:
+    out = output.out()
+    style = "bold green" if result.result is Result.OK else "bold yellow"
+    out.print(f"{result.result}: snapshot {result.snapshot}", style=style, markup=False)
+    out.print(
+        f"{result.tables:,} tables, {result.rows:,} rows; {human_bytes(result.bytes_read)} read, "
+        f"{human_bytes(result.bytes_stored)} stored; {result.chunks_unchanged:,} of {result.chunks:,} chunks unchanged; "
+        f"{human_seconds(result.seconds)}, peak memory {human_bytes(result.peak_memory_bytes)}",
+        markup=False,
+    )
+    output.findings(result.skipped, result.accepted)
+
+
+def demo(
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Reservations to make [env: DEMO_ROWS]")] = 0,
+    keep: Annotated[str, typer.Option("--keep", help="Folder for the repository and keys; must not exist.")] = "",
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make a learning platform on an embedded PostgreSQL, back it up, lose it, get it back, prove it."""
+    with shown(quiet=quiet or as_json) as progress:
+        told = run_demo(rows or _demo_rows(), keep, progress)
+    if as_json:
+        output.print_json(told.as_json())
+    else:
+        out = output.out()
+        for line in told.story():
+            out.print(line, markup=False)
+    raise typer.Exit(output.exit_code(told.result))
+
+
+def _demo_rows() -> int:
+    text = os.environ.get("DEMO_ROWS", "20000")
+    if not text.isdigit() or int(text) < 1:
+        raise typer.BadParameter(f"DEMO_ROWS={text!r} is not a positive number")
+    return int(text)

@@ -1,0 +1,1 @@
+"""One file per verb: plan, confirm, execute, journal the outcome. Shells speak to this room only."""
