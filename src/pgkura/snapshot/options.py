@@ -1,0 +1,78 @@
+"""The budgets of a snapshot: what it may cost the database it is taken from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pgkura.core.errors import UsageError
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """All have defaults that are safe for a small hosted database.
+
+    workers                   connections that move rows at once; the plan may use fewer, never more
+    chunk_bytes               plain bytes of COPY text per chunk; memory grows with it
+    max_blocking_seconds      how long a statement of the application may wait on us before we give way
+    max_snapshot_age_seconds  an older snapshot holds back VACUUM: a note says so, the backup goes on
+    connection_share          of the free connections of server, database and role, at most
+    lock_share                of max_locks_per_transaction × (max_connections + max_prepared_transactions), at most
+    attempts                  whole attempts (locks, snapshot, pg_dump) before SourceBusy
+    late_lock_seconds         how long, in short waits, a table that could not be locked is asked for again
+    bytes_per_second          of row data from the server, all workers together; 0 = as fast as it goes
+    gentle                    tables whole and one stream each: never page ranges, which bypass the server's ring buffer
+    storage_class             for row data, where the store has classes
+    accepted                  names of `denied` objects that the operator waived
+    executor                  "auto": threads for small databases, spawned processes above PROCESS_THRESHOLD
+    """
+
+    workers: int = 2
+    chunk_bytes: int = 16 * MIB
+    max_blocking_seconds: float = 2.0
+    max_snapshot_age_seconds: float = 6 * 3600.0
+    connection_share: float = 0.25
+    lock_share: float = 0.25
+    attempts: int = 3
+    late_lock_seconds: float = 60.0
+    bytes_per_second: int = 0
+    gentle: bool = False
+    storage_class: str = ""
+    accepted: tuple[str, ...] = ()
+    executor: Literal["auto", "threads", "processes"] = "auto"
+
+    def __post_init__(self) -> None:
+        wrong = [
+            name
+            for name, ok in (
+                ("workers", 1 <= self.workers <= 64),
+                ("chunk_bytes", 64 * 1024 <= self.chunk_bytes <= 256 * MIB),
+                ("max_blocking_seconds", self.max_blocking_seconds >= 0.1),
+                ("connection_share", 0 < self.connection_share <= 1),
+                ("lock_share", 0 < self.lock_share <= 1),
+                ("attempts", 1 <= self.attempts <= 20),
+                ("bytes_per_second", self.bytes_per_second >= 0),
+            )
+            if not ok
+        ]
+        if wrong:
+            raise UsageError(f"out of range: {', '.join(wrong)}")
+
+    @property
+    def lock_wait_ms(self) -> int:
+        """How long one LOCK of ours may wait: well inside the bound, so that we never queue long before others."""
+        return max(50, min(500, int(self.max_blocking_seconds * 250)))
+
+    @property
+    def give_way_seconds(self) -> float:
+        """When to act on a waiter: early enough that cancelling still ends within the bound."""
+        return self.max_blocking_seconds * 0.4
+
+    @property
+    def poll_seconds(self) -> float:
+        """How often the watcher looks."""
+        return min(0.5, self.max_blocking_seconds / 8)
+
+
+# Below this much data a spawned interpreter costs more than it brings.
+PROCESS_THRESHOLD = 64 * MIB
