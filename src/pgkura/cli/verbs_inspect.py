@@ -99,7 +99,7 @@ def verify(
                 composition.repository(need_identity=True),
                 snapshot or "latest",
                 composition.target(),
-                composition.workers(),
+                composition.access(),
                 accepted=tuple(accept or ()),
                 parallel=workers,
                 progress=progress,

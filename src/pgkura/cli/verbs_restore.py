@@ -56,7 +56,7 @@ def restore(
             composition.repository(need_identity=True),
             snapshot,
             composition.target(),
-            composition.workers(),
+            composition.access(),
             allow_non_empty=allow_non_empty,
             trust_code=trust_code,
             accepted=tuple(accept or ()),

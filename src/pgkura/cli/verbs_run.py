@@ -46,7 +46,7 @@ def backup(
         result = back_up(
             composition.source(),
             composition.repository(need_host=True),
-            composition.workers(),
+            composition.access(),
             accepted=tuple(accept or ()),
             storage_class=storage_class,
             parallel=workers,

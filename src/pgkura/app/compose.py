@@ -1,0 +1,70 @@
+"""Settings become live objects. Verbs take a Composition and ask it for what they need, when they need it."""
+
+from pgkura.app.settings import KeySource, Settings
+from pgkura.core.access import Access, hold
+from pgkura.core.errors import UsageError
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.repository.keys import HostKey, Identity
+from pgkura.repository.repository import Repository
+from pgkura.storage.base import Storage
+from pgkura.storage.opening import open_storage
+
+
+class Composition:
+    """What the settings allow to be opened. Opens nothing until asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def storage(self) -> Storage:
+        """The repository's store, opened. Raises UsageError, StoreError."""
+        return open_storage(self.settings.need_repository(), insecure=self.settings.insecure_store)
+
+    def identity(self) -> Identity:
+        """Raises WrongKey where there is none."""
+        return Identity.parse(self.settings.identity.read())
+
+    def host_key(self) -> HostKey:
+        """Raises WrongKey where there is none."""
+        return HostKey.parse(self.settings.host_key.read())
+
+    def repository(self, *, need_identity: bool = False, need_host: bool = False) -> Repository:
+        """The repository with every key at hand; a needed one that is missing is an error now, not later."""
+        has_identity = need_identity or self.settings.identity.exists()
+        has_host = need_host or self.settings.host_key.exists()
+        if not has_identity and not has_host:
+            raise UsageError(
+                "no key given",
+                detail="a repository opens with the identity or with the host key",
+                hint="set PGKURA_IDENTITY or PGKURA_HOST_KEY; `pgkura init` makes both",
+            )
+        return Repository.open(
+            self.storage(),
+            identity=self.identity() if has_identity else None,
+            host=self.host_key() if has_host else None,
+        )
+
+    def source(self) -> Endpoint:
+        """The database to read."""
+        return Endpoint.parse(self.settings.need_database(), insecure=self.settings.insecure_database)
+
+    def target(self) -> Endpoint:
+        """The database to write or compare."""
+        return self.source()
+
+    def access(self) -> Access:
+        """What workers need to open the same things themselves: references, never credentials."""
+        return Access(
+            database=hold("database", self.settings.need_database()),
+            repository=self.settings.need_repository(),
+            host_key=_reference(self.settings.host_key),
+            identity=_reference(self.settings.identity),
+            insecure_database=self.settings.insecure_database,
+            insecure_store=self.settings.insecure_store,
+        )
+
+
+def _reference(source: KeySource) -> str:
+    if source.path is not None:
+        return f"file:{source.path}" if source.path.exists() else ""
+    return hold(source.variable, source.text)
