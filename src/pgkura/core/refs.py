@@ -19,9 +19,10 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkRef:
-    """A run of plain bytes inside an object.
+    """A run of plain bytes, stored as one zstd frame inside an object.
 
-    offset  of its first byte in the object's decompressed stream
+    offset  of the frame's first byte in the opened (decrypted) object
+    stored  bytes of the frame
     length  plain bytes
     rows    rows of COPY text in it (0 for components)
     mac     keyed BLAKE3 of the plain bytes, 64 hex digits
@@ -29,6 +30,7 @@ class ChunkRef:
 
     object: ObjectRef
     offset: int
+    stored: int
     length: int
     rows: int
     mac: str

@@ -1,0 +1,393 @@
+"""A pinned connection: every value prints the same way whatever the role's, the database's or the client's settings.
+
+All SQL of the product passes through here; driver errors leave as SqlError with their SQLSTATE.
+"""
+
+import re
+import select
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+from psycopg import pq
+
+from pgkura.core.errors import DatabaseError
+from pgkura.postgres.endpoint import Endpoint, refuse_transaction_pooler
+from pgkura.postgres.failures import connection_failure
+
+CONNECT_TIMEOUT_SECONDS = 15
+BATCH_BYTES = 256 * 1024
+_KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 6,
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+}
+
+# row_security first: without it a role that is subject to policies would silently read a part of the rows.
+# search_path empties the way for tenants' functions and operators; the rest pins how values print.
+PINNED: tuple[tuple[str, str], ...] = (
+    ("row_security", "off"),
+    ("search_path", ""),
+    ("client_encoding", "UTF8"),
+    ("TimeZone", "UTC"),
+    ("DateStyle", "ISO, YMD"),
+    ("IntervalStyle", "postgres"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("xmloption", "content"),
+    ("lc_monetary", "C"),
+    ("standard_conforming_strings", "on"),
+    ("escape_string_warning", "off"),
+    ("check_function_bodies", "off"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_deferrable", "off"),
+    ("session_replication_role", "origin"),
+    ("synchronize_seqscans", "off"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("client_min_messages", "warning"),
+    ("quote_all_identifiers", "off"),
+    ("array_nulls", "on"),
+    ("transform_null_equals", "off"),
+    ("jit", "off"),
+)
+# Only superusers (or holders of SET on the parameter) may set these; their default is what is wanted anyway.
+_MAY_BE_REFUSED = frozenset({"session_replication_role"})
+_SINCE = {"idle_session_timeout": 140000, "transaction_timeout": 170000}
+
+
+class SqlError(DatabaseError):
+    """A statement failed. `sqlstate` is the server's five-character code ('' when the connection broke)."""
+
+    def __init__(self, msg: str, *, detail: str = "", hint: str = "", sqlstate: str = "") -> None:
+        super().__init__(msg, detail=detail, hint=hint)
+        self.sqlstate = sqlstate
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_sql_error, (self.msg, self.detail, self.hint, self.sqlstate))
+
+
+def _rebuild_sql_error(msg: str, detail: str, hint: str, sqlstate: str) -> SqlError:
+    return SqlError(msg, detail=detail, hint=hint, sqlstate=sqlstate)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyBatch:
+    """Whole rows of COPY text, newlines included."""
+
+    data: bytes
+    rows: int
+
+
+class CopyWriter:
+    """Takes COPY text for one running COPY … FROM STDIN."""
+
+    def __init__(self, pgconn: pq.abc.PGconn) -> None:
+        self._pgconn = pgconn
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; any cut is fine, rows need not be whole."""
+        self._pgconn.put_copy_data(data)
+
+
+class Session:
+    """One pinned server connection; autocommit unless `begin` was called. Use from one thread, but `cancel`."""
+
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], endpoint: Endpoint) -> None:
+        self._connection = connection
+        self.endpoint = endpoint
+        self.pid: int = connection.info.backend_pid
+        self.server_version: int = connection.info.server_version
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one statement; `%s` placeholders only when `params` are given."""
+        with _translated(sql):
+            cursor = self._connection.execute(sql.encode(), params or None)
+            return cursor.fetchall() if cursor.description is not None else []
+
+    def one(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...]:
+        """The single row of a statement. Raises SqlError when there is not exactly one."""
+        found = self.rows(sql, params)
+        if len(found) != 1:
+            raise SqlError(f"expected one row, got {len(found)}", detail=_short(sql))
+        return found[0]
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run one statement; returns the number of rows it touched (-1 where that has no meaning)."""
+        with _translated(sql):
+            return self._connection.execute(sql.encode(), params or None).rowcount
+
+    def stream(self, sql: str, params: Sequence[Any] = (), *, size: int = 2000) -> Iterator[tuple[Any, ...]]:
+        """Rows of a large result with bounded memory, through a server-side cursor inside a transaction."""
+        own = self._connection.info.transaction_status == pq.TransactionStatus.IDLE
+        if own:
+            self.begin(isolation="read committed", read_only=False)
+        try:
+            with _translated(sql), self._connection.cursor(name="pgkura_stream") as cursor:
+                cursor.itersize = size
+                cursor.execute(sql.encode(), params or None)
+                yield from cursor
+        finally:
+            if own and not self.broken:
+                self.rollback()
+
+    def script(self, text: str) -> None:
+        """Several statements by the simple protocol: one implicit transaction unless one is open."""
+        result = self._connection.pgconn.exec_(text.encode())
+        if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY):
+            raise self._failed(result, text)
+
+    def begin(self, isolation: str = "repeatable read", *, read_only: bool = True) -> None:
+        """Open a transaction. No snapshot is taken until the first query (LOCK TABLE takes none)."""
+        mode = "READ ONLY" if read_only else "READ WRITE"
+        self.execute(f"BEGIN ISOLATION LEVEL {isolation.upper()} {mode}")
+
+    def adopt(self, snapshot: str) -> None:
+        """Open a repeatable-read transaction at an exported snapshot."""
+        self.begin()
+        if not re.fullmatch(r"[0-9A-F]+-[0-9A-F]+-[0-9]+", snapshot):
+            raise SqlError(f"not a snapshot id: {snapshot!r}")
+        self.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+
+    def commit(self) -> None:
+        """End the transaction; raises SqlError when the server turned it into a rollback."""
+        if self._connection.info.transaction_status == pq.TransactionStatus.INERROR:
+            self.rollback()
+            raise SqlError("the transaction had failed and was rolled back", sqlstate="25P02")
+        self.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """End the transaction, undoing it; quiet when there is none."""
+        if self._connection.info.transaction_status not in (pq.TransactionStatus.IDLE, pq.TransactionStatus.UNKNOWN):
+            self.execute("ROLLBACK")
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._connection.info.transaction_status != pq.TransactionStatus.IDLE
+
+    @property
+    def broken(self) -> bool:
+        """Whether the connection is gone."""
+        return bool(self._connection.closed or self._connection.broken)
+
+    @contextmanager
+    def savepoint(self, name: str = "pgkura") -> Iterator[None]:
+        """A part of a transaction that may fail alone."""
+        self.execute(f"SAVEPOINT {name}")
+        try:
+            yield
+        except SqlError:
+            if not self.broken:
+                self.execute(f"ROLLBACK TO SAVEPOINT {name}")
+                self.execute(f"RELEASE SAVEPOINT {name}")
+            raise
+        self.execute(f"RELEASE SAVEPOINT {name}")
+
+    def replica_role(self) -> None:
+        """Triggers and FK checks off for this session. A plain SET: hosted platforms hook exactly that statement."""
+        self.execute("SET session_replication_role = replica")
+
+    def copy_out(self, sql: str) -> Iterator[CopyBatch]:
+        """Rows of a COPY … TO STDOUT in batches of about 256 KiB, by the cheapest receive path.
+
+        Abandoning the iterator early cancels the statement. Raises SqlError when the server ends it with an error,
+        also after rows were delivered: nothing may be kept before the iterator is exhausted.
+        """
+        pgconn = self._connection.pgconn
+        begun = pgconn.exec_(sql.encode())
+        if begun.status != pq.ExecStatus.COPY_OUT:
+            raise self._failed(begun, sql)
+        finished = False
+        try:
+            yield from self._receive(pgconn)
+            finished = True
+        finally:
+            if not finished and not self.broken:
+                self.cancel()
+                self._drain(pgconn)
+        self._finish(pgconn, sql)
+
+    def _receive(self, pgconn: pq.abc.PGconn) -> Iterator[CopyBatch]:
+        ready = select.poll()
+        ready.register(pgconn.socket, select.POLLIN)
+        parts: list[bytes | memoryview] = []
+        size = 0
+        receive = pgconn.get_copy_data
+        while True:
+            count, data = receive(1)
+            if count > 0:
+                parts.append(data)
+                size += count
+                if size >= BATCH_BYTES:
+                    yield CopyBatch(b"".join(parts), len(parts))
+                    parts, size = [], 0
+            elif count == 0:
+                ready.poll()  # releases the GIL, unlike a blocking read inside the driver
+                pgconn.consume_input()
+            else:
+                break
+        if parts:
+            yield CopyBatch(b"".join(parts), len(parts))
+
+    def _drain(self, pgconn: pq.abc.PGconn) -> None:
+        try:
+            while pgconn.get_copy_data(0)[0] > 0:
+                pass
+            while pgconn.get_result() is not None:
+                pass
+        except psycopg.Error:
+            self.close()
+
+    def _finish(self, pgconn: pq.abc.PGconn, sql: str) -> None:
+        failed: pq.abc.PGresult | None = None
+        while (result := pgconn.get_result()) is not None:
+            if result.status != pq.ExecStatus.COMMAND_OK and failed is None:
+                failed = result
+        if failed is not None:
+            raise self._failed(failed, sql)
+
+    def copy_in(self, sql: str) -> AbstractContextManager[CopyWriter]:
+        """A running COPY … FROM STDIN: write bytes inside the `with`; leaving it finishes the statement.
+
+        An exception inside aborts the COPY. Raises SqlError with the server's message and line.
+        """
+        return self._copy_in(sql)
+
+    @contextmanager
+    def _copy_in(self, sql: str) -> Iterator[CopyWriter]:
+        pgconn = self._connection.pgconn
+        begun = pgconn.exec_(sql.encode())
+        if begun.status != pq.ExecStatus.COPY_IN:
+            raise self._failed(begun, sql)
+        try:
+            yield CopyWriter(pgconn)
+        except BaseException as error:
+            self._abort_copy(pgconn)
+            if isinstance(error, psycopg.Error):
+                raise SqlError(_short(sql), detail=str(error).strip()) from error
+            raise
+        try:
+            pgconn.put_copy_end()
+        except psycopg.Error as error:
+            raise SqlError(_short(sql), detail=str(error).strip()) from error
+        self._finish(pgconn, sql)
+
+    def _abort_copy(self, pgconn: pq.abc.PGconn) -> None:
+        try:
+            pgconn.put_copy_end(b"given up by pgkura")
+            while pgconn.get_result() is not None:
+                pass
+        except psycopg.Error:
+            self.close()
+
+    def _failed(self, result: pq.abc.PGresult, sql: str) -> SqlError:
+        code = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+        primary = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
+        context = (result.error_field(pq.DiagnosticField.CONTEXT) or b"").decode(errors="replace")
+        return SqlError(
+            primary or result.error_message.decode(errors="replace").strip() or "the server gave no reason",
+            detail="; ".join(part for part in (_location(context), _short(sql)) if part),
+            sqlstate=code,
+        )
+
+    def cancel(self) -> None:
+        """Ask the server to stop the running statement. Safe from another thread."""
+        try:
+            self._connection.cancel_safe(timeout=5)
+        except psycopg.Error:
+            self.close()
+
+    def close(self) -> None:
+        """Close; idempotent."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(endpoint: Endpoint, *, application_name: str, statement_timeout: int = 0) -> Session:
+    """A pinned session. `statement_timeout` in milliseconds, 0 = none.
+
+    Raises DatabaseError with a plain reason, UsageError for a transaction-mode pooler.
+    """
+    refuse_transaction_pooler(endpoint)
+    try:
+        connection = psycopg.connect(
+            endpoint.conninfo(application_name=application_name, **_KEEPALIVES), autocommit=True
+        )
+    except psycopg.Error as error:
+        raise connection_failure(endpoint, error) from None
+    # Without this the driver prepares what is run often, which poolers may not carry over.
+    connection.prepare_threshold = None
+    session = Session(connection, endpoint)
+    try:
+        _pin(session, statement_timeout)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def _pin(session: Session, statement_timeout: int) -> None:
+    for name, value in PINNED:
+        shown = str(statement_timeout) if name == "statement_timeout" else value
+        try:
+            session.execute(f"SET {name} = '{shown}'")
+        except SqlError:
+            if name not in _MAY_BE_REFUSED:
+                raise
+    for name, since in _SINCE.items():
+        if session.server_version >= since:
+            session.execute(f"SET {name} = 0")
+    pid, path = session.one("SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('search_path')")
+    if pid != session.pid or path not in ("", '""'):
+        raise DatabaseError(
+            f"{session.endpoint.display} does not keep a session",
+            detail="settings were lost between two statements: a pooler in transaction mode",
+            hint="use the session pooler or the direct host",
+        )
+
+
+@contextmanager
+def _translated(sql: str) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        diagnosis = error.diag
+        context = _location(diagnosis.context or "")
+        raise SqlError(
+            (diagnosis.message_primary or str(error).strip() or type(error).__name__),
+            detail="; ".join(part for part in (context, _short(sql)) if part),
+            sqlstate=error.sqlstate or "",
+        ) from None
+
+
+_COPY_LINE = re.compile(r"COPY (.+), line (\d+)(?:, column ([^:]+))?")
+
+
+def _location(context: str) -> str:
+    """The place in a COPY, without the value: row values never enter an error."""
+    found = _COPY_LINE.search(context)
+    if found is None:
+        return ""
+    where = f"COPY {found[1]}, line {found[2]}"
+    return where + (f", column {found[3]}" if found[3] else "")
+
+
+def _short(sql: str) -> str:
+    """The beginning of a statement, one line, without literals (they may be secrets)."""
+    one_line = re.sub(r"'(?:[^']|'')*'", "'…'", " ".join(sql.split()))
+    return one_line if len(one_line) <= 160 else one_line[:157] + "…"
