@@ -1,0 +1,179 @@
+"""Tab-separated lists that this program streams and the repository's own script reads with bash.
+
+Formats: docs/formats/repository.md, "Chunk list" and "Index". Every field is printable; names are quoted SQL.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pgkura.core.errors import FormatTooNew, Tampered
+from pgkura.core.refs import ChunkRef, ObjectRef
+
+BLOBS = -1
+_HEX = re.compile(r"[0-9a-f]+\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableData:
+    """One table's chunks, in reading order.
+
+    number   index into SourceFacts.tables; -1 = the pseudo table of large objects
+    name     quoted SQL name it was read from
+    columns  `("a", "b")`, or '' for a table without columns
+    target   quoted SQL name that must take the rows (a partition root, or `name`)
+    """
+
+    number: int
+    name: str
+    columns: str
+    target: str
+    rows: int
+    bytes: int
+    chunks: tuple[ChunkRef, ...] = field(default=())
+
+
+class Lines:
+    """Writes object lines once, each before the first chunk in it."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def chunk(self, ref: ChunkRef, prefix: str = "") -> Iterator[bytes]:
+        """The line of a chunk, preceded by its object's if new."""
+        if ref.object.id not in self._seen:
+            self._seen.add(ref.object.id)
+            yield f"object\t{ref.object.id}\t{ref.object.cipher_bytes}\t{ref.object.sha256}\n".encode()
+        yield (
+            f"chunk\t{prefix}{ref.object.id}\t{ref.offset}\t{ref.stored}\t{ref.length}\t{ref.rows}\t{ref.mac}\n"
+        ).encode()
+
+
+def write_chunk_list(tables: Iterable[TableData]) -> Iterator[bytes]:
+    """Lines of a chunk list."""
+    yield b"pgkura-chunks\t1\n"
+    lines = Lines()
+    for table in tables:
+        yield (
+            f"table\t{table.number}\t{table.name}\t{table.columns or '-'}\t{table.target}\t{table.rows}\t{table.bytes}\n"
+        ).encode()
+        for ref in table.chunks:
+            yield from lines.chunk(ref, f"{table.number}\t")
+
+
+def read_chunk_list(pieces: Iterable[bytes]) -> Iterator[TableData]:
+    """Tables of a chunk list, streamed. Raises Tampered or FormatTooNew."""
+    reader = _Reader(pieces, "pgkura-chunks", "the chunk list")
+    current: tuple[list[str], list[ChunkRef]] | None = None
+    for words in reader:
+        if words[0] == "table" and len(words) == 7:
+            if current is not None:
+                yield _table(*current)
+            current = (words, [])
+        elif words[0] == "chunk" and current is not None and words[1] == current[0][1]:
+            current[1].append(reader.chunk(words[2:]))
+        elif words[0] != "object":
+            raise reader.damaged()
+    if current is not None:
+        yield _table(*current)
+
+
+def _table(words: Sequence[str], chunks: list[ChunkRef]) -> TableData:
+    rows = int(words[5])
+    if rows != sum(c.rows for c in chunks):
+        raise Tampered("the chunk list is damaged", detail=f"{words[2]}: rows of its chunks do not add up")
+    return TableData(
+        number=int(words[1]),
+        name=words[2],
+        columns="" if words[3] == "-" else words[3],
+        target=words[4],
+        rows=rows,
+        bytes=int(words[6]),
+        chunks=tuple(chunks),
+    )
+
+
+def write_index(refs: Iterable[ChunkRef]) -> Iterator[bytes]:
+    """Lines of an index file."""
+    yield b"pgkura-index\t1\n"
+    lines = Lines()
+    for ref in refs:
+        yield from lines.chunk(ref)
+
+
+def read_index(pieces: Iterable[bytes]) -> Iterator[ChunkRef]:
+    """Chunks of an index file. Raises Tampered or FormatTooNew."""
+    reader = _Reader(pieces, "pgkura-index", "an index file")
+    for words in reader:
+        if words[0] == "chunk":
+            yield reader.chunk(words[1:])
+        elif words[0] != "object":
+            raise reader.damaged()
+
+
+class _Reader:
+    """Splits pieces into lines of words, remembers objects, checks every number and digest."""
+
+    def __init__(self, pieces: Iterable[bytes], header: str, what: str) -> None:
+        self._pieces = pieces
+        self._header = header
+        self._what = what
+        self._objects: dict[str, ObjectRef] = {}
+
+    def __iter__(self) -> Iterator[list[str]]:
+        lines = self._lines()
+        first = next(lines, b"").decode("utf-8", "replace").split("\t")
+        if first[0] != self._header or len(first) != 2:
+            raise self.damaged()
+        if first[1] != "1":
+            raise FormatTooNew(f"{self._what} has format {first[1]}", hint="use a newer pgkura")
+        for line in lines:
+            try:
+                words = line.decode().split("\t")
+                if words[0] == "object":
+                    self._object(words)
+            except ValueError as error:
+                raise self.damaged() from error
+            yield words
+
+    def _lines(self) -> Iterator[bytes]:
+        rest = b""
+        for piece in self._pieces:
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from whole
+        if rest:
+            raise self.damaged()
+
+    def _object(self, words: list[str]) -> None:
+        _, object_id, size, digest = words
+        self._objects[object_id] = ObjectRef(
+            id=_hex(object_id, 32), cipher_bytes=int(size), sha256=_hex(digest, 64)
+        )
+
+    def chunk(self, words: Sequence[str]) -> ChunkRef:
+        """A chunk line without its leading words."""
+        try:
+            object_id, offset, stored, length, rows, mac = words
+            ref = ChunkRef(
+                object=self._objects[object_id],
+                offset=int(offset),
+                stored=int(stored),
+                length=int(length),
+                rows=int(rows),
+                mac=_hex(mac, 64),
+            )
+        except (ValueError, KeyError) as error:
+            raise self.damaged() from error
+        if min(ref.offset, ref.stored, ref.length, ref.rows) < 0:
+            raise self.damaged()
+        return ref
+
+    def damaged(self) -> Tampered:
+        """The error for anything that is not as the format says."""
+        return Tampered(f"{self._what} is damaged", detail="a line is not as the format says")
+
+
+def _hex(text: str, length: int) -> str:
+    if len(text) != length or not _HEX.match(text):
+        raise ValueError("not hex")
+    return text

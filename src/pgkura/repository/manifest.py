@@ -1,0 +1,150 @@
+"""What a snapshot is made of. Written last: a snapshot exists when its manifest does."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pgkura.core.errors import FormatTooNew, Tampered
+from pgkura.core.outcome import Finding, finding_from_json
+from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.repository import canonical
+
+VERSION = 1
+_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """A part with its own fingerprint (keyed MAC of its canonical text); `ref` None when it is empty."""
+
+    fingerprint: str
+    ref: ChunkRef | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One snapshot.
+
+    id           `20261123T170836Z-` + 6 hex digits
+    snapshot     `pg_current_snapshot()`; lsn: WAL position when it was taken
+    counts       tables, rows, bytes_read, bytes_stored, chunks, chunks_unchanged, …
+    components   `archive`, `facts`, `inventory`, `chunks`, `before.sql`, `after.sql`, and one per history kind
+    """
+
+    id: str
+    created: str
+    host_id: str
+    database: str
+    server_version_num: int
+    system_identifier: str
+    snapshot: str
+    lsn: str
+    pgkura_version: str
+    pg_dump_version: str
+    result: str
+    skipped: tuple[Finding, ...]
+    accepted: tuple[str, ...]
+    counts: Mapping[str, int]
+    components: Mapping[str, Component]
+
+
+def valid_id(text: str) -> bool:
+    """Whether this can be a snapshot's id (it becomes part of a key)."""
+    return _ID.match(text) is not None
+
+
+def encode(m: Manifest) -> bytes:
+    """One line of canonical JSON, then one line per component that the repository's own script reads."""
+    record = {
+        "version": VERSION,
+        "id": m.id,
+        "created": m.created,
+        "host": m.host_id,
+        "database": m.database,
+        "server_version_num": m.server_version_num,
+        "system_identifier": m.system_identifier,
+        "snapshot": m.snapshot,
+        "lsn": m.lsn,
+        "pgkura_version": m.pgkura_version,
+        "pg_dump_version": m.pg_dump_version,
+        "result": m.result,
+        "skipped": [f.as_json() for f in m.skipped],
+        "accepted": list(m.accepted),
+        "counts": dict(m.counts),
+        "components": {
+            name: {"fingerprint": c.fingerprint, "ref": None if c.ref is None else _ref_json(c.ref)}
+            for name, c in m.components.items()
+        },
+    }
+    return canonical.encode(record) + b"\n" + _lines(m.components)
+
+
+def _lines(components: Mapping[str, Component]) -> bytes:
+    lines = []
+    for name, component in sorted(components.items()):
+        if (ref := component.ref) is not None:
+            o = ref.object
+            words = (name, o.id, o.cipher_bytes, o.sha256, ref.offset, ref.stored, ref.length, ref.mac)
+            lines.append("component\t" + "\t".join(str(w) for w in words) + "\n")
+    return "".join(lines).encode()
+
+
+def _ref_json(ref: ChunkRef) -> dict[str, Any]:
+    return {
+        "object": ref.object.id,
+        "cipher_bytes": ref.object.cipher_bytes,
+        "sha256": ref.object.sha256,
+        "offset": ref.offset,
+        "stored": ref.stored,
+        "length": ref.length,
+        "rows": ref.rows,
+        "mac": ref.mac,
+    }
+
+
+def _ref(data: Mapping[str, Any]) -> ChunkRef:
+    return ChunkRef(
+        object=ObjectRef(id=data["object"], cipher_bytes=data["cipher_bytes"], sha256=data["sha256"]),
+        offset=data["offset"],
+        stored=data["stored"],
+        length=data["length"],
+        rows=data["rows"],
+        mac=data["mac"],
+    )
+
+
+def decode(data: bytes, what: str) -> Manifest:
+    """Raises Tampered, FormatTooNew."""
+    line, _, rest = data.partition(b"\n")
+    r = canonical.decode(line, what)
+    if not isinstance(r, dict) or not isinstance(r.get("version"), int):
+        raise Tampered(f"{what} is no manifest", detail="it has no version")
+    if r["version"] > VERSION:
+        raise FormatTooNew(f"{what} has manifest format {r['version']}", hint="use a newer pgkura")
+    try:
+        made = Manifest(
+            id=r["id"],
+            created=r["created"],
+            host_id=r["host"],
+            database=r["database"],
+            server_version_num=r["server_version_num"],
+            system_identifier=r["system_identifier"],
+            snapshot=r["snapshot"],
+            lsn=r["lsn"],
+            pgkura_version=r["pgkura_version"],
+            pg_dump_version=r["pg_dump_version"],
+            result=r["result"],
+            skipped=tuple(finding_from_json(f) for f in r["skipped"]),
+            accepted=tuple(r["accepted"]),
+            counts=dict(r["counts"]),
+            components={
+                name: Component(fingerprint=c["fingerprint"], ref=None if c["ref"] is None else _ref(c["ref"]))
+                for name, c in r["components"].items()
+            },
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Tampered(f"{what} is no manifest", detail=f"{type(error).__name__}: {error}") from error
+    if not valid_id(made.id) or rest != _lines(made.components):
+        raise Tampered(f"{what} contradicts itself", detail="its two lists of components differ, or its id is no id")
+    return made

@@ -1,0 +1,144 @@
+"""Plain bytes in, sealed objects out: one pass of zstd and keyed BLAKE3, many chunks to a pack, bounded memory."""
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard
+from blake3 import blake3
+
+from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.repository.seal import LEVEL, seal
+from pgkura.storage.base import Storage
+
+PACK_BYTES = 8 * 1024 * 1024
+
+
+def object_key(object_id: str) -> str:
+    """Where an object lies."""
+    return f"data/{object_id[:2]}/{object_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    """A finished chunk of the pack that is not yet stored."""
+
+    tag: Any
+    offset: int
+    stored: int
+    length: int
+    rows: int
+    mac: str
+
+
+class PackWriter:
+    """Writes chunks. One per thread.
+
+    An equal MAC in the signed index becomes a reference and nothing is stored; never is a file's mere existence
+    taken for its content. Chunks become visible in `drain` once their pack is stored.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        recipient: str,
+        mac_key: bytes,
+        known: Callable[[str], ChunkRef | None],
+        storage_class: str = "",
+        pack_bytes: int = PACK_BYTES,
+    ) -> None:
+        self._storage = storage
+        self._recipient = recipient
+        self._mac_key = mac_key
+        self._known = known
+        self._storage_class = storage_class
+        self._pack_bytes = pack_bytes
+        self._compressor = zstandard.ZstdCompressor(level=LEVEL)
+        self._frames: list[bytes] = []
+        self._pack_size = 0
+        self._waiting: list[_Waiting] = []
+        self._twins: dict[tuple[str, int], list[Any]] = {}
+        self._done: list[tuple[Any, ChunkRef, bool]] = []
+        self._tag: Any = None
+        self._open = False
+
+    def begin(self, tag: Any) -> None:
+        """Start a chunk; `tag` comes back from `drain`."""
+        if self._open:
+            raise ValueError("a chunk is open")
+        self._open = True
+        self._tag = tag
+        self._length = 0
+        self._hash = blake3(key=self._mac_key)
+        self._frame: list[bytes] = []
+        self._stream = self._compressor.compressobj()
+
+    def write(self, data: bytes) -> None:
+        """Add plain bytes to the open chunk."""
+        self._hash.update(data)
+        self._length += len(data)
+        out = self._stream.compress(data)
+        if out:
+            self._frame.append(out)
+
+    @property
+    def length(self) -> int:
+        """Plain bytes of the open chunk so far."""
+        return self._length
+
+    def end(self, rows: int) -> None:
+        """Finish the open chunk. May store a pack."""
+        self._open = False
+        mac = self._hash.hexdigest()
+        known = self._known(mac)
+        if known is not None and known.length == self._length and known.rows == rows:
+            self._frame.clear()
+            self._done.append((self._tag, known, False))
+            return
+        if (mac, rows) in self._twins:
+            self._frame.clear()
+            self._twins[mac, rows].append(self._tag)
+            return
+        self._frame.append(self._stream.flush())
+        stored = sum(len(part) for part in self._frame)
+        self._waiting.append(
+            _Waiting(
+                tag=self._tag, offset=self._pack_size, stored=stored, length=self._length, rows=rows, mac=mac
+            )
+        )
+        self._twins[mac, rows] = []
+        self._frames.extend(self._frame)
+        self._frame = []
+        self._pack_size += stored
+        if self._pack_size >= self._pack_bytes:
+            self.flush()
+
+    def flush(self) -> None:
+        """Seal and store the pack, if there is one."""
+        if not self._waiting:
+            return
+        plain = b"".join(self._frames)
+        self._frames.clear()
+        sealed = seal(plain, [self._recipient])
+        del plain
+        object_ref = ObjectRef(
+            id=secrets.token_hex(16), cipher_bytes=len(sealed), sha256=hashlib.sha256(sealed).hexdigest()
+        )
+        self._storage.create(object_key(object_ref.id), sealed, storage_class=self._storage_class)
+        for w in self._waiting:
+            ref = ChunkRef(
+                object=object_ref, offset=w.offset, stored=w.stored, length=w.length, rows=w.rows, mac=w.mac
+            )
+            self._done.append((w.tag, ref, True))
+            self._done.extend((tag, ref, False) for tag in self._twins[w.mac, w.rows])
+        self._waiting.clear()
+        self._twins.clear()
+        self._pack_size = 0
+
+    def drain(self) -> list[tuple[Any, ChunkRef, bool]]:
+        """(tag, reference, newly stored) of every chunk whose bytes are stored; each once."""
+        done, self._done = self._done, []
+        return done

@@ -1,0 +1,347 @@
+"""A repository opened with the keys at hand. Write order is law: objects → index → manifest → journal."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+from blake3 import blake3
+
+from pgkura.core.errors import RepositoryExists, RepositoryNotFound, Tampered, WrongKey
+from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.repository import canonical, manifest as manifests_format
+from pgkura.repository.container import ROOT, open_signature, seal_signature
+from pgkura.repository.keyring import FORMAT, REPOSITORY_KEY, Keyring, epoch_key, host_file, open_keyring
+from pgkura.repository.keys import HostKey, Identity, NewKeys, public_hex
+from pgkura.repository.lists import TableData, read_chunk_list, read_index, write_index
+from pgkura.repository.manifest import Manifest
+from pgkura.repository.packs import PackWriter, object_key
+from pgkura.repository.seal import decompress, pack_record, seal, unpack_record, unseal
+from pgkura.storage.base import KeyExists, KeyNotFound, Storage
+
+SNAPSHOTS = "snapshots/"
+INDEX = "index/"
+JOURNAL = "journal/"
+_ESCAPE = ("RESTORE.md", "restore.sh")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRecord:
+    """One append-only record: what was done, when, by whom."""
+
+    id: str
+    kind: str
+    created: str
+    by: str
+    body: Mapping[str, Any]
+
+
+def refuse_existing(storage: Storage) -> None:
+    """Raises RepositoryExists when anything lies where a repository is to be made."""
+    first = next(iter(storage.list("")), None)
+    if first is None:
+        return
+    try:
+        storage.get(REPOSITORY_KEY)
+    except KeyNotFound:
+        raise RepositoryExists(
+            f"{storage.url} is not empty",
+            detail=f"it holds {first.key}, and is no pgkura repository",
+            hint="choose an empty folder or prefix: nothing of yours shall be mixed with backups",
+        ) from None
+    raise RepositoryExists(f"{storage.url} is a repository already", hint="use it, or choose another place")
+
+
+def create(storage: Storage, keys: NewKeys) -> None:
+    """Write a new repository; its head last, so that a half-made one is never taken for one."""
+    refuse_existing(storage)
+    root = keys.identity.root
+
+    def put(key: str, kind: str, body: bytes) -> None:
+        storage.create(key, seal_signature(kind, keys.repository_id, key, body, signer=ROOT, private=root))
+
+    write_escape(storage)
+    epoch = f"# pgkura epoch {keys.host.epoch} of repository {keys.repository_id}\n{keys.epoch_secret}\n"
+    put(epoch_key(keys.host.epoch), "epoch", seal(epoch.encode(), [keys.identity.recipient]))
+    host = {
+        "created": keys.created,
+        "epoch": keys.host.epoch,
+        "host": keys.host.host_id,
+        "operations": keys.host.operations_recipient,
+        "signing": public_hex(keys.host.signing.public_key()),
+    }
+    put(host_file(keys.host.host_id), "host", canonical.encode(host))
+    head = {
+        "created": keys.created,
+        "format": FORMAT,
+        "repository": keys.repository_id,
+        "root": public_hex(root.public_key()),
+    }
+    put(REPOSITORY_KEY, "repository", canonical.encode(head))
+
+
+def write_escape(storage: Storage) -> None:
+    """Put RESTORE.md and restore.sh (or their newer versions) into the repository."""
+    for name in _ESCAPE:
+        storage.put(name, files("pgkura.repository").joinpath("escape", name).read_bytes())
+
+
+class Repository:
+    """See docs/formats/repository.md. Safe to use from several threads; a PackWriter is not."""
+
+    def __init__(self, storage: Storage, keyring: Keyring) -> None:
+        self.storage = storage
+        self._keys = keyring
+        self._index: dict[str, ChunkRef] | None = None
+        self._index_lock = threading.Lock()
+        self._local = threading.local()
+
+    @classmethod
+    def open(
+        cls, storage: Storage, *, identity: Identity | None = None, host: HostKey | None = None
+    ) -> "Repository":
+        """Raises RepositoryNotFound, WrongKey, Tampered, FormatTooNew, StoreError."""
+        return cls(storage, open_keyring(storage, identity, host))
+
+    @property
+    def repository_id(self) -> str:
+        """32 hex digits."""
+        return self._keys.repository_id
+
+    @property
+    def url(self) -> str:
+        """Where it lies; holds no credential."""
+        return self.storage.url
+
+    @property
+    def can_read_data(self) -> bool:
+        """Whether the identity is at hand."""
+        return bool(self._keys.data)
+
+    @property
+    def can_write(self) -> bool:
+        """Whether a host key is at hand."""
+        return self._keys.signer != ROOT
+
+    @property
+    def host_id(self) -> str:
+        """Who signs here: a host id, or "root" with the identity alone."""
+        return self._keys.signer
+
+    def need_host(self) -> None:
+        """Raises WrongKey without a host key."""
+        if not self.can_write:
+            raise WrongKey("making a backup needs the host key", hint="set PGKURA_HOST_KEY")
+
+    def need_identity(self, purpose: str) -> None:
+        """Raises WrongKey without the identity."""
+        if not self.can_read_data:
+            raise WrongKey(f"{purpose} needs the identity", hint="set PGKURA_IDENTITY to the identity file")
+
+    def mac(self, data: bytes) -> str:
+        """Keyed MAC of plain bytes: chunk MACs and component fingerprints."""
+        return blake3(data, key=self._keys.mac_key).hexdigest()
+
+    def mac_hasher(self) -> Any:
+        """An incremental `mac` with update() and hexdigest()."""
+        return blake3(key=self._keys.mac_key)
+
+    # --- objects
+
+    def pack_writer(self, *, storage_class: str = "") -> PackWriter:
+        """A writer of chunks for one thread."""
+        self.need_host()
+        return PackWriter(
+            self.storage,
+            recipient=self._keys.recipients[0],
+            mac_key=self._keys.mac_key,
+            known=self.known,
+            storage_class=storage_class,
+        )
+
+    def known(self, mac: str) -> ChunkRef | None:
+        """The stored chunk with this MAC, by the signed index, if its object is still there."""
+        if self._index is None:
+            with self._index_lock:
+                if self._index is None:
+                    self._index = self._load_index()
+        return self._index.get(mac)
+
+    def _load_index(self) -> dict[str, ChunkRef]:
+        present = {s.key: s.size for s in self.storage.list("data/")}
+        found: dict[str, ChunkRef] = {}
+        for key in self.index_keys():
+            for ref in self.index(key):
+                if present.get(object_key(ref.object.id)) == ref.object.cipher_bytes:
+                    found[ref.mac] = ref
+        return found
+
+    def index_keys(self) -> list[str]:
+        """All index files."""
+        return sorted(s.key for s in self.storage.list(INDEX))
+
+    def index(self, key: str) -> Iterator[ChunkRef]:
+        """The chunks of one index file."""
+        yield from read_index([self._open_record("index", key)])
+
+    def open_object(self, ref: ObjectRef) -> bytes:
+        """The decrypted object (zstd frames). Raises Tampered naming the file, WrongKey without the identity."""
+        self.need_identity("reading data")
+        key = object_key(ref.id)
+        try:
+            sealed = self.storage.get(key)
+        except KeyNotFound as error:
+            raise Tampered(f"{key} is missing", hint="get it back from a copy of the repository") from error
+        if len(sealed) != ref.cipher_bytes or hashlib.sha256(sealed).hexdigest() != ref.sha256:
+            raise Tampered(f"{key} is damaged", detail="its bytes are not those that were stored")
+        return unseal(sealed, [self._keys.data], key)
+
+    def read_chunk(self, ref: ChunkRef) -> Iterator[bytes]:
+        """Plain bytes in pieces of at most 1 MiB; the MAC is checked at the end, so keep nothing before that."""
+        opened = self._opened(ref.object)
+        what = f"a chunk of {object_key(ref.object.id)}"
+        frame = opened[ref.offset : ref.offset + ref.stored]
+        hasher = blake3(key=self._keys.mac_key)
+        length = 0
+        for piece in decompress(frame, what, limit=ref.length):
+            hasher.update(piece)
+            length += len(piece)
+            yield piece
+        if length != ref.length or hasher.hexdigest() != ref.mac:
+            raise Tampered(f"{what} is damaged", detail="its MAC differs")
+
+    def read_bytes(self, ref: ChunkRef) -> bytes:
+        """A whole chunk, checked."""
+        return b"".join(self.read_chunk(ref))
+
+    def _opened(self, ref: ObjectRef) -> bytes:
+        last: tuple[str, bytes] | None = getattr(self._local, "last", None)
+        if last is None or last[0] != ref.id:
+            last = (ref.id, self.open_object(ref))
+            self._local.last = last
+        return last[1]
+
+    # --- records of the index class
+
+    def _seal_record(self, kind: str, key: str, payload: bytes) -> bytes:
+        body = pack_record(payload, self._keys.recipients)
+        return seal_signature(
+            kind, self.repository_id, key, body, signer=self._keys.signer, private=self._keys.private
+        )
+
+    def _open_record(self, kind: str, key: str) -> bytes:
+        return self.open_record(kind, key, self.storage.get(key))[1]
+
+    def open_record(self, kind: str, key: str, data: bytes) -> tuple[str, bytes]:
+        """(signer, payload) of a stored record, its signature checked before anything is decrypted."""
+        signer, body = open_signature(data, kind, self.repository_id, key, self._keys.signers)
+        return signer, unpack_record(body, self._keys.secrets, key)
+
+    def _append(self, kind: str, prefix: str, payload: bytes, suffix: str = "") -> str:
+        """Store under the next free counter of this signer; a taken one is never overwritten."""
+        mine = f"{prefix}{self._keys.signer}-"
+        taken = [s.key.removeprefix(mine).partition("-")[0] for s in self.storage.list(mine)]
+        counter = max((int(t) for t in taken if t.isdigit()), default=0) + 1
+        while True:
+            key = f"{mine}{counter:08d}{suffix}"
+            try:
+                self.storage.create(key, self._seal_record(kind, key, payload))
+            except KeyExists:
+                counter += 1
+            else:
+                return key
+
+    # --- snapshots
+
+    def commit_snapshot(self, manifest: Manifest, new_chunks: Iterable[ChunkRef]) -> None:
+        """Index, then manifest: after this returns the snapshot exists; before, it does not."""
+        self.need_host()
+        chunks = list(new_chunks)
+        if chunks:
+            self._append("index", INDEX, b"".join(write_index(chunks)))
+        key = SNAPSHOTS + manifest.id
+        self.storage.create(key, self._seal_record("manifest", key, manifests_format.encode(manifest)))
+        if self._index is not None:
+            self._index.update((ref.mac, ref) for ref in chunks)
+
+    def manifest_ids(self) -> list[str]:
+        """Ids of all snapshots, oldest first."""
+        return sorted(s.key.removeprefix(SNAPSHOTS) for s in self.storage.list(SNAPSHOTS))
+
+    def manifests(self) -> list[Manifest]:
+        """All snapshots, oldest first. Raises Tampered for any that does not open."""
+        return [self._manifest(snapshot_id) for snapshot_id in self.manifest_ids()]
+
+    def manifest(self, which: str) -> Manifest:
+        """By id, unique beginning of one, or "latest". Raises RepositoryNotFound for no such snapshot."""
+        ids = self.manifest_ids()
+        if not ids:
+            raise RepositoryNotFound(f"no snapshot in {self.url}", hint="`pgkura backup` makes the first")
+        found = ids[-1:] if which == "latest" else [i for i in ids if i == which] or [i for i in ids if i.startswith(which)]
+        if len(found) != 1:
+            raise RepositoryNotFound(
+                f"{'no' if not found else 'more than one'} snapshot {which!r}", hint="`pgkura snapshots` lists them"
+            )
+        return self._manifest(found[0])
+
+    def _manifest(self, snapshot_id: str) -> Manifest:
+        key = SNAPSHOTS + snapshot_id
+        made = manifests_format.decode(self._open_record("manifest", key), key)
+        if made.id != snapshot_id:
+            raise Tampered(f"{key} is the manifest of another snapshot", detail=made.id)
+        return made
+
+    def component(self, manifest: Manifest, name: str) -> bytes:
+        """A component's bytes (b'' when empty). Raises Tampered when the manifest has none of that name."""
+        component = manifest.components.get(name)
+        if component is None:
+            raise Tampered(f"snapshot {manifest.id} has no component {name!r}")
+        return b"" if component.ref is None else self.read_bytes(component.ref)
+
+    def chunk_list(self, manifest: Manifest) -> Iterator[TableData]:
+        """The tables and their chunks, streamed."""
+        ref = manifest.components["chunks"].ref
+        if ref is None:
+            return
+        yield from read_chunk_list(self.read_chunk(ref))
+
+    # --- journal
+
+    def append_journal(self, kind: str, body: Mapping[str, Any]) -> str:
+        """Add a signed record; returns its id."""
+        record = {
+            "version": 1,
+            "kind": kind,
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "by": self._keys.signer,
+            "body": json.loads(canonical.encode(dict(body))),
+        }
+        return self._append("journal", JOURNAL, canonical.encode(record), f"-{kind}").removeprefix(JOURNAL)
+
+    def journal(self, kind: str | None = None) -> Iterator[JournalRecord]:
+        """Records, by writer and counter."""
+        for stored in sorted(self.storage.list(JOURNAL), key=lambda s: s.key):
+            if kind is not None and not stored.key.endswith(f"-{kind}"):
+                continue
+            yield self.journal_record(stored.key, self.storage.get(stored.key))
+
+    def journal_record(self, key: str, data: bytes) -> JournalRecord:
+        """One record, checked."""
+        signer, payload = self.open_record("journal", key, data)
+        record = canonical.decode(payload, key)
+        try:
+            if record["by"] != signer or not key.endswith(f"-{record['kind']}"):
+                raise ValueError("moved")
+            return JournalRecord(
+                id=key.removeprefix(JOURNAL),
+                kind=record["kind"],
+                created=record["created"],
+                by=signer,
+                body=record["body"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise Tampered(f"{key} is damaged", detail="not a journal record") from error

@@ -1,0 +1,60 @@
+"""age and zstd: the only place that seals and opens bytes."""
+
+import io
+from collections.abc import Iterator, Sequence
+
+import pyrage
+import zstandard
+
+from pgkura.core.errors import Tampered, WrongKey
+
+LEVEL = 1
+PIECE = 1024 * 1024
+
+
+def seal(plain: bytes, recipients: Sequence[str]) -> bytes:
+    """An age file for the recipients (https://age-encryption.org/v1)."""
+    return pyrage.encrypt(plain, [pyrage.x25519.Recipient.from_str(r) for r in recipients])
+
+
+def unseal(data: bytes, secrets: Sequence[str], what: str) -> bytes:
+    """The plain bytes. Raises WrongKey when no secret fits, Tampered when the file is damaged."""
+    try:
+        return pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(s) for s in secrets])
+    except pyrage.DecryptError as error:
+        if "No matching keys" in str(error):
+            raise WrongKey(f"none of the keys at hand opens {what}", hint="use this repository's identity") from error
+        raise Tampered(f"{what} is damaged", detail="its age envelope does not open") from error
+
+
+def compress(plain: bytes) -> bytes:
+    """One zstd frame."""
+    return zstandard.ZstdCompressor(level=LEVEL).compress(plain)
+
+
+def decompress(frame: bytes, what: str, *, limit: int) -> Iterator[bytes]:
+    """The frame's content in pieces of at most 1 MiB. Raises Tampered beyond `limit` bytes or on damage."""
+    total = 0
+    try:
+        reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(frame))
+        while piece := reader.read(PIECE):
+            total += len(piece)
+            if total > limit:
+                raise Tampered(f"{what} unpacks to more than its record says", detail=f"more than {limit} bytes")
+            yield piece
+    except zstandard.ZstdError as error:
+        raise Tampered(f"{what} is damaged", detail="its zstd frame does not decode") from error
+
+
+def pack_record(payload: bytes, recipients: Sequence[str]) -> bytes:
+    """A record of the index class: zstd inside age."""
+    return seal(compress(payload), recipients)
+
+
+# Records are small; a list grows with the database, yet never near this.
+_RECORD_LIMIT = 4 * 1024 * 1024 * 1024
+
+
+def unpack_record(body: bytes, secrets: Sequence[str], what: str) -> bytes:
+    """The payload of a record of the index class."""
+    return b"".join(decompress(unseal(body, secrets, what), what, limit=_RECORD_LIMIT))
