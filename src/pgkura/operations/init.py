@@ -56,9 +56,7 @@ def initialise(storage: Storage, identity: Path, host_key: Path, *, now: datetim
         identity.unlink(missing_ok=True)
         host_key.unlink(missing_ok=True)
         raise
-    return Initialised(
-        repository=storage.url, repository_id=keys.repository_id, identity=identity, host_key=host_key
-    )
+    return Initialised(repository=storage.url, repository_id=keys.repository_id, identity=identity, host_key=host_key)
 
 
 def _write_secret(path: Path, text: str) -> None:

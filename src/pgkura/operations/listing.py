@@ -165,8 +165,6 @@ def _versions(manifests: Sequence[Manifest], kind: str) -> list[KindVersion]:
             continue
         last[m.database] = component.fingerprint
         versions.append(
-            KindVersion(
-                number=len(versions) + 1, created=m.created, snapshot=m.id, fingerprint=component.fingerprint
-            )
+            KindVersion(number=len(versions) + 1, created=m.created, snapshot=m.id, fingerprint=component.fingerprint)
         )
     return versions

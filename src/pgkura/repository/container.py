@@ -56,9 +56,7 @@ def open_signature(
         )
     body = data[len(head) + 1 :]
     try:
-        public.verify(
-            base64.b64decode(words[3], validate=True), message(kind, repository_id, key, signer, body)
-        )
+        public.verify(base64.b64decode(words[3], validate=True), message(kind, repository_id, key, signer, body))
     except (InvalidSignature, binascii.Error) as error:
         raise Tampered(
             f"{key} is damaged or forged",
@@ -71,7 +69,5 @@ def open_signature(
 def _unknown_magic(key: str, magic: bytes) -> FormatTooNew | Tampered:
     version = magic.removeprefix(b"pgkura")
     if version.isdigit() and len(version) < 6 and int(version) > 1:
-        return FormatTooNew(
-            f"{key} has format {int(version)}; this program reads format 1", hint="use a newer pgkura"
-        )
+        return FormatTooNew(f"{key} has format {int(version)}; this program reads format 1", hint="use a newer pgkura")
     return Tampered(f"{key} is not a pgkura file", detail="unknown header")

@@ -131,7 +131,9 @@ def _same_repository(repository_id: str, root: str, identity: Identity | None, h
         raise WrongKey("this identity belongs to another repository", detail=f"here: {repository_id}", hint=hint)
     if host is not None and (host.root_public, host.repository_id) != (root, repository_id):
         raise WrongKey(
-            "this host key belongs to another repository", detail=f"{host.repository_id}, here: {repository_id}", hint=hint
+            "this host key belongs to another repository",
+            detail=f"{host.repository_id}, here: {repository_id}",
+            hint=hint,
         )
 
 
@@ -151,6 +153,10 @@ def _epoch_secret(storage: Storage, repository_id: str, number: int, root: Ed255
     try:
         data = storage.get(key)
     except KeyNotFound as error:
-        raise Tampered(f"{key} is missing", detail="without it no data can be opened", hint="get it back from a copy of the repository") from error
+        raise Tampered(
+            f"{key} is missing",
+            detail="without it no data can be opened",
+            hint="get it back from a copy of the repository",
+        ) from error
     _, body = open_signature(data, "epoch", repository_id, key, {ROOT: root})
     return Identity.parse(unseal(body, [identity.secret], key).decode("utf-8", "replace")).secret

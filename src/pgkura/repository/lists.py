@@ -54,9 +54,8 @@ def write_chunk_list(tables: Iterable[TableData]) -> Iterator[bytes]:
     yield b"pgkura-chunks\t1\n"
     lines = Lines()
     for table in tables:
-        yield (
-            f"table\t{table.number}\t{table.name}\t{table.columns or '-'}\t{table.target}\t{table.rows}\t{table.bytes}\n"
-        ).encode()
+        words = ("table", table.number, table.name, table.columns or "-", table.target, table.rows, table.bytes)
+        yield ("\t".join(str(w) for w in words) + "\n").encode()
         for ref in table.chunks:
             yield from lines.chunk(ref, f"{table.number}\t")
 
@@ -146,9 +145,7 @@ class _Reader:
 
     def _object(self, words: list[str]) -> None:
         _, object_id, size, digest = words
-        self._objects[object_id] = ObjectRef(
-            id=_hex(object_id, 32), cipher_bytes=int(size), sha256=_hex(digest, 64)
-        )
+        self._objects[object_id] = ObjectRef(id=_hex(object_id, 32), cipher_bytes=int(size), sha256=_hex(digest, 64))
 
     def chunk(self, words: Sequence[str]) -> ChunkRef:
         """A chunk line without its leading words."""

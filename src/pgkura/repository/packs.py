@@ -105,9 +105,7 @@ class PackWriter:
         self._frame.append(self._stream.flush())
         stored = sum(len(part) for part in self._frame)
         self._waiting.append(
-            _Waiting(
-                tag=self._tag, offset=self._pack_size, stored=stored, length=self._length, rows=rows, mac=mac
-            )
+            _Waiting(tag=self._tag, offset=self._pack_size, stored=stored, length=self._length, rows=rows, mac=mac)
         )
         self._twins[mac, rows] = []
         self._frames.extend(self._frame)
@@ -129,9 +127,7 @@ class PackWriter:
         )
         self._storage.create(object_key(object_ref.id), sealed, storage_class=self._storage_class)
         for w in self._waiting:
-            ref = ChunkRef(
-                object=object_ref, offset=w.offset, stored=w.stored, length=w.length, rows=w.rows, mac=w.mac
-            )
+            ref = ChunkRef(object=object_ref, offset=w.offset, stored=w.stored, length=w.length, rows=w.rows, mac=w.mac)
             self._done.append((w.tag, ref, True))
             self._done.extend((tag, ref, False) for tag in self._twins[w.mac, w.rows])
         self._waiting.clear()

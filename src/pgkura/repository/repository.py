@@ -13,7 +13,8 @@ from blake3 import blake3
 
 from pgkura.core.errors import RepositoryExists, RepositoryNotFound, Tampered, WrongKey
 from pgkura.core.refs import ChunkRef, ObjectRef
-from pgkura.repository import canonical, manifest as manifests_format
+from pgkura.repository import canonical
+from pgkura.repository import manifest as manifests_format
 from pgkura.repository.container import ROOT, open_signature, seal_signature
 from pgkura.repository.keyring import FORMAT, REPOSITORY_KEY, Keyring, epoch_key, host_file, open_keyring
 from pgkura.repository.keys import HostKey, Identity, NewKeys, public_hex
@@ -101,9 +102,7 @@ class Repository:
         self._local = threading.local()
 
     @classmethod
-    def open(
-        cls, storage: Storage, *, identity: Identity | None = None, host: HostKey | None = None
-    ) -> "Repository":
+    def open(cls, storage: Storage, *, identity: Identity | None = None, host: HostKey | None = None) -> "Repository":
         """Raises RepositoryNotFound, WrongKey, Tampered, FormatTooNew, StoreError."""
         return cls(storage, open_keyring(storage, identity, host))
 
@@ -229,9 +228,7 @@ class Repository:
 
     def _seal_record(self, kind: str, key: str, payload: bytes) -> bytes:
         body = pack_record(payload, self._keys.recipients)
-        return seal_signature(
-            kind, self.repository_id, key, body, signer=self._keys.signer, private=self._keys.private
-        )
+        return seal_signature(kind, self.repository_id, key, body, signer=self._keys.signer, private=self._keys.private)
 
     def _open_record(self, kind: str, key: str) -> bytes:
         return self.open_record(kind, key, self.storage.get(key))[1]
@@ -281,7 +278,9 @@ class Repository:
         ids = self.manifest_ids()
         if not ids:
             raise RepositoryNotFound(f"no snapshot in {self.url}", hint="`pgkura backup` makes the first")
-        found = ids[-1:] if which == "latest" else [i for i in ids if i == which] or [i for i in ids if i.startswith(which)]
+        found = (
+            ids[-1:] if which == "latest" else [i for i in ids if i == which] or [i for i in ids if i.startswith(which)]
+        )
         if len(found) != 1:
             raise RepositoryNotFound(
                 f"{'no' if not found else 'more than one'} snapshot {which!r}", hint="`pgkura snapshots` lists them"

@@ -14,13 +14,15 @@ PIECE = 1024 * 1024
 
 def seal(plain: bytes, recipients: Sequence[str]) -> bytes:
     """An age file for the recipients (https://age-encryption.org/v1)."""
-    return pyrage.encrypt(plain, [pyrage.x25519.Recipient.from_str(r) for r in recipients])
+    sealed: bytes = pyrage.encrypt(plain, [pyrage.x25519.Recipient.from_str(r) for r in recipients])
+    return sealed
 
 
 def unseal(data: bytes, secrets: Sequence[str], what: str) -> bytes:
     """The plain bytes. Raises WrongKey when no secret fits, Tampered when the file is damaged."""
     try:
-        return pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(s) for s in secrets])
+        plain: bytes = pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(s) for s in secrets])
+        return plain
     except pyrage.DecryptError as error:
         if "No matching keys" in str(error):
             raise WrongKey(f"none of the keys at hand opens {what}", hint="use this repository's identity") from error

@@ -1,0 +1,25 @@
+"""A URL becomes a store."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pgkura.core.errors import UsageError
+from pgkura.storage.base import Storage
+from pgkura.storage.local import LocalStorage
+from pgkura.storage.s3 import S3Storage
+
+
+def open_storage(url: str, *, insecure: bool = False) -> Storage:
+    """A path, `file:///path` or `s3://bucket/prefix`. Raises UsageError; nothing is connected to yet."""
+    if "://" not in url:
+        return LocalStorage(Path(url))
+    parts = urlsplit(url)
+    if parts.scheme == "file" and not parts.netloc:
+        return LocalStorage(Path(parts.path))
+    if parts.scheme == "s3" and parts.netloc:
+        if "@" in parts.netloc:
+            raise UsageError(
+                "a credential in the repository URL", hint="use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        return S3Storage(parts.netloc, parts.path, insecure=insecure)
+    raise UsageError(f"cannot use {parts.scheme}:// as a repository", hint="a folder, or s3://bucket/prefix")
