@@ -106,7 +106,6 @@ CREATE MATERIALIZED VIEW aaa_sorts_first AS SELECT * FROM totals_of_totals;
 CREATE MATERIALIZED VIEW never_populated AS SELECT * FROM totals WITH NO DATA;
 CREATE VIEW over_materialized AS SELECT * FROM totals NATURAL JOIN (SELECT m FROM by_enum_hash) AS x;
 CREATE MATERIALIZED VIEW unpopulated_chain AS SELECT count(*) FROM totals WITH NO DATA;
-CREATE MATERIALIZED VIEW stale AS SELECT count(*) AS n FROM no_key;
 COMMENT ON MATERIALIZED VIEW totals IS 'a materialized view';
 
 -- rules ---------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
--- After everything else: what must be stale or granted at the very end. Variables: scale (integer).
+-- Bulk rows. Variables: scale (integer).
 SET search_path = nasty, public;
--- as bulk: a table of several pages with dead rows, one with wide values, one of plain events
+-- A table of several pages with dead rows, one with wide values, one of plain events
 CREATE TABLE bulk_events (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL, kind text NOT NULL, payload jsonb, score real);
 INSERT INTO bulk_events (at, kind, payload, score)
     SELECT timestamptz '2026-01-01 00:00+00' + g * interval '1 second', 'kind ' || g % 7, jsonb_build_object('n', g, 't', repeat('x', g % 50)), g / 3.0
@@ -11,5 +11,3 @@ CREATE TABLE bulk_wide (id integer PRIMARY KEY, body text, blob bytea);
 INSERT INTO bulk_wide SELECT g, (SELECT string_agg(md5((g * 1000 + k)::text), '') FROM generate_series(1, 300) k), decode(repeat(md5(g::text), 200), 'hex')
     FROM generate_series(1, 20 * :scale) g;
 CREATE INDEX bulk_events_at ON bulk_events (at, kind) INCLUDE (score);
--- `stale` shows the count of before
-INSERT INTO no_key VALUES (2, 'after the refresh of stale');

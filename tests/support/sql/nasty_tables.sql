@@ -133,7 +133,7 @@ ALTER TABLE holes ALTER COLUMN d SET DEFAULT 'changed later';
 INSERT INTO holes (a) VALUES (4);
 CREATE TABLE no_key (a integer, b text);
 INSERT INTO no_key VALUES (1, 'same'), (1, 'same'), (1, 'same'), (NULL, NULL), (NULL, NULL), (1, '');
-CREATE UNLOGGED TABLE unlogged_cache (k text PRIMARY KEY, v jsonb, n integer GENERATED ALWAYS AS IDENTITY);
+CREATE UNLOGGED TABLE unlogged_cache (k text PRIMARY KEY, v jsonb);
 INSERT INTO unlogged_cache (k, v) VALUES ('a', '{}'), ('b', '[]');
 CREATE TABLE empty_table (id integer PRIMARY KEY);
 CREATE TABLE tuned (

@@ -114,7 +114,11 @@ CREATE TYPE base_number (INPUT = base_number_in, OUTPUT = base_number_out, LIKE 
 CREATE CAST (base_number AS integer) WITHOUT FUNCTION AS IMPLICIT;
 CREATE ACCESS METHOD second_heap TYPE TABLE HANDLER heap_tableam_handler;
 COMMENT ON ACCESS METHOD second_heap IS 'the heap by another name';
-CREATE TRUSTED LANGUAGE second_plpgsql HANDLER plpgsql_call_handler INLINE plpgsql_inline_handler VALIDATOR plpgsql_validator;
+-- with handlers of its own: pg_dump takes a language whose handlers are the extension's for an extension
+CREATE FUNCTION second_call() RETURNS language_handler LANGUAGE c AS '$libdir/plpgsql', 'plpgsql_call_handler';
+CREATE FUNCTION second_inline(internal) RETURNS void LANGUAGE c STRICT AS '$libdir/plpgsql', 'plpgsql_inline_handler';
+CREATE FUNCTION second_validator(oid) RETURNS void LANGUAGE c STRICT AS '$libdir/plpgsql', 'plpgsql_validator';
+CREATE TRUSTED LANGUAGE second_plpgsql HANDLER second_call INLINE second_inline VALIDATOR second_validator;
 COMMENT ON LANGUAGE second_plpgsql IS 'plpgsql by another name';
 CREATE TRANSFORM FOR integer LANGUAGE second_plpgsql
     (FROM SQL WITH FUNCTION prsd_lextype(internal), TO SQL WITH FUNCTION int4recv(internal));
