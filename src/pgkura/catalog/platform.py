@@ -9,9 +9,11 @@ from collections.abc import Iterable
 
 from pgkura.core.platform import PLAIN, Platform
 
-_SCHEMAS = frozenset(
-    ["auth", "storage", "realtime", "extensions", "graphql", "graphql_public", "vault", "net", "cron", "pgbouncer", "supabase_functions", "supabase_migrations", "pgsodium", "pgsodium_masks", "pgtle", "pgmq", "_realtime", "_analytics", "_supavisor", "etl", "repack", "dbdev", "tiger", "tiger_data", "topology"]
-)
+_SCHEMAS = frozenset({
+    "auth", "storage", "realtime", "extensions", "graphql", "graphql_public", "vault", "net", "cron", "pgbouncer",
+    "supabase_functions", "supabase_migrations", "pgsodium", "pgsodium_masks", "pgtle", "pgmq", "_realtime",
+    "_analytics", "_supavisor", "etl", "repack", "dbdev", "tiger", "tiger_data", "topology",
+})  # fmt: skip
 # `extensions`, `supabase_migrations` and the like are made by the platform but may be filled by the user.
 _RESERVED = re.compile(
     r"(?:anon|authenticated|authenticator|service_role|dashboard_user|pgbouncer|postgres|cli_login_.*|supabase_.*"
