@@ -143,6 +143,10 @@ def _split_list(value: str) -> list[str]:
     return parts
 
 
+# The platform's roles that customers may grant to roles of their own.
+_OPEN_ROLES = frozenset({"anon", "authenticated", "service_role"})
+
+
 def membership_statements(
     wanted: Sequence[MembershipFacts],
     present: Iterable[MembershipFacts],
@@ -159,9 +163,9 @@ def membership_statements(
             continue
         title = f"membership of {quote_ident(grant.member)} in {quote_ident(grant.role)}"
         forbidden = "" if may.superuser or may.createrole else "this role may not grant memberships"
-        if platform.name != "plain" and platform.is_managed_role(grant.role) and not may.superuser:
-            if grant.role not in ("anon", "authenticated", "service_role"):
-                forbidden = "memberships in this role are reserved by the platform"
+        reserved = platform.is_managed_role(grant.role) and grant.role not in _OPEN_ROLES
+        if reserved and not may.superuser:
+            forbidden = "memberships in this role are reserved by the platform"
         by = (
             f" GRANTED BY {quote_ident(grant.grantor)}"
             if may.superuser and grant.grantor and may.version >= 160000
