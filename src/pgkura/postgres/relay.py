@@ -3,6 +3,7 @@
 Protocol: PostgreSQL documentation, 55.2.10 and 55.7 (SSLRequest 80877103, GSSENCRequest 80877104).
 """
 
+import select
 import socket
 import ssl
 import struct
@@ -108,11 +109,7 @@ class Relay:
                 return
             with server, self._tracked(client, server):
                 server.sendall(first)
-                # One thread per direction; each ends the other by shutting its reader down.
-                back = threading.Thread(target=_pump, args=(server, client), daemon=True)
-                back.start()
                 _pump(client, server)
-                back.join(_TIMEOUT)
 
     @contextmanager
     def _tracked(self, *sockets: socket.socket) -> Iterator[None]:
@@ -165,13 +162,24 @@ def _exactly(sock: socket.socket, count: int) -> bytes:
     return data
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(client: socket.socket, server: ssl.SSLSocket) -> None:
+    """Both directions in one thread: a TLS connection may not be read and written by two threads at once."""
     with suppress(OSError):
-        while piece := source.recv(_PIECE):
-            sink.sendall(piece)
-    for one in (source, sink):
-        with suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
+        while True:
+            ready, _, _ = select.select([client, server], [], [])
+            if client in ready:
+                piece = client.recv(_PIECE)
+                if not piece:
+                    return
+                server.sendall(piece)
+            if server in ready:
+                while True:
+                    piece = server.recv(_PIECE)
+                    if not piece:
+                        return
+                    client.sendall(piece)
+                    if not server.pending():
+                        break
 
 
 def _fatal(message: str) -> bytes:
