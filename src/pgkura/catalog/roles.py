@@ -152,7 +152,6 @@ def membership_statements(
     present: Iterable[MembershipFacts],
     platform: Platform,
     may: Abilities,
-    me: str,
 ) -> list[Statement]:
     """GRANT role TO member, for what is missing."""
     there = {_grant_key(m, may.version) for m in present}

@@ -1,0 +1,168 @@
+"""Rows back into tables: one connection and one COPY per table, several tables at once."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from pgkura.core.names import quote_ident
+from pgkura.core.outcome import Finding, FindingClass
+from pgkura.core.progress import Progress
+from pgkura.core.refs import ChunkRef
+from pgkura.core.stop import Stop
+from pgkura.postgres.session import CopyWriter, Session, SqlError
+from pgkura.repository.lists import TableData
+from pgkura.repository.repository import Repository
+from pgkura.restore.planner import Load
+
+_FORMAT = "FORMAT text, ENCODING 'UTF8'"
+TICK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What one load did; `finding` when it could not."""
+
+    load: Load
+    rows: int
+    finding: Finding | None = None
+
+
+def load_table(session: Session, repo: Repository, load: Load, stop: Stop) -> Loaded:
+    """All rows of one table in one transaction. A failure of the server's becomes a finding, nothing half-loaded."""
+    try:
+        if load.managed:
+            rows = _load_managed(session, repo, load, stop)
+        else:
+            rows = _load_own(session, repo, load, stop)
+    except SqlError as error:
+        if session.broken:
+            raise
+        session.rollback()
+        cls = FindingClass.DENIED if error.sqlstate == "42501" else FindingClass.LOST
+        reason = f"its rows could not be loaded: {error.msg}"
+        return Loaded(load=load, rows=0, finding=Finding(cls=cls, object=f"rows of {load.target}", reason=reason))
+    return Loaded(load=load, rows=rows)
+
+
+def _load_own(session: Session, repo: Repository, load: Load, stop: Stop) -> int:
+    facts = load.facts
+    alone = facts is not None and facts.kind == "r" and not facts.load_root and load.delete_where is None
+    session.begin(isolation="read committed", read_only=False)
+    if load.delete_where is not None:
+        # Rows that CREATE EXTENSION put there itself; the condition is the extension's own.
+        session.execute(f"DELETE FROM ONLY {load.target.sql} {load.delete_where}")
+    elif alone:
+        # Truncating in the same transaction lets COPY write frozen rows, and makes a repeated load harmless.
+        session.execute(f"TRUNCATE ONLY {load.target.sql}")
+    rows = copy_chunks(session, repo, load, stop, freeze=alone)
+    session.commit()
+    return rows
+
+
+def _load_managed(session: Session, repo: Repository, load: Load, stop: Stop) -> int:
+    session.replica_role()
+    try:
+        session.begin(isolation="read committed", read_only=False)
+        rows = copy_chunks(session, repo, load, stop, freeze=False)
+        session.commit()
+        return rows
+    finally:
+        if not session.broken:
+            session.rollback()
+            session.execute("SET session_replication_role = origin")
+
+
+def copy_chunks(session: Session, repo: Repository, load: Load, stop: Stop, *, freeze: bool) -> int:
+    """COPY a table's chunks in; returns the rows sent."""
+    columns = f"({', '.join(quote_ident(c) for c in load.columns)})" if load.columns else ""
+    options = _FORMAT + (", FREEZE true" if freeze else "")
+    with session.copy_in(f"COPY {load.target.sql} {columns} FROM STDIN WITH ({options})") as copy:
+        for ref in load.data.chunks:
+            stop.check()
+            _send(copy, repo.read_chunk(ref), load.keep)
+    return load.data.rows
+
+
+def _send(copy: CopyWriter, pieces: Iterable[bytes], keep: Sequence[int]) -> None:
+    if not keep:
+        for piece in pieces:
+            copy.write(piece)
+        return
+    for line in whole_lines(pieces):
+        words = line.split(b"\t")
+        copy.write(b"\t".join(words[n] for n in keep) + b"\n")
+
+
+def whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Rows of COPY text without their newlines (a value never holds a raw one)."""
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+
+
+class Loader:
+    """Loads tables on several connections at once."""
+
+    def __init__(self, open_session: Callable[[], Session], repo: Repository, parallel: int, stop: Stop) -> None:
+        self._open_session = open_session
+        self._repo = repo
+        self._parallel = parallel
+        self._stop = stop
+        self._sessions: list[Session] = []
+
+    def run(self, loads: Sequence[Load], progress: Progress) -> Iterator[Loaded]:
+        """Results as they come. The first error of ours stops everything."""
+        waiting = list(loads)
+        idle: list[Session] = []
+        running: dict[Future[Loaded], Session] = {}
+        with ThreadPoolExecutor(self._parallel, thread_name_prefix="pgkura-load") as pool:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < self._parallel:
+                        session = idle.pop() if idle else self._new_session()
+                        future = pool.submit(load_table, session, self._repo, waiting.pop(0), self._stop)
+                        running[future] = session
+                    done, _ = wait(running, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+                    self._stop.check()
+                    for future in done:
+                        idle.append(running.pop(future))
+                        loaded = future.result()
+                        progress.advance(loaded.load.data.bytes)
+                        yield loaded
+            except BaseException:
+                self._stop.request()
+                for session in running.values():
+                    session.cancel()
+                raise
+            finally:
+                wait(running)
+                for session in self._sessions:
+                    session.close()
+
+    def _new_session(self) -> Session:
+        session = self._open_session()
+        self._sessions.append(session)
+        return session
+
+
+def load_large_objects(
+    session: Session, repo: Repository, blobs: TableData, oids: Iterable[int], stop: Stop, progress: Progress
+) -> None:
+    """Contents of large objects, made with their old numbers in one transaction."""
+    session.begin(isolation="read committed", read_only=False)
+    for oid in oids:
+        session.execute("SELECT pg_catalog.lo_create(%s)", (oid,))
+    for ref in blobs.chunks:
+        stop.check()
+        _put_chunk(session, repo, ref)
+        progress.advance(ref.length)
+    session.commit()
+
+
+def _put_chunk(session: Session, repo: Repository, ref: ChunkRef) -> None:
+    for line in whole_lines(repo.read_chunk(ref)):
+        oid, offset, data = line.split(b"\t")
+        # COPY text doubles the backslash of bytea's \x form.
+        piece = bytes.fromhex(data.removeprefix(b"\\\\x").decode("ascii"))
+        session.execute("SELECT pg_catalog.lo_put(%s, %s, %s)", (int(oid), int(offset), piece))
