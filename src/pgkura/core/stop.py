@@ -21,6 +21,11 @@ class Stop:
         self._event.set()
 
     @property
+    def event(self) -> Event:
+        """For callees that wait on an event themselves (a running program)."""
+        return self._event
+
+    @property
     def requested(self) -> bool:
         """Whether somebody asked."""
         return self._event.is_set()

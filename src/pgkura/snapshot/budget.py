@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgkura.core.errors import SourceBusy
-from pgkura.core.facts import TableFacts
+from pgkura.core.names import QualifiedName
 
 # System catalogs and their indexes that pg_dump keeps locked until it ends, beside the tables themselves.
 DUMP_CATALOG_LOCKS = 150
@@ -60,6 +60,16 @@ def plan_connections(capacity: Capacity, *, share: float, workers: int) -> Conne
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lockable:
+    """A table or partition root that the role can read: LOCK TABLE takes no other kind."""
+
+    oid: int
+    qname: QualifiedName
+    kind: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LockPlan:
     """Which tables are locked before the snapshot, by which holder; the rest is locked late, one at a time.
 
@@ -69,19 +79,14 @@ class LockPlan:
     reserved of them for pg_dump and the workers
     """
 
-    holders: tuple[tuple[TableFacts, ...], ...]
+    holders: tuple[tuple[Lockable, ...], ...]
     late: frozenset[int]
     budget: int
     reserved: int
 
 
-def lockable(tables: Sequence[TableFacts]) -> list[TableFacts]:
-    """Tables and partition roots that the role can read; LOCK TABLE takes no other kind."""
-    return [t for t in tables if t.kind in ("r", "p") and t.readable]
-
-
 def plan_locks(
-    tables: Sequence[TableFacts],
+    tables: Sequence[Lockable],
     capacity: Capacity,
     *,
     share: float,
@@ -94,19 +99,18 @@ def plan_locks(
     pg_dump locks every table it writes, whatever we do: where that alone passes the budget, no backup is
     possible within it, and that is said before the first lock. Raises SourceBusy.
     """
-    wanted = lockable(tables)
     budget = int(capacity.lock_slots * share)
-    dump = len(wanted) + views + DUMP_CATALOG_LOCKS
+    dump = len(tables) + views + DUMP_CATALOG_LOCKS
     working = connections.workers * (tables_per_unit + WORKER_CATALOG_LOCKS)
     reserved = max(dump, working)
     if reserved > budget:
         raise SourceBusy(
-            f"{len(wanted):,} tables need about {reserved:,} locks; {budget:,} may be taken",
+            f"{len(tables):,} tables need about {reserved:,} locks; {budget:,} may be taken",
             detail=f"the server has room for {capacity.lock_slots:,} locks and at most {share:.0%} of them are taken: "
             "a full lock table fails the application's statements",
             hint="raise max_locks_per_transaction on the server, or allow a larger share of the locks",
         )
-    order = sorted(wanted, key=lambda t: (t.kind == "p", -t.bytes, t.oid))
+    order = sorted(tables, key=lambda t: (t.kind == "p", -t.bytes, t.oid))
     early, late = order[: budget - reserved], order[budget - reserved :]
     groups = tuple(tuple(early[i :: connections.holders]) for i in range(connections.holders))
     return LockPlan(

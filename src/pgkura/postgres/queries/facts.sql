@@ -19,7 +19,7 @@ LEFT JOIN pg_catalog.pg_depend d
       AND d.deptype = 'e'
 LEFT JOIN (SELECT e.extname, u.oid, u.cond
            FROM pg_catalog.pg_extension e
-           CROSS JOIN LATERAL pg_catalog.unnest(e.extconfig, e.extcondition) AS u(oid, cond)) cfg ON cfg.oid = c.oid
+           CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(e.extconfig), pg_catalog.unnest(e.extcondition)) AS u(oid, cond)) cfg ON cfg.oid = c.oid
 WHERE c.relkind IN ('r', 'p', 'm', 'f')
   AND c.relpersistence <> 't'
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
@@ -83,7 +83,7 @@ FROM pg_catalog.pg_largeobject_metadata m
 ORDER BY m.oid
 
 -- name: large_object_sizes
--- Sizes by opening and seeking (262144 = INV_READ); %s is an array of oids.
+-- Sizes by opening and seeking (262144 = INV_READ); the parameter is an array of oids.
 SELECT m.oid::bigint, s.size, pg_catalog.lo_close(f.fd)
 FROM pg_catalog.pg_largeobject_metadata m
 CROSS JOIN LATERAL (SELECT pg_catalog.lo_open(m.oid, 262144) AS fd OFFSET 0) f

@@ -1,0 +1,153 @@
+"""One attempt: locks, snapshot, facts and definitions. Repeated as a whole when it had to give way."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgkura.core.facts import SourceFacts
+from pgkura.core.names import QualifiedName
+from pgkura.core.outcome import Finding, FindingClass
+from pgkura.core.platform import Platform
+from pgkura.core.progress import Progress
+from pgkura.core.stop import Stop
+from pgkura.postgres.facts import read_facts
+from pgkura.postgres.session import Session, SqlError
+from pgkura.snapshot.budget import Capacity, ConnectionPlan, Lockable, LockPlan, plan_locks
+from pgkura.snapshot.changed import Comparison, compare_with_locks, moved
+from pgkura.snapshot.conductor import Moment
+from pgkura.snapshot.holders import Holders
+from pgkura.snapshot.inventory import write_inventory
+from pgkura.snapshot.live import read_live
+from pgkura.snapshot.options import Options
+from pgkura.snapshot.planner import TINY_PER_UNIT
+from pgkura.snapshot.queries import query
+from pgkura.snapshot.watcher import Watcher
+from pgkura.snapshot.yielding import Part
+
+# What a reader of catalogs meets when an object vanishes between two of its statements.
+VANISHED = frozenset({"42P01", "3F000", "XX000", "42704"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one attempt has read at its snapshot."""
+
+    moment: Moment
+    facts: SourceFacts
+    denied: tuple[Finding, ...]
+    inventory: Path
+    comparison: Comparison
+    labels: dict[int, tuple[str, str, str]]
+
+
+class GaveWay(Exception):
+    """The reader or pg_dump was ended because somebody waited, or met an object that vanished: try again."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What every step of a run needs."""
+
+    open: Callable[[Part], Session]
+    options: Options
+    progress: Progress
+    stop: Stop
+    watcher: Watcher
+    folder: Path
+
+
+def enumerate_tables(session: Session) -> list[Lockable]:
+    """What there is to lock, before any lock."""
+    return [
+        Lockable(oid=oid, qname=QualifiedName(schema, name), kind=kind, bytes=size)
+        for oid, schema, name, kind, size in session.rows(query("lockable"))
+    ]
+
+
+def lock_before(
+    desk: Desk, exporter: Session, holders: Holders, capacity: Capacity, connections: ConnectionPlan, views: int
+) -> LockPlan:
+    """Decide, say, then lock. Raises SourceBusy before the first lock when locks cannot suffice."""
+    tables = enumerate_tables(exporter)
+    plan = plan_locks(
+        tables,
+        capacity,
+        share=desk.options.lock_share,
+        connections=connections,
+        views=views,
+        tables_per_unit=TINY_PER_UNIT,
+    )
+    if plan.late:
+        desk.progress.note(
+            f"{len(plan.late):,} of {len(tables):,} tables are locked late: {plan.budget:,} locks may be taken"
+        )
+    desk.progress.stage("locking tables", total=len(tables), unit="tables")
+    missed = holders.lock(plan.holders, desk.stop)
+    desk.progress.advance(len(tables) - len(plan.late) - len(missed))
+    if missed:
+        desk.progress.note(f"{len(missed):,} tables are in use by others just now; they are tried again later")
+    return plan
+
+
+def export_snapshot(exporter: Session) -> Moment:
+    """The instant. Every lock that shall protect it must stand before this."""
+    exporter.begin(isolation="repeatable read", read_only=True)
+    snapshot, visible, lsn = exporter.one(query("moment"))
+    return Moment(id=snapshot, visible=visible, lsn=lsn, since=time.monotonic())
+
+
+def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) -> Seen:
+    """Take the snapshot and read what the catalogs say in it. Raises GaveWay."""
+    desk.progress.stage("taking the snapshot")
+    moment = export_snapshot(exporter)
+    locked = holders.read_locked(exporter)
+    path = desk.folder / "inventory"
+    reader = desk.open(Part.READER)
+    try:
+        reader.adopt(moment.id)
+        read = read_facts(reader, platform)
+        write_inventory(reader, path)
+        labels = read_labels(reader)
+        reader.commit()
+        now = read_live(reader, [t.oid for t in read.facts.tables])
+    except SqlError as error:
+        if desk.watcher.take_ended():
+            raise GaveWay("gave way to the application") from error
+        if error.sqlstate in VANISHED:
+            raise GaveWay(f"something vanished while the catalogs were read ({error.msg})") from error
+        raise
+    finally:
+        reader.close()
+    comparison = compare_with_locks(read.facts.tables, locked)
+    lost = moved(read.facts.tables, now, comparison.held)
+    return Seen(
+        moment=moment,
+        facts=read.facts,
+        denied=read.denied,
+        inventory=path,
+        comparison=Comparison(held=comparison.held - lost, late=comparison.late | lost),
+        labels=labels,
+    )
+
+
+def read_labels(session: Session) -> dict[int, tuple[str, str, str]]:
+    """Enum labels by object id: schema, type, label."""
+    return {oid: (schema, name, label) for oid, schema, name, label in session.rows(query("enum_labels"))}
+
+
+def relabelled(before: dict[int, tuple[str, str, str]], after: dict[int, tuple[str, str, str]]) -> list[Finding]:
+    """COPY writes the labels of now: a renamed one stands under either name in what was read."""
+    types = {before[oid][:2] for oid in before if oid in after and before[oid][2] != after[oid][2]}
+    return [
+        Finding(
+            cls=FindingClass.LOST,
+            object=f"type {QualifiedName(*name).sql}",
+            reason="a label was renamed while the backup ran; rows may hold the old or the new one",
+        )
+        for name in sorted(types)
+    ]

@@ -1,0 +1,77 @@
+"""The parts of a snapshot that are not rows: stored as chunks, fingerprinted, equal ones stored once."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pgkura.core.errors import FormatTooNew, Tampered
+from pgkura.core.refs import ChunkRef
+from pgkura.repository.manifest import Component, Manifest
+from pgkura.repository.repository import Repository
+
+# How far back to look for the same database's last snapshot.
+LOOK_BACK = 50
+
+
+def previous_manifest(repo: Repository, database: str, system_identifier: str) -> Manifest | None:
+    """The newest snapshot of this database, if it can be read; a damaged one only costs its reuse."""
+    for snapshot_id in reversed(repo.manifest_ids()[-LOOK_BACK:]):
+        try:
+            found = repo.manifest(snapshot_id)
+        except (Tampered, FormatTooNew):
+            continue
+        if (found.database, found.system_identifier) == (database, system_identifier):
+            return found
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """Components as the manifest wants them, and the chunks that are new in the repository."""
+
+    components: Mapping[str, Component]
+    new: tuple[ChunkRef, ...]
+
+
+def store_components(repo: Repository, contents: Mapping[str, Iterable[bytes]]) -> Stored:
+    """Store each under its name; an empty one has a fingerprint and no bytes."""
+    writer = repo.pack_writer()
+    fingerprints: dict[str, str] = {}
+    for name, pieces in contents.items():
+        hasher = repo.mac_hasher()
+        begun = False
+        for piece in _filled(pieces):
+            if not begun:
+                writer.begin(name)
+                begun = True
+            hasher.update(piece)
+            writer.write(piece)
+        if begun:
+            writer.end(0)
+        fingerprints[name] = hasher.hexdigest()
+    writer.flush()
+    refs: dict[str, ChunkRef] = {}
+    new: list[ChunkRef] = []
+    for name, ref, is_new in writer.drain():
+        refs[name] = ref
+        if is_new:
+            new.append(ref)
+    return Stored(
+        components={n: Component(fingerprint=f, ref=refs.get(n)) for n, f in fingerprints.items()}, new=tuple(new)
+    )
+
+
+def _filled(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    return (piece for piece in pieces if piece)
+
+
+def reusable_archive(
+    previous: Manifest | None, kinds: Mapping[str, Component], pg_dump_version: str
+) -> Component | None:
+    """The previous archive, when every history kind and the program that wrote it are the same."""
+    if previous is None or previous.pg_dump_version != pg_dump_version:
+        return None
+    same = all(
+        name in previous.components and previous.components[name].fingerprint == component.fingerprint
+        for name, component in kinds.items()
+    )
+    return previous.components.get("archive") if same else None

@@ -1,0 +1,242 @@
+"""After the rows: sequences, components, manifest, journal. The snapshot exists when the manifest is written."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pgkura import __version__
+from pgkura.catalog.kinds import COMPONENTS
+from pgkura.core.errors import DatabaseError
+from pgkura.core.facts import SequenceState, SourceFacts, TableFacts
+from pgkura.core.names import QualifiedName, quote_ident
+from pgkura.core.outcome import Finding, FindingClass, Result, decide
+from pgkura.core.platform import Platform
+from pgkura.core.refs import ChunkRef
+from pgkura.postgres.facts import read_sequences
+from pgkura.postgres.session import Session, SqlError
+from pgkura.repository import canonical
+from pgkura.repository.lists import BLOBS, TableData, write_chunk_list
+from pgkura.repository.manifest import Component, Manifest
+from pgkura.repository.repository import Repository
+from pgkura.snapshot.attempt import VANISHED, Desk, Seen, read_labels, relabelled
+from pgkura.snapshot.components import Stored, previous_manifest, reusable_archive, store_components
+from pgkura.snapshot.definitions import Definitions
+from pgkura.snapshot.ledger import Ledger, StoredTable
+from pgkura.snapshot.queries import query
+from pgkura.snapshot.roles import roles_text
+from pgkura.snapshot.scripts import after_script, before_script
+
+PIECE = 1024 * 1024
+FLUSH_SECONDS = 30.0
+BLOBS_NAME = "blobs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Everything that was read."""
+
+    seen: Seen
+    definitions: Definitions
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The snapshot that now exists."""
+
+    manifest: Manifest
+    result: Result
+
+
+def finish(
+    desk: Desk,
+    session: Session,
+    repo: Repository,
+    platform: Platform,
+    reading: Reading,
+    *,
+    elapsed: Callable[[], float],
+    peak_memory: Callable[[], int],
+) -> Finished:
+    """Read what is read last, store what is not rows, write index, manifest and journal."""
+    desk.progress.stage("finishing")
+    seen = reading.seen
+    facts = replace(seen.facts, sequences=_later_sequences(session, platform, seen.facts))
+    findings = _findings(session, reading)
+    _wait_for_flush(desk, session, seen.moment.lsn)
+    tables = table_data(facts.tables, reading.ledger.stored())
+    stored, components = _store(repo, facts, platform, reading, tables)
+    desk.stop.check()
+    new = {(c.object.id, c.mac): c for c in (*reading.ledger.new_chunks(), *stored.new)}
+    result = decide(findings, desk.options.accepted)
+    manifest = _manifest(
+        repo,
+        facts,
+        reading,
+        components,
+        findings=findings,
+        accepted=tuple(sorted(desk.options.accepted)),
+        result=result,
+        counts=_counts(tables, reading.ledger, new.values(), elapsed(), peak_memory()),
+    )
+    repo.commit_snapshot(manifest, new.values())
+    repo.append_journal(
+        "backup",
+        {"snapshot": manifest.id, "database": manifest.database, "result": result.value, "counts": manifest.counts},
+    )
+    return Finished(manifest=manifest, result=result)
+
+
+def _later_sequences(session: Session, platform: Platform, facts: SourceFacts) -> tuple[SequenceState, ...]:
+    """Values of now for the sequences of the snapshot: never below what its rows have used."""
+    for _ in range(5):
+        try:
+            now = {s.qname: s for s in read_sequences(session, platform, [])}
+        except SqlError as error:
+            if error.sqlstate not in VANISHED:
+                raise
+            continue  # one was dropped between the list and its reading
+        return tuple(now.get(s.qname, s) for s in facts.sequences)
+    raise DatabaseError("sequences keep vanishing while they are read", hint="run it again at a quieter time")
+
+
+def _findings(session: Session, reading: Reading) -> tuple[Finding, ...]:
+    seen = reading.seen
+    unreadable = [
+        Finding(cls=FindingClass.DENIED, object=f"{kind} {quote_ident(name)}", reason=reason)
+        for kind, name, reason in session.rows(query("unreadable"))
+    ]
+    unlogged = [
+        Finding(
+            cls=FindingClass.BY_DESIGN,
+            object=f"table {t.qname.sql}",
+            reason="copied; an unlogged table is emptied by the server itself after a crash",
+            rule="unlogged-not-durable",
+        )
+        for t in seen.facts.tables
+        if t.persistence == "u" and t.kind == "r" and t.readable
+    ]
+    return (
+        *reading.ledger.findings,
+        *relabelled(seen.labels, read_labels(session)),
+        *seen.denied,
+        *unreadable,
+        *unlogged,
+    )
+
+
+def _wait_for_flush(desk: Desk, session: Session, lsn: str) -> None:
+    """A crash of the server must not take back what the snapshot holds."""
+    deadline = time.monotonic() + FLUSH_SECONDS
+    while not session.one(query("flushed"), (lsn,))[0]:
+        desk.stop.check()
+        if time.monotonic() > deadline:
+            desk.progress.note("the server has not yet flushed its log up to the snapshot (asynchronous commits)")
+            return
+        desk.stop.wait(0.1)
+
+
+def table_data(tables: tuple[TableFacts, ...], stored: Iterable[StoredTable]) -> list[TableData]:
+    """The chunk list. Rows of a leaf whose place depends on the server go to the root."""
+    found: list[TableData] = []
+    for one in stored:
+        if one.number == BLOBS:
+            name, columns, target = BLOBS_NAME, "", BLOBS_NAME
+        else:
+            table = tables[one.number]
+            name = table.qname.sql
+            columns = table.column_list
+            target = QualifiedName(*table.load_root.split("\0", 1)).sql if table.load_root else name
+            if one.columns is not None:
+                columns = f"({', '.join(map(quote_ident, one.columns))})" if one.columns else ""
+        found.append(
+            TableData(
+                number=one.number,
+                name=name,
+                columns=columns,
+                target=target,
+                rows=one.rows,
+                bytes=one.bytes,
+                chunks=one.chunks,
+            )
+        )
+    return found
+
+
+def _store(
+    repo: Repository, facts: SourceFacts, platform: Platform, reading: Reading, tables: list[TableData]
+) -> tuple[Stored, Mapping[str, Component]]:
+    definitions = reading.definitions
+    texts = {**definitions.texts(), "roles": roles_text(facts, platform)}
+    kinds = {n: Component(fingerprint=repo.mac(texts[n].encode()), ref=None) for n in COMPONENTS}
+    previous = previous_manifest(repo, facts.database.name, facts.system_identifier)
+    archive = reusable_archive(previous, kinds, definitions.pg_dump_version)
+    if archive is not None and archive.ref is not None and repo.known(archive.ref.mac) is None:
+        archive = None  # its object is gone from the store
+    contents: dict[str, Iterable[bytes]] = {name: [texts[name].encode()] for name in COMPONENTS}
+    if archive is None:
+        contents["archive"] = _pieces(definitions.archive)
+    contents["facts"] = [canonical.encode(facts.as_json())]
+    contents["inventory"] = _pieces(reading.seen.inventory)
+    contents["chunks"] = write_chunk_list(tables)
+    contents["before.sql"] = [before_script(facts, platform).encode()]
+    contents["after.sql"] = [after_script(facts, platform, definitions.matviews()).encode()]
+    stored = store_components(repo, contents)
+    return stored, stored.components if archive is None else {**stored.components, "archive": archive}
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+def _counts(
+    tables: list[TableData], ledger: Ledger, new: Iterable[ChunkRef], seconds: float, peak_memory: int
+) -> dict[str, int]:
+    objects = {c.object.id: c.object.cipher_bytes for c in new}
+    own = [t for t in tables if t.number != BLOBS]
+    return {
+        "tables": len(own),
+        "rows": sum(t.rows for t in own),
+        "bytes_read": ledger.bytes_read,
+        "bytes_stored": sum(objects.values()),
+        "chunks": sum(len(t.chunks) for t in tables),
+        "chunks_unchanged": ledger.chunks_unchanged,
+        "seconds": round(seconds),
+        "peak_memory_bytes": peak_memory,
+    }
+
+
+def _manifest(
+    repo: Repository,
+    facts: SourceFacts,
+    reading: Reading,
+    components: Mapping[str, Component],
+    *,
+    findings: tuple[Finding, ...],
+    accepted: tuple[str, ...],
+    result: Result,
+    counts: Mapping[str, int],
+) -> Manifest:
+    now = datetime.now(UTC)
+    return Manifest(
+        id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
+        created=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        host_id=repo.host_id,
+        database=facts.database.name,
+        server_version_num=facts.server_version_num,
+        system_identifier=facts.system_identifier,
+        snapshot=reading.seen.moment.visible,
+        lsn=reading.seen.moment.lsn,
+        pgkura_version=__version__,
+        pg_dump_version=reading.definitions.pg_dump_version,
+        result=result.value,
+        skipped=findings,
+        accepted=accepted,
+        counts=counts,
+        components=components,
+    )

@@ -1,0 +1,146 @@
+"""Transactions that do nothing but hold ACCESS SHARE locks, taken before the snapshot, given up as a whole.
+
+They hold no snapshot themselves (LOCK TABLE takes none), so they hold back neither VACUUM nor CREATE INDEX
+CONCURRENTLY.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
+
+from pgkura.core.errors import DatabaseError
+from pgkura.core.stop import Stop
+from pgkura.postgres.session import Session, SqlError
+from pgkura.snapshot.budget import Lockable
+from pgkura.snapshot.queries import query
+
+BATCH = 50
+TRIES = 4
+_SAVE = "SAVEPOINT batch"
+_UNDO = "ROLLBACK TO SAVEPOINT batch"
+
+
+class Holder:
+    """One transaction and the tables it holds. The watcher releases it from its own thread."""
+
+    def __init__(self, session: Session, lock_wait_ms: int) -> None:
+        self.session = session
+        self.pid = session.pid
+        self.oids: frozenset[int] = frozenset()
+        self.released_at: float | None = None
+        self._busy = Lock()
+        session.begin(isolation="read committed", read_only=True)
+        session.execute(f"SET LOCAL lock_timeout = '{lock_wait_ms}ms'")
+
+    def lock(self, tables: Sequence[Lockable], stop: Stop) -> list[Lockable]:
+        """Lock in batches, then one by one what a batch could not get; returns what was not granted."""
+        missed: list[Lockable] = []
+        for batch in _batches(tables):
+            stop.check()
+            if not self._try(batch):
+                missed.extend(batch)
+        for _ in range(TRIES):
+            missed = [t for t in missed if not self._try([t])]
+            if not missed or stop.wait(0.1):
+                break
+        return missed
+
+    def _try(self, tables: Sequence[Lockable]) -> bool:
+        names = ", ".join(f"ONLY {t.qname.sql}" for t in tables)
+        with self._busy:
+            if self.released_at is not None:
+                return False
+            self.session.execute(_SAVE)
+            try:
+                self.session.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
+            except SqlError as error:
+                if error.sqlstate not in _NOT_NOW:
+                    raise
+                self.session.execute(_UNDO)
+                return False
+            self.session.execute("RELEASE SAVEPOINT batch")
+            return True
+
+    def release(self, at: float) -> bool:
+        """Roll back; False when it is in the middle of a statement, and only ending its connection helps."""
+        if not self._busy.acquire(timeout=0.2):
+            return False
+        try:
+            if self.released_at is None:
+                self.released_at = at
+                self.session.rollback()
+            return True
+        finally:
+            self._busy.release()
+
+    def alive(self) -> bool:
+        """Whether its transaction still stands, asked of the server itself."""
+        if self.released_at is not None:
+            return True
+        with self._busy:
+            try:
+                self.session.execute("SELECT 1")
+            except DatabaseError:
+                return False
+        return True
+
+
+# Not granted in time, vanished or renamed meanwhile, cancelled by the watcher, deadlock, no right any more.
+_NOT_NOW = frozenset({"55P03", "42P01", "3F000", "57014", "40P01", "42501", "42809"})
+
+
+def _batches(tables: Sequence[Lockable]) -> Iterator[Sequence[Lockable]]:
+    for i in range(0, len(tables), BATCH):
+        yield tables[i : i + BATCH]
+
+
+class Holders:
+    """All holders of one attempt."""
+
+    def __init__(self, connect: Callable[[], Session], lock_wait_ms: int) -> None:
+        self._connect = connect
+        self._wait = lock_wait_ms
+        self._holders: list[Holder] = []
+
+    def __iter__(self) -> Iterator[Holder]:
+        return iter(tuple(self._holders))
+
+    def lock(self, groups: Sequence[Sequence[Lockable]], stop: Stop) -> list[Lockable]:
+        """One new holder per group; returns the tables that were not granted."""
+        missed: list[Lockable] = []
+        for group in groups:
+            holder = Holder(self._connect(), self._wait)
+            self._holders.append(holder)
+            missed.extend(holder.lock(group, stop))
+        return missed
+
+    def lock_more(self, tables: Sequence[Lockable], stop: Stop) -> list[Lockable]:
+        """Tables that appeared meanwhile, added to the first holder that still stands."""
+        for holder in self._holders:
+            if holder.released_at is None:
+                return holder.lock(tables, stop)
+        return list(tables)
+
+    def read_locked(self, asker: Session) -> frozenset[int]:
+        """Object ids that they really hold, from the server's lock table; remembered per holder."""
+        for holder in self._holders:
+            rows = asker.rows(query("locked"), ([holder.pid],)) if holder.released_at is None else []
+            holder.oids = frozenset(int(oid) for (oid,) in rows)
+        return frozenset().union(*(h.oids for h in self._holders)) if self._holders else frozenset()
+
+    def release_by_pid(self, pid: int, at: float) -> bool:
+        """Roll one back. False when it must be ended by force."""
+        return all(h.release(at) for h in self._holders if h.pid == pid)
+
+    def check_alive(self) -> None:
+        """Raises DatabaseError if one lost its connection unasked: its tables were unprotected for a while."""
+        if not all(h.alive() for h in self._holders):
+            raise DatabaseError(
+                "a connection that held table locks was cut during the backup",
+                detail="tables may have been truncated or rewritten in between, which a snapshot does not show",
+                hint="run it again; a pooler or an idle timeout may be closing connections",
+            )
+
+    def close(self) -> None:
+        """Give up everything."""
+        for holder in self._holders:
+            holder.session.close()

@@ -1,0 +1,15 @@
+"""The inventory of the whole catalog as a file: one JSON object per line, written as it is read."""
+
+import json
+from pathlib import Path
+
+from pgkura.postgres.inventory import read_inventory
+from pgkura.postgres.session import Session
+
+
+def write_inventory(session: Session, path: Path) -> None:
+    """Read in the session's transaction; memory stays bounded whatever the number of objects."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for item in read_inventory(session):
+            line = {"class": item.cls, "identity": item.identity, "attributes": item.attributes}
+            file.write(json.dumps(line, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n")

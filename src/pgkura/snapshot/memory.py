@@ -1,0 +1,46 @@
+"""How much memory we take: the sum of PSS over our processes and their children, sampled."""
+
+from threading import Event, Thread
+
+import psutil
+
+INTERVAL_SECONDS = 0.25
+# An embedded server may be a child of ours; the server's memory is not ours.
+_SERVERS = frozenset({"postgres", "postmaster"})
+
+
+class MemoryMeter:
+    """A thread that samples until it is closed; `peak` is 0 where the system does not tell."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._ended = Event()
+        self._thread = Thread(target=self._run, name="pgkura-memory", daemon=True)
+        self._thread.start()
+
+    def close(self) -> int:
+        """Stop, with a last sample; returns the peak in bytes."""
+        self._ended.set()
+        self._thread.join()
+        return self.peak
+
+    def _run(self) -> None:
+        while True:
+            self.peak = max(self.peak, sample())
+            if self._ended.wait(INTERVAL_SECONDS):
+                return
+
+
+def sample() -> int:
+    """Bytes now. Shared pages count once in sum (PSS), or as resident where PSS is not told."""
+    own = psutil.Process()
+    total = 0
+    for process in (own, *own.children(recursive=True)):
+        try:
+            if process.name() in _SERVERS:
+                continue
+            info = process.memory_full_info()
+            total += getattr(info, "pss", 0) or info.rss
+        except psutil.Error:
+            continue  # ended between two looks
+    return total

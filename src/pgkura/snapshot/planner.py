@@ -1,0 +1,94 @@
+"""Tables become pieces, pieces become units, largest first. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from pgkura.core.facts import LargeObjectFacts, TableFacts
+from pgkura.snapshot.options import MIB, Options
+from pgkura.snapshot.units import BlobRange, Piece
+
+PAGE = 8192
+# A heap above this is cut into page ranges, so that several workers share it.
+SPLIT_BYTES = 64 * MIB
+# One unit of a split table: long enough to pay for its five round trips, short enough to give up.
+UNIT_BYTES = 64 * MIB
+# Tables below this share a unit, its transaction and its pack.
+TINY_BYTES = MIB
+TINY_PER_UNIT = 64
+# Estimated work of a table whatever its size, so that a thousand empty tables are not one unit.
+TABLE_COST = 32 * 1024
+BLOB_UNIT_BYTES = 64 * MIB
+BLOBS_PER_UNIT = 1000
+
+
+def has_rows(table: TableFacts) -> bool:
+    """Whether rows are read from it: ordinary tables and leaves, not roots, matviews or foreign tables."""
+    return table.kind == "r" and table.readable
+
+
+def pieces_of(number: int, table: TableFacts, options: Options) -> list[Piece]:
+    """Page ranges of about chunk_bytes for a large heap, else the whole table."""
+    pages = table.pages
+    if options.gentle or table.access_method != "heap" or pages * PAGE <= max(SPLIT_BYTES, 2 * options.chunk_bytes):
+        return [Piece(number=number, table=table)]
+    step = max(1, options.chunk_bytes // PAGE)
+    starts = range(0, pages, step)
+    return [
+        Piece(number=number, table=table, first=i, start=start, end=None if start + step >= pages else start + step)
+        for i, start in enumerate(starts)
+    ]
+
+
+def size_of(piece: Piece) -> int:
+    """Estimated bytes on disk that reading it touches."""
+    table = piece.table
+    if piece.whole:
+        return table.bytes + TABLE_COST
+    end = table.pages if piece.end is None else piece.end
+    return table.bytes * max(0, end - piece.start) // max(1, table.pages) + TABLE_COST
+
+
+def group_pieces(tables: Iterable[tuple[int, TableFacts]], options: Options) -> list[tuple[Piece, ...]]:
+    """Units as groups of pieces, largest first: ranges of one table together, tiny tables together."""
+    groups: list[tuple[Piece, ...]] = []
+    tiny: list[Piece] = []
+    for number, table in tables:
+        pieces = pieces_of(number, table, options)
+        if len(pieces) > 1:
+            groups.extend(_runs(pieces, UNIT_BYTES))
+        elif size_of(pieces[0]) <= TINY_BYTES:
+            tiny.append(pieces[0])
+        else:
+            groups.append((pieces[0],))
+    tiny.sort(key=lambda p: (-size_of(p), p.number))
+    groups.extend(_runs(tiny, UNIT_BYTES, TINY_PER_UNIT))
+    return sorted(groups, key=lambda g: (-sum(map(size_of, g)), g[0].number, g[0].first))
+
+
+def _runs(pieces: Sequence[Piece], limit: int, most: int = 1 << 30) -> Iterator[tuple[Piece, ...]]:
+    run: list[Piece] = []
+    total = 0
+    for piece in pieces:
+        size = size_of(piece)
+        if run and (total + size > limit or len(run) >= most):
+            yield tuple(run)
+            run, total = [], 0
+        run.append(piece)
+        total += size
+    if run:
+        yield tuple(run)
+
+
+def group_blobs(objects: Sequence[LargeObjectFacts]) -> list[BlobRange]:
+    """Large objects in ascending order, cut by size and number."""
+    ranges: list[BlobRange] = []
+    run: list[LargeObjectFacts] = []
+    total = 0
+    for item in sorted(objects, key=lambda o: o.oid):
+        if run and (total + item.size > BLOB_UNIT_BYTES or len(run) >= BLOBS_PER_UNIT):
+            ranges.append(BlobRange(first=len(ranges), objects=tuple(run)))
+            run, total = [], 0
+        run.append(item)
+        total += item.size
+    if run:
+        ranges.append(BlobRange(first=len(ranges), objects=tuple(run)))
+    return ranges

@@ -1,0 +1,15 @@
+-- Our own connections, and everybody who waits with one of them in the way.
+with ours as (
+    select a.pid, a.application_name
+    from pg_catalog.pg_stat_activity a
+    where a.usename = current_user and pg_catalog.starts_with(a.application_name, %s)
+)
+select o.pid, o.application_name, null::int4, null::pg_catalog.text, null::int8, null::float8
+from ours o
+union all
+select o.pid, o.application_name, w.pid, w.locktype, coalesce(w.relation::int8, 0),
+       extract(epoch from pg_catalog.clock_timestamp() - coalesce(w.waitstart, pg_catalog.clock_timestamp()))::float8
+from pg_catalog.pg_locks w
+cross join lateral unnest(pg_catalog.pg_blocking_pids(w.pid)) as b(pid)
+join ours o on o.pid = b.pid
+where not w.granted and not exists (select from ours x where x.pid = w.pid)

@@ -1,0 +1,209 @@
+"""A worker's unit: lock, make sure that it is the table the snapshot knew, COPY, store. Runs in any process."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pgkura.core.errors import DatabaseError
+from pgkura.core.names import QualifiedName
+from pgkura.postgres.session import Session, SqlError
+from pgkura.snapshot.changed import LiveTable, difference, plan_reread
+from pgkura.snapshot.copying import Copier
+from pgkura.snapshot.live import read_live
+from pgkura.snapshot.queries import query
+from pgkura.snapshot.statements import blob_statement, copy_statement
+from pgkura.snapshot.station import Station, leaving, station_for
+from pgkura.snapshot.units import BLOBS, Mode, Piece, Read, TableRead, UnitResult, WorkUnit
+from pgkura.snapshot.yielding import Part, application_name
+
+# Cancelled by the watcher; its connection ended by the watcher, or cut; lock not granted in time; deadlock.
+_INTERRUPTED = frozenset({"57014", "57P01", "", "55P03", "40P01"})
+_MISSING = frozenset({"42P01", "3F000"})
+
+
+def read_unit(unit: WorkUnit) -> UnitResult:
+    """Read and store one unit. Raises only what ends the whole run."""
+    station = station_for(unit.access)
+    reader = _Reader(unit, station)
+    if unit.mode is Mode.HELD:
+        return reader.held()
+    return UnitResult(unit=unit, tables=tuple(reader.alone(number) for number in unit.numbers))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    """What stands under the name we locked. `reason` is '' when it is the snapshot's table."""
+
+    outcome: Read
+    reason: str = ""
+
+
+class _Reader:
+    def __init__(self, unit: WorkUnit, station: Station) -> None:
+        self._unit = unit
+        self._station = station
+
+    # -- held: all tables of the unit in one transaction -------------------------------------------------------
+
+    def held(self) -> UnitResult:
+        """Lock, verify and copy everything in one transaction of the snapshot."""
+        unit = self._unit
+        copier = Copier(self._station.repository(), unit)
+        locked_at = 0.0
+        try:
+            session = self._worker()
+            session.adopt(unit.snapshot)
+            changed: dict[int, _Verdict] = {}
+            if unit.pieces:
+                self._lock(session, [p.table.qname for p in unit.pieces])
+                changed, locked_at = self._verify(session)
+            for piece in unit.pieces:
+                if piece.number not in changed:
+                    copier.copy(session, piece.number, piece.first, copy_statement(piece))
+            if unit.blobs is not None:
+                copier.copy(session, BLOBS, unit.blobs.first, blob_statement(unit.blobs))
+            session.commit()
+        except SqlError as error:
+            verdict = self._after(error)
+            copier.abandon()
+            return UnitResult(
+                unit=unit, tables=tuple(TableRead(number=n, outcome=verdict.outcome) for n in unit.numbers)
+            )
+        except BaseException:
+            copier.abandon()
+            self._station.discard(self._name(Part.WORKER))
+            raise
+        reads = copier.finish()
+        return UnitResult(
+            unit=unit,
+            locked_at=locked_at,
+            tables=tuple(
+                TableRead(number=n, outcome=changed[n].outcome, reason=changed[n].reason) if n in changed else reads[n]
+                for n in unit.numbers
+            ),
+        )
+
+    def _verify(self, session: Session) -> tuple[dict[int, _Verdict], float]:
+        """Compare name and file of every table, as they are now, with the snapshot's facts."""
+        tables = {p.number: p.table for p in self._unit.pieces}
+        names = [_plain_quoted(t.qname) for t in tables.values()]
+        rows = session.rows(query("under_lock"), (names, [t.oid for t in tables.values()]))
+        wrong: dict[int, _Verdict] = {}
+        for (number, table), (_, oid, filenode, _at) in zip(tables.items(), rows, strict=True):
+            if filenode is None:
+                wrong[number] = _Verdict(outcome=Read.GONE)
+            elif filenode != table.filenode:
+                wrong[number] = _Verdict(outcome=Read.CHANGED, reason="truncated or rewritten")
+            elif oid != table.oid:
+                # Another schema took the name: our lock is on the wrong table. Ask again by object id.
+                wrong[number] = _Verdict(outcome=Read.INTERRUPTED)
+        return wrong, max((float(r[3]) for r in rows), default=0.0)
+
+    # -- late and reread: one table, one transaction -----------------------------------------------------------
+
+    def alone(self, number: int) -> TableRead:
+        """One table that nobody locked for us: short waits until `late_lock_seconds` have passed."""
+        deadline = time.monotonic() + self._unit.late_lock_seconds
+        while True:
+            read = self._attempt(number)
+            if read.outcome is not Read.REFUSED or time.monotonic() > deadline or leaving(self._unit.access):
+                return read
+            time.sleep(0.25)
+
+    def _attempt(self, number: int) -> TableRead:
+        unit = self._unit
+        pieces = [p for p in unit.pieces if p.number == number]
+        known = pieces[0].table
+        clerk = self._session(Part.CLERK)
+        live = read_live(clerk, [known.oid]).get(known.oid)
+        if live is None:
+            return TableRead(number=number, outcome=Read.GONE)
+        copier = Copier(self._station.repository(), unit)
+        try:
+            session = self._worker()
+            if unit.mode is Mode.REREAD:
+                session.begin(isolation="repeatable read", read_only=True)
+            else:
+                session.adopt(unit.snapshot)
+            self._lock(session, [QualifiedName(live.schema, live.name)])
+            under_lock = read_live(clerk, [known.oid]).get(known.oid)
+            read = self._copy_verified(session, copier, pieces, live, under_lock)
+            session.commit()
+        except SqlError as error:
+            copier.abandon()
+            locking = error.sqlstate in _MISSING or error.sqlstate == "55P03"
+            verdict = self._after(error)
+            return TableRead(number=number, outcome=Read.REFUSED if locking else verdict.outcome)
+        except BaseException:
+            copier.abandon()
+            self._station.discard(self._name(Part.WORKER))
+            raise
+        return read
+
+    def _copy_verified(
+        self, session: Session, copier: Copier, pieces: Sequence[Piece], live: LiveTable, now: LiveTable | None
+    ) -> TableRead:
+        number, known = pieces[0].number, pieces[0].table
+        if now is None:
+            return TableRead(number=number, outcome=Read.GONE)
+        if (now.schema, now.name) != (live.schema, live.name):
+            return TableRead(number=number, outcome=Read.REFUSED)  # renamed just now: the lock is on another table
+        name = QualifiedName(now.schema, now.name)
+        if self._unit.mode is Mode.LATE:
+            reason = difference(known, now)
+            if reason:
+                return TableRead(number=number, outcome=Read.CHANGED, reason=reason)
+            for piece in pieces:
+                copier.copy(session, number, piece.first, copy_statement(piece, name=name))
+            return copier.finish()[number]
+        plan = plan_reread(known, now)
+        if plan.columns is None:
+            return TableRead(number=number, outcome=Read.CHANGED, reason=plan.reason)
+        names = tuple(c.name for c in plan.columns)
+        copier.copy(session, number, 0, copy_statement(pieces[0], name=name, columns=names))
+        read = copier.finish()[number]
+        return TableRead(
+            number=number,
+            outcome=Read.DONE,
+            reason=plan.reason,
+            rows=read.rows,
+            bytes=read.bytes,
+            chunks=read.chunks,
+            columns=names,
+        )
+
+    # -- shared ------------------------------------------------------------------------------------------------
+
+    def _worker(self) -> Session:
+        return self._session(Part.WORKER)
+
+    def _session(self, part: Part) -> Session:
+        return self._station.session(self._name(part))
+
+    def _name(self, part: Part) -> str:
+        return application_name(self._unit.run, part)
+
+    def _lock(self, session: Session, names: Sequence[QualifiedName]) -> None:
+        # Granted at once while a holder has it; otherwise a short wait, never long in a queue before others.
+        session.execute(f"SET LOCAL lock_timeout = '{self._unit.lock_wait_ms}ms'")
+        listed = ", ".join(dict.fromkeys(f"ONLY {name.sql}" for name in names))
+        session.execute(f"LOCK TABLE {listed} IN ACCESS SHARE MODE")
+
+    def _after(self, error: SqlError) -> _Verdict:
+        """Leave the transaction; tell an interruption from an error that ends the run."""
+        self._leave()
+        if error.sqlstate in _INTERRUPTED or error.sqlstate in _MISSING:
+            return _Verdict(outcome=Read.INTERRUPTED)
+        raise error
+
+    def _leave(self) -> None:
+        session = self._worker()
+        try:
+            session.rollback()
+        except DatabaseError:
+            self._station.discard(self._name(Part.WORKER))
+
+
+def _plain_quoted(name: QualifiedName) -> str:
+    # to_regclass knows no U&"..." form; as a parameter, any character may stand as it is.
+    return ".".join('"' + part.replace('"', '""') + '"' for part in (name.schema, name.name))

@@ -1,0 +1,223 @@
+"""Take a snapshot: everything at one instant, or a result that names what is not."""
+
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pgkura.catalog.platform import detect
+from pgkura.core.access import Access, hold
+from pgkura.core.errors import DatabaseError, RightsError
+from pgkura.core.names import QualifiedName
+from pgkura.core.platform import Platform
+from pgkura.core.progress import Progress, Silent
+from pgkura.core.stop import Stop
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.facts import read_platform_names
+from pgkura.postgres.session import Session
+from pgkura.repository.repository import Repository
+from pgkura.snapshot.attempt import Desk, GaveWay, Seen, enumerate_tables, lock_before, look
+from pgkura.snapshot.budget import Capacity, ConnectionPlan, LockPlan, plan_connections
+from pgkura.snapshot.conductor import Conductor, workers
+from pgkura.snapshot.definitions import Definitions, read_definitions
+from pgkura.snapshot.finishing import Finished, Reading, finish
+from pgkura.snapshot.holders import Holders
+from pgkura.snapshot.ledger import Ledger, by_oid, first_requests
+from pgkura.snapshot.memory import MemoryMeter
+from pgkura.snapshot.opening import open_session
+from pgkura.snapshot.options import Options
+from pgkura.snapshot.planner import group_blobs, group_pieces, has_rows, size_of
+from pgkura.snapshot.queries import query
+from pgkura.snapshot.station import seed
+from pgkura.snapshot.taken import Taken
+from pgkura.snapshot.watcher import Watcher, busy_again
+from pgkura.snapshot.yielding import Part, application_name
+
+
+def take(
+    source: Endpoint,
+    repo: Repository,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    *,
+    access: Access | None = None,
+    stop: Stop | None = None,
+) -> Taken:
+    """Back `source` up into `repo`. Needs the host key.
+
+    `access` lets worker processes open the same things by reference; without it the work stays in threads.
+    Raises SourceBusy, RightsError, DatabaseError, ToolError, StoreError, Interrupted …; then nothing is a snapshot.
+    """
+    repo.need_host()
+    meter = MemoryMeter()
+    try:
+        with ExitStack() as stack:
+            run = _Run(source, repo, options or Options(), progress or Silent(), access, stop or Stop(), stack)
+            return run.take(meter)
+    finally:
+        meter.close()
+
+
+class _Run:
+    def __init__(
+        self,
+        source: Endpoint,
+        repo: Repository,
+        options: Options,
+        progress: Progress,
+        access: Access | None,
+        stop: Stop,
+        stack: ExitStack,
+    ) -> None:
+        self._source = source
+        self._repo = repo
+        self._options = options if access else replace(options, executor="threads")
+        self._progress = progress
+        self._stop = stop
+        self._stack = stack
+        self._started = time.monotonic()
+        self._name = secrets.token_hex(6)
+        self._access = access or Access(database=hold(f"run-{self._name}", source.url()), repository=repo.url)
+
+    def take(self, meter: MemoryMeter) -> Taken:
+        """All steps, in their order."""
+        progress = self._progress
+        progress.stage("looking at the database")
+        exporter = self._open_until_end(Part.EXPORTER)
+        refuse_filtered(exporter)
+        free, slots, views = exporter.one(query("capacity"))
+        capacity = Capacity(free_connections=free + 1, lock_slots=slots)  # one of them is ours already
+        connections = plan_connections(capacity, share=self._options.connection_share, workers=self._options.workers)
+        if connections.workers < self._options.workers:
+            progress.note(f"{connections.workers} of {self._options.workers} workers: few connections are free")
+        platform = detect(*read_platform_names(exporter))
+        holders = Holders(lambda: self._open(Part.HOLDER), self._options.lock_wait_ms)
+        self._stack.callback(holders.close)
+        watcher = Watcher(self._open(Part.WATCHER), self._options, self._name, holders.release_by_pid, self._stop)
+        self._stack.callback(watcher.close)
+        watcher.start()
+        desk = Desk(
+            open=self._open,
+            options=self._options,
+            progress=progress,
+            stop=self._stop,
+            watcher=watcher,
+            folder=Path(self._stack.enter_context(TemporaryDirectory(prefix="pgkura-"))),
+        )
+        plan = lock_before(desk, exporter, holders, capacity, connections, views)
+        seen, definitions = self._attempts(desk, exporter, holders, plan, platform)
+        ledger = self._read(desk, holders, connections, seen)
+        holders.check_alive()
+        closing = self._open_until_end(Part.READER)
+        done = finish(
+            desk,
+            closing,
+            self._repo,
+            platform,
+            Reading(seen=seen, definitions=definitions, ledger=ledger),
+            elapsed=lambda: time.monotonic() - self._started,
+            peak_memory=lambda: meter.peak,
+        )
+        return self._taken(done)
+
+    def _attempts(
+        self, desk: Desk, exporter: Session, holders: Holders, plan: LockPlan, platform: Platform
+    ) -> tuple[Seen, Definitions]:
+        """Snapshot, facts and definitions, repeated until nobody had to be given way to."""
+        last = self._options.attempts - 1
+        for attempt in range(self._options.attempts):
+            self._stop.check()
+            if attempt:
+                exporter.rollback()
+                self._lock_newcomers(exporter, holders, plan)
+            try:
+                seen = look(desk, exporter, holders, platform)
+                unlocked = [seen.facts.tables[i] for i in seen.comparison.late]
+                if attempt < last and any(t.oid not in plan.late for t in unlocked):
+                    desk.progress.note("tables were made or could not be locked in time; taking a new snapshot")
+                    continue
+                return seen, read_definitions(desk, self._source, self._name, seen)
+            except GaveWay as gave_way:
+                if attempt == last:
+                    raise busy_again(self._options.attempts, gave_way.reason) from gave_way
+                desk.progress.note(f"{gave_way.reason}; taking a new snapshot")
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _lock_newcomers(self, exporter: Session, holders: Holders, plan: LockPlan) -> None:
+        locked = holders.read_locked(exporter)
+        new = [t for t in enumerate_tables(exporter) if t.oid not in locked]
+        if not plan.late:  # else the budget is used up
+            holders.lock_more(new, self._stop)
+
+    def _read(self, desk: Desk, holders: Holders, connections: ConnectionPlan, seen: Seen) -> Ledger:
+        options, facts = self._options, seen.facts
+        groups = group_pieces([(i, t) for i, t in enumerate(facts.tables) if has_rows(t)], options)
+        blobs = group_blobs(facts.large_objects)
+        total = sum(size_of(p) for g in groups for p in g) + sum(o.size for b in blobs for o in b.objects)
+        ledger = Ledger(facts.tables)
+        desk.progress.stage("reading rows", total=total, unit="bytes")
+        seed(self._access, self._repo)
+        with workers(
+            options,
+            self._access,
+            count=connections.workers,
+            data_bytes=total,
+            abort=_ending(desk.watcher),
+        ) as pool:
+            Conductor(
+                options=options,
+                access=self._access,
+                run=self._name,
+                moment=seen.moment,
+                count=connections.workers,
+                ledger=ledger,
+                holders=holders,
+                numbers=by_oid(facts.tables),
+                watcher=desk.watcher,
+                progress=desk.progress,
+                stop=self._stop,
+            ).run(pool, first_requests(groups, seen.comparison.held, blobs))
+        return ledger
+
+    def _taken(self, done: Finished) -> Taken:
+        return Taken(
+            manifest=done.manifest,
+            result=done.result,
+            findings=done.manifest.skipped,
+            accepted=done.manifest.accepted,
+            counts=done.manifest.counts,
+            seconds=time.monotonic() - self._started,
+        )
+
+    def _open(self, part: Part) -> Session:
+        return open_session(self._source, application_name(self._name, part))
+
+    def _open_until_end(self, part: Part) -> Session:
+        session = self._open(part)
+        self._stack.callback(session.close)
+        return session
+
+
+def _ending(watcher: Watcher) -> Callable[[], None]:
+    def end() -> None:
+        try:
+            watcher.end_all((Part.WORKER, Part.CLERK))
+        except DatabaseError:
+            return  # the server is gone, and so are they
+
+    return end
+
+
+def refuse_filtered(session: Session) -> None:
+    """Raises RightsError naming the tables of which this role would see only some rows."""
+    hidden = [QualifiedName(schema, name).sql for schema, name in session.rows(query("row_filters"))]
+    if hidden:
+        shown = ", ".join(hidden[:10]) + (f" and {len(hidden) - 10} more" if len(hidden) > 10 else "")
+        raise RightsError(
+            f"row level security hides rows of {len(hidden)} table{'s' if len(hidden) > 1 else ''} from this role",
+            detail=f"{shown}: a backup would silently hold only the rows that policies let through",
+            hint="use a role with BYPASSRLS (on Supabase: postgres), or the owner of tables without FORCE",
+        )

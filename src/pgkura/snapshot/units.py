@@ -1,0 +1,127 @@
+"""Work units: what one worker reads in one transaction, and what it reports. Plain data that pickles.
+
+A unit carries references and facts, never a credential; any `concurrent.futures.Executor` may run it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pgkura.core.access import Access
+from pgkura.core.facts import LargeObjectFacts, TableFacts
+from pgkura.core.refs import ChunkRef
+
+# The pseudo table of large objects, as in the chunk list of docs/formats/repository.md.
+BLOBS = -1
+
+
+class Mode(StrEnum):
+    """How a unit's tables are protected.
+
+    held    a holder locked them before the snapshot; the worker's own lock is granted at once
+    late    nobody locked them before: lock now, compare with the snapshot's facts, then read at the snapshot
+    reread  they changed after the snapshot: lock, new snapshot, read what there is now
+    """
+
+    HELD = "held"
+    LATE = "late"
+    REREAD = "reread"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A table or a page range of it. `first` is its place among the table's pieces.
+
+    start, end  heap pages, `end` exclusive; (0, None) is the whole table
+    """
+
+    number: int
+    table: TableFacts
+    first: int = 0
+    start: int = 0
+    end: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is all of the table."""
+        return self.start == 0 and self.end is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobRange:
+    """Large objects read by one unit, in ascending order."""
+
+    first: int
+    objects: tuple[LargeObjectFacts, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkUnit:
+    """One transaction's worth of reading. `bytes` is the planner's estimate, for order and progress."""
+
+    id: int
+    mode: Mode
+    access: Access
+    snapshot: str
+    run: str
+    pieces: tuple[Piece, ...] = ()
+    blobs: BlobRange | None = None
+    bytes: int = 0
+    chunk_bytes: int
+    lock_wait_ms: int
+    late_lock_seconds: float
+    bytes_per_second: int
+    storage_class: str
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The tables it touches."""
+        return (BLOBS,) if self.blobs else tuple(dict.fromkeys(p.number for p in self.pieces))
+
+
+class Read(StrEnum):
+    """What became of one table of a unit.
+
+    done         its rows are in the repository
+    interrupted  the watcher cancelled us, or the lock was not granted in time
+    changed      it is not the table that the snapshot knew (see `reason`)
+    gone         it does not exist any more
+    refused      the lock was not granted within late_lock_seconds
+    """
+
+    DONE = "done"
+    INTERRUPTED = "interrupted"
+    CHANGED = "changed"
+    GONE = "gone"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredChunk:
+    """A chunk and its place in its table: piece, then position in the piece."""
+
+    piece: int
+    position: int
+    ref: ChunkRef
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRead:
+    """What a unit did with one table. `columns` differs from the snapshot's only after a reread."""
+
+    number: int
+    outcome: Read
+    reason: str = ""
+    rows: int = 0
+    bytes: int = 0
+    chunks: tuple[StoredChunk, ...] = ()
+    columns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitResult:
+    """A unit's report. `locked_at` is the server's clock, in seconds, after its locks were granted."""
+
+    unit: WorkUnit
+    tables: tuple[TableRead, ...]
+    locked_at: float = 0.0
