@@ -66,3 +66,11 @@ SELECT m.oid::bigint FROM pg_catalog.pg_largeobject_metadata m
 -- name: has_rows
 -- Filled in by the caller with a quoted name.
 SELECT EXISTS (SELECT FROM ONLY {table})
+
+-- name: default_grantees
+-- Roles that default privileges of this database give something to when an object is created.
+SELECT DISTINCT COALESCE(r.rolname, '')
+FROM pg_catalog.pg_default_acl d
+CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) a
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+WHERE a.grantee <> d.defaclrole

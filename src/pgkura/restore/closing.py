@@ -1,0 +1,62 @@
+"""Keeps restored objects shut while rows load, and opens them exactly as they were at the end. Pure.
+
+Row security and privileges come after the rows in every dump, yet a target's default privileges may open a relation
+the moment it is created. So each object is made and closed in one implicit transaction.
+"""
+
+from collections.abc import Sequence
+
+from pgkura.catalog.toc import Entry
+from pgkura.core.names import quote_ident
+
+_RELATIONS = {
+    "TABLE": "TABLE",
+    "VIEW": "TABLE",
+    "MATERIALIZED VIEW": "TABLE",
+    "FOREIGN TABLE": "TABLE",
+    "SEQUENCE": "SEQUENCE",
+}
+_ROUTINES = frozenset({"FUNCTION", "PROCEDURE"})
+_TYPES = frozenset({"TYPE", "DOMAIN"})
+
+
+def grantable(entry: Entry) -> str:
+    """How GRANT and REVOKE name the object; '' for kinds without privileges."""
+    name = f"{quote_ident(entry.schema)}.{quote_ident(entry.tag)}"
+    if entry.desc in _RELATIONS:
+        return f"{_RELATIONS[entry.desc]} {name}"
+    if entry.desc in _ROUTINES:
+        return entry.drop.removeprefix("DROP ").rstrip(";\n")
+    if entry.desc in _TYPES:
+        return f"TYPE {name}"
+    if entry.desc == "SCHEMA":
+        return f"SCHEMA {quote_ident(entry.tag)}"
+    return ""
+
+
+def closed_by(entry: Entry, others: Sequence[str]) -> str:
+    """What to run together with the definition: nobody but the owner may use the object for now."""
+    what = grantable(entry)
+    if not what or entry.desc in _TYPES or (entry.desc == "SCHEMA" and not others):
+        return ""
+    text = f"REVOKE ALL ON {what} FROM {_list(others)};\n"
+    if entry.desc == "TABLE":
+        text += f"ALTER TABLE {quote_ident(entry.schema)}.{quote_ident(entry.tag)} ENABLE ROW LEVEL SECURITY;\n"
+    return text
+
+
+def opened_to_default(entry: Entry, others: Sequence[str]) -> str:
+    """Back to what PostgreSQL itself gives a new object: archives state privileges relative to that."""
+    what = grantable(entry)
+    if not what:
+        return ""
+    text = f"REVOKE ALL ON {what} FROM {_list(others)};\n"
+    if entry.desc in _ROUTINES:
+        text += f"GRANT EXECUTE ON {what} TO PUBLIC;\n"
+    elif entry.desc in _TYPES:
+        text += f"GRANT USAGE ON {what} TO PUBLIC;\n"
+    return text
+
+
+def _list(others: Sequence[str]) -> str:
+    return ", ".join(["PUBLIC", *(quote_ident(role) for role in others)])
