@@ -1,0 +1,59 @@
+"""The whole catalog of user state as plain items, for comparison: a reading that shares nothing with pg_dump."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pgkura.postgres.queries import query
+from pgkura.postgres.session import Session
+
+# In the order of the file; what a comparison shows is grouped so.
+CLASSES = (
+    "schema", "extension", "relation", "column", "constraint", "index", "trigger", "rule", "policy", "function", "type",
+    "operator", "operator_class", "operator_family", "cast", "collation", "conversion", "text_search_configuration",
+    "text_search_dictionary", "language", "event_trigger", "publication", "foreign_data_wrapper", "server",
+    "user_mapping", "statistics", "default_privileges", "security_label",
+)  # fmt: skip
+
+_OWN = re.compile(r"\$own\((\w+), (\w+)\)")
+_ACL = re.compile(r"\$acl\(([\w.]+), ([^,]+), ([\w.]+)\)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One object: its class, its SQL identity, its attributes as JSON values."""
+
+    cls: str
+    identity: str
+    attributes: dict[str, Any]
+
+
+def read_inventory(session: Session) -> Iterator[Item]:
+    """Items class by class, streamed; call it inside the transaction whose state is meant."""
+    for cls in CLASSES:
+        for identity, attributes in session.stream(_expanded(query("inventory", cls))):
+            yield Item(cls=cls, identity=identity, attributes=attributes)
+
+
+def _expanded(sql: str) -> str:
+    return _ACL.sub(_acl, _OWN.sub(_own, sql))
+
+
+def _own(found: re.Match[str]) -> str:
+    catalog, alias = found[1], found[2]
+    return (
+        f"NOT EXISTS (SELECT FROM pg_catalog.pg_depend dep WHERE dep.deptype = 'e' AND dep.objid = {alias}.oid "
+        f"AND dep.classid = 'pg_catalog.{catalog}'::pg_catalog.regclass)"
+    )
+
+
+def _acl(found: re.Match[str]) -> str:
+    acl, kind, owner = found[1], found[2], found[3]
+    letter = kind if " " in kind else f"'{kind}'"
+    return (
+        "(SELECT pg_catalog.array_agg(x.item ORDER BY x.item COLLATE \"C\") FROM (SELECT CASE e.grantee WHEN 0 THEN "
+        "'PUBLIC' ELSE pg_catalog.pg_get_userbyid(e.grantee)::text END || '=' || e.privilege_type || "
+        "CASE WHEN e.is_grantable THEN '*' ELSE '' END || '/' || pg_catalog.pg_get_userbyid(e.grantor) AS item "
+        f"FROM pg_catalog.aclexplode(COALESCE({acl}, pg_catalog.acldefault(({letter})::\"char\", {owner}))) e) x)"
+    )
