@@ -77,7 +77,7 @@ GRANT ALL ON ALL FUNCTIONS IN SCHEMA extensions TO dashboard_user;
 -- default privileges ------------------------------------------------------------------------------------------------
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA public GRANT ALL ON %s TO postgres, anon, authenticated, service_role', r, k)
 FROM unnest(ARRAY['postgres', 'supabase_admin']) AS r, unnest(ARRAY['TABLES', 'SEQUENCES', 'FUNCTIONS']) AS k
-WHERE :old_grants OR k = 'FUNCTIONS' \gexec
+WHERE :'old_grants'::boolean OR k = 'FUNCTIONS' \gexec
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE supabase_auth_admin IN SCHEMA auth GRANT ALL ON %s TO postgres, dashboard_user', k)
 FROM unnest(ARRAY['TABLES', 'SEQUENCES', 'FUNCTIONS']) AS k \gexec
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA storage GRANT ALL ON %s TO postgres, anon, authenticated, service_role', k)
