@@ -1,7 +1,7 @@
 """One attempt: locks, snapshot, facts and definitions. Repeated as a whole when it had to give way."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from pgkura.snapshot.queries import query
 from pgkura.snapshot.watcher import Watcher
 from pgkura.snapshot.yielding import Part
 
+LOCK_NOT_AVAILABLE = "55P03"
 # What a reader of catalogs meets when an object vanishes between two of its statements.
 VANISHED = frozenset({"42P01", "3F000", "XX000", "42704"})
 
@@ -89,9 +90,16 @@ def lock_before(
     desk.progress.stage("locking tables", total=len(tables), unit="tables")
     missed = holders.lock(plan.holders, desk.stop)
     desk.progress.advance(len(tables) - len(plan.late) - len(missed))
-    if missed:
-        desk.progress.note(f"{len(missed):,} tables are in use by others just now; they are tried again later")
+    wait_for_tables(desk, holders, missed)
     return plan
+
+
+def wait_for_tables(desk: Desk, holders: Holders, missed: Sequence[Lockable]) -> None:
+    """pg_dump must lock every table: what the application has locked now is waited for before the snapshot."""
+    if missed:
+        names = ", ".join(t.qname.sql for t in missed[:3]) + (" …" if len(missed) > 3 else "")
+        desk.progress.note(f"the application has {names} locked; waiting up to {desk.options.late_lock_seconds:.0f} s")
+        holders.lock_patiently(missed, desk.options.late_lock_seconds, desk.stop)
 
 
 def export_snapshot(exporter: Session) -> Moment:
@@ -109,6 +117,8 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
     path = desk.folder / "inventory"
     reader = desk.open(Part.READER)
     try:
+        # Sizes of a relation wait for its lock.
+        reader.execute(f"SET lock_timeout = '{desk.options.lock_wait_ms}ms'")
         reader.adopt(moment.id)
         read = read_facts(reader, platform)
         write_inventory(reader, path)
@@ -118,6 +128,8 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
     except SqlError as error:
         if desk.watcher.take_ended():
             raise GaveWay("gave way to the application") from error
+        if error.sqlstate == LOCK_NOT_AVAILABLE:
+            raise GaveWay("the application keeps a table locked") from error
         if error.sqlstate in VANISHED:
             raise GaveWay(f"something vanished while the catalogs were read ({error.msg})") from error
         raise

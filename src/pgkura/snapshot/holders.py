@@ -4,6 +4,7 @@ They hold no snapshot themselves (LOCK TABLE takes none), so they hold back neit
 CONCURRENTLY.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 
@@ -14,7 +15,7 @@ from pgkura.snapshot.budget import Lockable
 from pgkura.snapshot.queries import query
 
 BATCH = 50
-TRIES = 4
+RETRY_SECONDS = 0.25
 _SAVE = "SAVEPOINT batch"
 _UNDO = "ROLLBACK TO SAVEPOINT batch"
 
@@ -31,20 +32,16 @@ class Holder:
         session.begin(isolation="read committed", read_only=True)
         session.execute(f"SET LOCAL lock_timeout = '{lock_wait_ms}ms'")
 
-    def lock(self, tables: Sequence[Lockable], stop: Stop) -> list[Lockable]:
-        """Lock in batches, then one by one what a batch could not get; returns what was not granted."""
+    def lock(self, tables: Sequence[Lockable]) -> list[Lockable]:
+        """Lock in batches, then one by one what a batch could not get; returns what others have locked."""
         missed: list[Lockable] = []
         for batch in _batches(tables):
-            stop.check()
             if not self._try(batch):
                 missed.extend(batch)
-        for _ in range(TRIES):
-            missed = [t for t in missed if not self._try([t])]
-            if not missed or stop.wait(0.1):
-                break
-        return missed
+        return [t for t in missed if not self._try([t])]
 
     def _try(self, tables: Sequence[Lockable]) -> bool:
+        """Whether there is nothing left to ask for: granted, or (asked alone) gone."""
         names = ", ".join(f"ONLY {t.qname.sql}" for t in tables)
         with self._busy:
             if self.released_at is not None:
@@ -53,10 +50,10 @@ class Holder:
             try:
                 self.session.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
             except SqlError as error:
-                if error.sqlstate not in _NOT_NOW:
+                if error.sqlstate not in _NOT_NOW | _GONE:
                     raise
                 self.session.execute(_UNDO)
-                return False
+                return len(tables) == 1 and error.sqlstate in _GONE
             self.session.execute("RELEASE SAVEPOINT batch")
             return True
 
@@ -84,8 +81,10 @@ class Holder:
         return True
 
 
-# Not granted in time, vanished or renamed meanwhile, cancelled by the watcher, deadlock, no right any more.
-_NOT_NOW = frozenset({"55P03", "42P01", "3F000", "57014", "40P01", "42501", "42809"})
+# Not granted in time, cancelled by the watcher, deadlock.
+_NOT_NOW = frozenset({"55P03", "57014", "40P01"})
+# Vanished or renamed since the list was read, turned into something else, no right any more.
+_GONE = frozenset({"42P01", "3F000", "42809", "42501"})
 
 
 def _batches(tables: Sequence[Lockable]) -> Iterator[Sequence[Lockable]]:
@@ -105,27 +104,38 @@ class Holders:
         return iter(tuple(self._holders))
 
     def lock(self, groups: Sequence[Sequence[Lockable]], stop: Stop) -> list[Lockable]:
-        """One new holder per group; returns the tables that were not granted."""
+        """One new holder per group; returns the tables that others have locked."""
         missed: list[Lockable] = []
         for group in groups:
+            stop.check()
             holder = Holder(self._connect(), self._wait)
             self._holders.append(holder)
-            missed.extend(holder.lock(group, stop))
+            missed.extend(holder.lock(group))
         return missed
 
-    def lock_more(self, tables: Sequence[Lockable], stop: Stop) -> list[Lockable]:
-        """Tables that appeared meanwhile, added to the first holder that still stands."""
+    def lock_more(self, tables: Sequence[Lockable]) -> list[Lockable]:
+        """Added to the first holder that still stands; returns the tables that others have locked."""
         for holder in self._holders:
             if holder.released_at is None:
-                return holder.lock(tables, stop)
+                return holder.lock(tables)
         return list(tables)
+
+    def lock_patiently(self, tables: Sequence[Lockable], seconds: float, stop: Stop) -> list[Lockable]:
+        """Ask again, in short waits, for at most `seconds`; returns what others still have locked."""
+        missed = list(tables)
+        deadline = time.monotonic() + seconds
+        while missed and time.monotonic() < deadline:
+            stop.wait(RETRY_SECONDS)
+            stop.check()
+            missed = self.lock_more(missed)
+        return missed
 
     def read_locked(self, asker: Session) -> frozenset[int]:
         """Object ids that they really hold, from the server's lock table; remembered per holder."""
         for holder in self._holders:
             rows = asker.rows(query("locked"), ([holder.pid],)) if holder.released_at is None else []
             holder.oids = frozenset(int(oid) for (oid,) in rows)
-        return frozenset().union(*(h.oids for h in self._holders)) if self._holders else frozenset()
+        return frozenset[int]().union(*(h.oids for h in self._holders))
 
     def release_by_pid(self, pid: int, at: float) -> bool:
         """Roll one back. False when it must be ended by force."""

@@ -18,7 +18,8 @@ from pgkura.snapshot.yielding import Part, application_name
 
 # Cancelled by the watcher; its connection ended by the watcher, or cut; lock not granted in time; deadlock.
 _INTERRUPTED = frozenset({"57014", "57P01", "", "55P03", "40P01"})
-_MISSING = frozenset({"42P01", "3F000"})
+# The name or a column is gone: renamed or dropped since the snapshot; the late way finds out what it is now.
+_MISSING = frozenset({"42P01", "3F000", "42703"})
 
 
 def read_unit(unit: WorkUnit) -> UnitResult:

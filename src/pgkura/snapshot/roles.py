@@ -15,7 +15,7 @@ def statements_of_role(role: RoleFacts, platform: Platform) -> list[Statement]:
 
 def statement_of_membership(grant: MembershipFacts, platform: Platform, version: int) -> str:
     """What grants it on a server of this version; '' where the platform itself does."""
-    made = membership_statements([grant], [], platform, _all_abilities(version), "")
+    made = membership_statements([grant], [], platform, _all_abilities(version))
     return made[0].sql if made else ""
 
 

@@ -6,11 +6,11 @@ a role may not do becomes a warning, since the rows matter more than an attribut
 
 from collections.abc import Iterable, Sequence
 
+from pgkura.catalog.grants import Grant, parse_acl
 from pgkura.catalog.roles import set_clause
 from pgkura.core.facts import DatabaseFacts, LargeObjectFacts, MembershipFacts, RoleFacts, SequenceState, SourceFacts
 from pgkura.core.names import QualifiedName, quote_ident, quote_literal
 from pgkura.core.platform import Platform
-from pgkura.snapshot.grants import Grant, parse_acl
 from pgkura.snapshot.roles import OLD_VERSION, SCRIPT_VERSION, statement_of_membership, statements_of_role
 
 _HEADER = (

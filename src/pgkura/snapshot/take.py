@@ -19,7 +19,7 @@ from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.facts import read_platform_names
 from pgkura.postgres.session import Session
 from pgkura.repository.repository import Repository
-from pgkura.snapshot.attempt import Desk, GaveWay, Seen, enumerate_tables, lock_before, look
+from pgkura.snapshot.attempt import Desk, GaveWay, Seen, enumerate_tables, lock_before, look, wait_for_tables
 from pgkura.snapshot.budget import Capacity, ConnectionPlan, LockPlan, plan_connections
 from pgkura.snapshot.conductor import Conductor, workers
 from pgkura.snapshot.definitions import Definitions, read_definitions
@@ -132,7 +132,7 @@ class _Run:
             self._stop.check()
             if attempt:
                 exporter.rollback()
-                self._lock_newcomers(exporter, holders, plan)
+                self._lock_newcomers(desk, exporter, holders, plan)
             try:
                 seen = look(desk, exporter, holders, platform)
                 unlocked = [seen.facts.tables[i] for i in seen.comparison.late]
@@ -146,11 +146,11 @@ class _Run:
                 desk.progress.note(f"{gave_way.reason}; taking a new snapshot")
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _lock_newcomers(self, exporter: Session, holders: Holders, plan: LockPlan) -> None:
+    def _lock_newcomers(self, desk: Desk, exporter: Session, holders: Holders, plan: LockPlan) -> None:
         locked = holders.read_locked(exporter)
         new = [t for t in enumerate_tables(exporter) if t.oid not in locked]
         if not plan.late:  # else the budget is used up
-            holders.lock_more(new, self._stop)
+            wait_for_tables(desk, holders, holders.lock_more(new))
 
     def _read(self, desk: Desk, holders: Holders, connections: ConnectionPlan, seen: Seen) -> Ledger:
         options, facts = self._options, seen.facts

@@ -1,0 +1,139 @@
+"""A database to back up, a repository in a folder, and steps that run at exact moments of the backup."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from pgkura.core.access import Access, hold
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.repository.keys import new_keys
+from pgkura.repository.repository import Repository, create
+from pgkura.snapshot.options import Options
+from pgkura.snapshot.take import take
+from pgkura.snapshot.taken import Taken
+from pgkura.storage.local import LocalStorage
+
+
+@dataclass(slots=True)
+class Script:
+    """A Progress that runs a step when a stage begins: the main thread of the backup waits for it."""
+
+    steps: dict[str, Callable[[], None]] = field(default_factory=dict)
+    stages: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def stage(self, name: str, *, total: int | None = None, unit: str = "") -> None:
+        """Note it, and run its step."""
+        self.stages.append(name)
+        for beginning, step in self.steps.items():
+            if name.startswith(beginning):
+                step()
+
+    def advance(self, amount: int) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.notes.append(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One database and one repository."""
+
+    url: str
+    repo: Repository
+    access: Access
+
+    def sql(self, *statements: str) -> None:
+        """Run statements, each in its own transaction, as the superuser."""
+        with self.connect() as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        with self.connect() as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection of the application."""
+        return psycopg.connect(self.url, autocommit=True, application_name="application")
+
+    def take(self, script: Script | None = None, *, url: str = "", **options: Any) -> Taken:
+        """Back it up, in threads unless told otherwise."""
+        chosen = Options(**{"executor": "threads", **options})
+        return take(Endpoint.parse(url or self.url), self.repo, chosen, script or Script(), access=self.access)
+
+    def stored(self, taken: Taken) -> dict[str, list[bytes]]:
+        """Lines of COPY text per table, decrypted."""
+        return {
+            table.name: [line for ref in table.chunks for line in self.repo.read_bytes(ref).split(b"\n")[:-1]]
+            for table in self.repo.chunk_list(taken.manifest)
+        }
+
+    def leftovers(self) -> list[str]:
+        """Connections of ours that are still open; waits a moment for the server to notice that they ended."""
+        for _ in range(50):
+            left = self.rows("SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'pgkura%'")
+            if not left:
+                return []
+            time.sleep(0.1)
+        return [name for (name,) in left]
+
+
+def make_scene(url: str, folder: Path) -> Scene:
+    """A new repository for this database."""
+    storage = LocalStorage(folder)
+    keys = new_keys(now=datetime.now(UTC))
+    create(storage, keys)
+    access = Access(
+        database=hold(f"test-{keys.repository_id}", url),
+        repository=str(folder),
+        host_key=hold(f"key-{keys.repository_id}", keys.host_key_text),
+    )
+    return Scene(url=url, repo=Repository.open(storage, identity=keys.identity, host=keys.host), access=access)
+
+
+class Statement(threading.Thread):
+    """A statement of the application in a thread of its own; `seconds` is how long it waited and ran."""
+
+    def __init__(self, scene: Scene, text: str) -> None:
+        super().__init__(daemon=True)
+        self._scene = scene
+        self._text = text
+        self.seconds = 0.0
+        self.error: psycopg.Error | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Run it."""
+        began = time.monotonic()
+        try:
+            self._scene.sql(self._text)
+        except psycopg.Error as error:
+            self.error = error
+        self.seconds = time.monotonic() - began
+
+    def done(self) -> float:
+        """Wait for it; its time. Raises its error."""
+        self.join(timeout=60)
+        if self.error is not None:
+            raise self.error
+        return self.seconds
+
+
+@contextmanager
+def held_transaction(scene: Scene, statement: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """A transaction of the application that has run `statement` and stays open."""
+    with psycopg.connect(scene.url) as connection:
+        connection.execute(statement.encode())
+        yield connection
+        connection.rollback()
