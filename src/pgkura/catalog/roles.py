@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pgkura.catalog.grants import grant_statements
 from pgkura.core.facts import DatabaseFacts, MembershipFacts, RoleFacts
 from pgkura.core.names import quote_ident, quote_literal
 from pgkura.core.platform import Platform
@@ -232,6 +233,13 @@ def database_statements(wanted: DatabaseFacts, present: DatabaseFacts, *, superu
         for role, s in wanted.role_settings
         if (role, s) not in present.role_settings
     )
+    if wanted.acl is not None and (present.acl is None or set(wanted.acl) != set(present.acl)):
+        # Back to nothing, then what was there; the owner's own item is part of the list.
+        clear = [f"REVOKE ALL ON DATABASE {name} FROM PUBLIC"]
+        sql = clear + grant_statements(f"DATABASE {name}", wanted.acl)
+        statements.append(
+            Statement(object="database privileges", sql=";\n".join(sql), forbidden="" if owner else not_mine)
+        )
     if wanted.comment != present.comment:
         statements.append(
             Statement(

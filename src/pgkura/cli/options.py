@@ -8,7 +8,8 @@ Repository = Annotated[
     str, typer.Option("--repository", "-r", help="Folder or s3://bucket/prefix [env: PGKURA_REPOSITORY]")
 ]
 Identity = Annotated[
-    str, typer.Option("--identity", help="Path of the identity file (never a key: it would show) [env: PGKURA_IDENTITY]")
+    str,
+    typer.Option("--identity", help="Path of the identity file (never a key: it would show) [env: PGKURA_IDENTITY]"),
 ]
 HostKey = Annotated[str, typer.Option("--host-key", help="Path of the host key file [env: PGKURA_HOST_KEY]")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]

@@ -110,7 +110,9 @@ def verify(
         output.print_json(result.as_json())
     else:
         style = "bold green" if result.result is Result.OK else "bold red"
-        output.out().print(f"{result.result}: {result.summary} ({human_seconds(result.seconds)})", style=style, markup=False)
+        output.out().print(
+            f"{result.result}: {result.summary} ({human_seconds(result.seconds)})", style=style, markup=False
+        )
         for problem in result.problems:
             output.out().print(f"  {problem}", markup=False)
         output.findings(result.differences, tuple(accept or ()))

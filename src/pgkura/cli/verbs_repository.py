@@ -23,9 +23,7 @@ def init(
     as_json: options.Json = False,
 ) -> None:
     """Make a repository and its two key files, the identity and the host key."""
-    settings = read_settings(
-        repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store
-    )
+    settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
     composition = Composition(settings)
     made = initialise(
         composition.storage(),
@@ -57,9 +55,7 @@ def snapshots(
     as_json: options.Json = False,
 ) -> None:
     """List the snapshots, oldest first."""
-    settings = read_settings(
-        repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store
-    )
+    settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
     listed = list_snapshots(Composition(settings).repository())
     if as_json:
         output.print_json({"result": "ok", "snapshots": [row.as_json() for row in listed]})
@@ -96,9 +92,7 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Show one snapshot: what it holds, what was skipped and why."""
-    settings = read_settings(
-        repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store
-    )
+    settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
     shown_one = show_snapshot(Composition(settings).repository(), snapshot)
     if as_json:
         output.print_json(shown_one.as_json())
@@ -129,9 +123,7 @@ def history(
     as_json: options.Json = False,
 ) -> None:
     """The permanent history of one kind: a new version only when it changed."""
-    settings = read_settings(
-        repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store
-    )
+    settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
     versions = kind_history(Composition(settings).repository(), kind)
     if as_json:
         output.print_json({"result": "ok", "kind": kind, "versions": [v.as_json() for v in versions]})

@@ -93,12 +93,21 @@ def _confirm(planned: PlannedRestore, *, yes: bool) -> None:
 
 def _render_plan(planned: PlannedRestore) -> None:
     out = output.out()
-    out.print(f"restore {planned.snapshot} to {planned.target_display} ({planned.target_kind})", style="bold", markup=False)
+    out.print(
+        f"restore {planned.snapshot} to {planned.target_display} ({planned.target_kind})", style="bold", markup=False
+    )
     output.table(
         "stages",
         ("#", "stage", "objects #", "rows #", "bytes #", "note"),
         (
-            (n, s.name, f"{s.objects:,}", f"{s.rows:,}" if s.rows else "", human_bytes(s.bytes) if s.bytes else "", s.note)
+            (
+                n,
+                s.name,
+                f"{s.objects:,}",
+                f"{s.rows:,}" if s.rows else "",
+                human_bytes(s.bytes) if s.bytes else "",
+                s.note,
+            )
             for n, s in enumerate(planned.stages, 1)
         ),
     )
@@ -111,7 +120,9 @@ def _render(result: RestoreResult) -> None:
     out = output.out()
     style = "bold green" if result.result is Result.OK else "bold yellow"
     equal = "equal" if result.proof.get("equal") else "NOT equal"
-    out.print(f"{result.result}: {result.snapshot} restored to {result.target}, proof: {equal}", style=style, markup=False)
+    out.print(
+        f"{result.result}: {result.snapshot} restored to {result.target}, proof: {equal}", style=style, markup=False
+    )
     out.print(
         f"{result.rows:,} rows; restore_seconds {result.restore_seconds:.1f}, proof_seconds {result.proof_seconds:.1f} "
         f"(together {human_seconds(result.seconds)})",

@@ -52,8 +52,8 @@ def _acl(found: re.Match[str]) -> str:
     acl, kind, owner = found[1], found[2], found[3]
     letter = kind if " " in kind else f"'{kind}'"
     return (
-        "(SELECT pg_catalog.array_agg(x.item ORDER BY x.item COLLATE \"C\") FROM (SELECT CASE e.grantee WHEN 0 THEN "
+        '(SELECT pg_catalog.array_agg(x.item ORDER BY x.item COLLATE "C") FROM (SELECT CASE e.grantee WHEN 0 THEN '
         "'PUBLIC' ELSE pg_catalog.pg_get_userbyid(e.grantee)::text END || '=' || e.privilege_type || "
         "CASE WHEN e.is_grantable THEN '*' ELSE '' END || '/' || pg_catalog.pg_get_userbyid(e.grantor) AS item "
-        f"FROM pg_catalog.aclexplode(COALESCE({acl}, pg_catalog.acldefault(({letter})::\"char\", {owner}))) e) x)"
+        f'FROM pg_catalog.aclexplode(COALESCE({acl}, pg_catalog.acldefault(({letter})::"char", {owner}))) e) x)'
     )

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pgkura.catalog.grants import grant_statements
 from pgkura.catalog.kinds import Stage
 from pgkura.catalog.render import definition, ownership
 from pgkura.catalog.roles import Statement, set_clause
@@ -19,10 +20,10 @@ from pgkura.postgres.session import Session, SqlError, connect
 from pgkura.repository.repository import Repository
 from pgkura.restore.closing import closed_by, opened_to_default
 from pgkura.restore.guests import Guests
-from pgkura.restore.load import Load, Loaded, Loader, load_large_objects, load_table
+from pgkura.restore.load import Loaded, Loader, load_large_objects, load_table
 from pgkura.restore.marker import drop_marker, put_marker, start_over
 from pgkura.restore.parallel import graph, run_parallel
-from pgkura.restore.planner import RestorePlan, fingerprint
+from pgkura.restore.planner import Load, RestorePlan, fingerprint, title_of
 from pgkura.restore.platform_state import restore_jobs, restore_secrets
 from pgkura.restore.target import dump_definitions
 
@@ -122,7 +123,7 @@ class Executor:
                 self._progress.note(f"{entry.title} needed the database's own search_path")
                 return
             self._failed.add(entry.dump_id)
-            self._refused(f"{entry.desc.lower()} {_name(entry)}", error)
+            self._refused(title_of(entry), error)
 
     def _again_with_path(self, session: Session, text: str) -> bool:
         path = next((s for s in self._plan.facts.database.settings if s.startswith("search_path=")), "")
@@ -238,7 +239,7 @@ class Executor:
             statements = [f"ALTER LARGE OBJECT {large.oid} OWNER TO {quote_ident(large.owner)}"]
             if large.comment:
                 statements.append(f"COMMENT ON LARGE OBJECT {large.oid} IS {quote_literal(large.comment)}")
-            statements += large_object_grants(large.oid, large.owner, large.acl)
+            statements += grant_statements(f"LARGE OBJECT {large.oid}", large.acl, skip=large.owner)
             for sql in statements:
                 try:
                     session.execute(sql)
@@ -275,7 +276,7 @@ class Executor:
             try:
                 session.execute(
                     "SELECT pg_catalog.setval(%s::pg_catalog.regclass, %s, %s)",
-                    (state.qname.sql, state.last_value, state.is_called),
+                    (_as_regclass(state.qname), state.last_value, state.is_called),
                 )
             except SqlError as error:
                 if session.broken:
@@ -326,22 +327,9 @@ class Executor:
         session.execute("ANALYZE")
 
 
-def large_object_grants(oid: int, owner: str, acl: Sequence[str]) -> list[str]:
-    """GRANTs for aclitem texts such as `reader=r/owner`; the owner's own default item is skipped."""
-    grants = []
-    words = {"r": "SELECT", "w": "UPDATE"}
-    for item in acl:
-        grantee, _, rest = item.rpartition("=")
-        letters = rest.partition("/")[0]
-        name = grantee.removeprefix('"').removesuffix('"').replace('""', '"')
-        if name == owner:
-            continue
-        for letter, word in words.items():
-            if letter in letters:
-                option = " WITH GRANT OPTION" if f"{letter}*" in letters else ""
-                to = quote_ident(name) if name else "PUBLIC"
-                grants.append(f"GRANT {word} ON LARGE OBJECT {oid} TO {to}{option}")
-    return grants
+def _as_regclass(name: QualifiedName) -> str:
+    """Quoted as regclass reads text, which knows no U&"..." form."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in (name.schema, name.name))
 
 
 def _name(entry: Entry) -> str:

@@ -1,7 +1,7 @@
 """Short-lived logins that are nobody but a table's owner.
 
-Loading a row runs the CHECK constraints, generated columns and domains of its table with the loader's rights. SET ROLE is
-no wall: a function may RESET ROLE. A login of its own is one: there is nothing above it to go back to.
+Loading a row runs the CHECK constraints, generated columns and domains of its table with the loader's rights. SET ROLE
+is no wall: a function may RESET ROLE. A login of its own is one: there is nothing above it to go back to.
 """
 
 import secrets

@@ -179,7 +179,7 @@ def _chosen(toc: Toc, target: Target, findings: list[Finding]) -> list[Entry]:
             continue
         why = forbidden(entry, target)
         if why:
-            findings.append(_denied(_title(entry), why))
+            findings.append(_denied(title_of(entry), why))
             continue
         chosen.append(entry)
     return chosen
@@ -269,9 +269,32 @@ def _table_of(entry: Entry) -> QualifiedName | None:
     return QualifiedName(entry.schema, entry.tag.split(" ", 1)[0])
 
 
-def _title(entry: Entry) -> str:
+_ON_A_TABLE = frozenset({"TRIGGER", "POLICY", "RULE", "CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT"})
+
+
+def title_of(entry: Entry) -> str:
+    """As the inventory names it, so that a finding of the plan and one of the proof meet."""
+    if entry.desc in _ON_A_TABLE and " " in entry.tag:
+        table, name = entry.tag.split(" ", 1)
+        kind = "constraint" if entry.desc.endswith("CONSTRAINT") else entry.desc.lower()
+        return f"{kind} {quote_ident(name)} on {quote_ident(entry.schema)}.{quote_ident(table)}"
+    kind = _INVENTORY_KINDS.get(entry.desc, entry.desc.lower().replace(" ", "_"))
     schema = f"{quote_ident(entry.schema)}." if entry.schema else ""
-    return f"{entry.desc.lower()} {schema}{entry.tag}"
+    return f"{kind} {schema}{entry.tag}"
+
+
+_INVENTORY_KINDS = {
+    "TABLE": "relation",
+    "VIEW": "relation",
+    "MATERIALIZED VIEW": "relation",
+    "FOREIGN TABLE": "relation",
+    "SEQUENCE": "relation",
+    "PROCEDURE": "function",
+    "AGGREGATE": "function",
+    "DOMAIN": "type",
+    "ACL": "privileges on",
+    "PROCEDURAL LANGUAGE": "language",
+}
 
 
 def _denied(name: str, reason: str) -> Finding:
@@ -283,11 +306,11 @@ def _lost(name: str, reason: str) -> Finding:
 
 
 def _managed(entry: Entry, reason: str) -> Finding:
-    return Finding(cls=FindingClass.MANAGED, object=_title(entry), reason=reason, rule="platform-object")
+    return Finding(cls=FindingClass.MANAGED, object=title_of(entry), reason=reason, rule="platform-object")
 
 
 def _missing_platform(entry: Entry) -> Finding:
-    return _lost(_title(entry), "an object of the platform that the target's platform does not have")
+    return _lost(title_of(entry), "an object of the platform that the target's platform does not have")
 
 
 def _allowed(statements: Iterable[Statement], findings: list[Finding]) -> tuple[Statement, ...]:

@@ -42,7 +42,7 @@ WHERE o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND o.relpersistence <> '
 
 -- name: column
 SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.relname) || '.' || pg_catalog.quote_ident(a.attname),
-       pg_catalog.jsonb_build_object('place', pg_catalog.row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum),
+       pg_catalog.jsonb_build_object('of', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.relname), 'place', pg_catalog.row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum),
          'type', pg_catalog.format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull, 'default', pg_catalog.pg_get_expr(d.adbin, d.adrelid),
          'identity', a.attidentity, 'generated', a.attgenerated,
          'collation', CASE WHEN a.attcollation <> t.typcollation THEN (pg_catalog.pg_identify_object(3456, a.attcollation, 0)).identity END,
@@ -60,7 +60,7 @@ WHERE a.attnum > 0 AND NOT a.attisdropped AND o.relkind IN ('r', 'p', 'v', 'm', 
 
 -- name: constraint
 SELECT (pg_catalog.pg_identify_object(2606, o.oid, 0)).identity,
-       pg_catalog.jsonb_build_object('definition', pg_catalog.pg_get_constraintdef(o.oid), 'validated', o.convalidated, 'no_inherit', o.connoinherit,
+       pg_catalog.jsonb_build_object('of', CASE WHEN o.conrelid <> 0 THEN (pg_catalog.pg_identify_object(1259, o.conrelid, 0)).identity END, 'definition', pg_catalog.pg_get_constraintdef(o.oid), 'validated', o.convalidated, 'no_inherit', o.connoinherit,
          'comment', pg_catalog.obj_description(o.oid, 'pg_constraint'))
 FROM pg_catalog.pg_constraint o JOIN pg_catalog.pg_namespace n ON n.oid = o.connamespace
 WHERE o.contype IN ('c', 'f', 'p', 'u', 'x') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgkura_restore')
@@ -69,7 +69,7 @@ WHERE o.contype IN ('c', 'f', 'p', 'u', 'x') AND n.nspname !~ '^pg_' AND n.nspna
 
 -- name: index
 SELECT (pg_catalog.pg_identify_object(1259, o.oid, 0)).identity,
-       pg_catalog.jsonb_build_object('definition', pg_catalog.pg_get_indexdef(o.oid), 'valid', i.indisvalid, 'clustered', i.indisclustered, 'replica_identity', i.indisreplident,
+       pg_catalog.jsonb_build_object('of', (pg_catalog.pg_identify_object(1259, i.indrelid, 0)).identity, 'definition', pg_catalog.pg_get_indexdef(o.oid), 'valid', i.indisvalid, 'clustered', i.indisclustered, 'replica_identity', i.indisreplident,
          'statistics', (SELECT pg_catalog.array_agg(a.attnum || ':' || a.attstattarget ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid = o.oid AND a.attstattarget >= 0),
          'parent', (SELECT (pg_catalog.pg_identify_object(1259, h.inhparent, 0)).identity FROM pg_catalog.pg_inherits h WHERE h.inhrelid = o.oid),
          'comment', pg_catalog.obj_description(o.oid, 'pg_class'))
@@ -79,17 +79,17 @@ WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgkura_re
 
 -- name: trigger
 SELECT (pg_catalog.pg_identify_object(2620, o.oid, 0)).identity,
-       pg_catalog.jsonb_build_object('definition', pg_catalog.pg_get_triggerdef(o.oid), 'enabled', o.tgenabled, 'comment', pg_catalog.obj_description(o.oid, 'pg_trigger'))
+       pg_catalog.jsonb_build_object('of', (pg_catalog.pg_identify_object(1259, o.tgrelid, 0)).identity, 'definition', pg_catalog.pg_get_triggerdef(o.oid), 'enabled', o.tgenabled, 'comment', pg_catalog.obj_description(o.oid, 'pg_trigger'))
 FROM pg_catalog.pg_trigger o WHERE NOT o.tgisinternal AND $own(pg_trigger, o)
 
 -- name: rule
 SELECT (pg_catalog.pg_identify_object(2618, o.oid, 0)).identity,
-       pg_catalog.jsonb_build_object('definition', pg_catalog.pg_get_ruledef(o.oid), 'enabled', o.ev_enabled, 'comment', pg_catalog.obj_description(o.oid, 'pg_rewrite'))
+       pg_catalog.jsonb_build_object('of', (pg_catalog.pg_identify_object(1259, o.ev_class, 0)).identity, 'definition', pg_catalog.pg_get_ruledef(o.oid), 'enabled', o.ev_enabled, 'comment', pg_catalog.obj_description(o.oid, 'pg_rewrite'))
 FROM pg_catalog.pg_rewrite o WHERE o.rulename <> '_RETURN' AND o.oid >= 16384 AND $own(pg_rewrite, o)
 
 -- name: policy
 SELECT (pg_catalog.pg_identify_object(3256, o.oid, 0)).identity,
-       pg_catalog.jsonb_build_object('command', o.polcmd, 'permissive', o.polpermissive,
+       pg_catalog.jsonb_build_object('of', (pg_catalog.pg_identify_object(1259, o.polrelid, 0)).identity, 'command', o.polcmd, 'permissive', o.polpermissive,
          'roles', (SELECT pg_catalog.array_agg(CASE r WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(r)::text END ORDER BY 1) FROM pg_catalog.unnest(o.polroles) r),
          'using', pg_catalog.pg_get_expr(o.polqual, o.polrelid), 'check', pg_catalog.pg_get_expr(o.polwithcheck, o.polrelid),
          'comment', pg_catalog.obj_description(o.oid, 'pg_policy'))
