@@ -24,7 +24,10 @@ PINNED = (
     "-c lock_timeout=0 -c xmloption=content -c quote_all_identifiers=off"
 )
 # a database may set these, and pg_dump prints DDL by them
-PINNED_DDL = "-c quote_all_identifiers=off -c TimeZone=UTC -c xmlbinary=base64 -c statement_timeout=0"
+PINNED_DDL = (
+    "-c quote_all_identifiers=off -c TimeZone=UTC -c xmlbinary=base64 -c standard_conforming_strings=on "
+    "-c statement_timeout=0"
+)
 _HEADER = re.compile(r"^--\n-- Name: (.*)\n--\n\n", re.MULTILINE)
 _NOISE = re.compile(r"^(\\(un)?restrict .*|-- Dumped (from|by) .*|-- Started on .*|-- Completed on .*)\n", re.MULTILINE)
 _METHOD = re.compile(r"^SET default_(?:table_access_method|tablespace) = (.*);\n\n?", re.MULTILINE)
@@ -148,9 +151,9 @@ def roles(url: str, major: int | None = None) -> Counter[str]:
 
 
 def checksums(url: str) -> dict[str, Rows]:
-    """The rows of every table of users: heap tables by themselves, partitioned ones from their root."""
+    """The rows of every table of users: heap tables by themselves, partitioned ones as the sum of their leaves."""
     with _connect(url) as connection:
-        return {name: _sum(connection, query) for name, query in _tables(connection)}
+        return {name: _sum(connection, queries) for name, queries in _tables(connection)}
 
 
 def _rows_differ(source_url: str, target_url: str) -> Iterator[Difference]:
@@ -166,19 +169,20 @@ def _rows_differ(source_url: str, target_url: str) -> Iterator[Difference]:
                 yield Difference(f"rows: {name}", f"    source {left}\n    target {right}\n{shown}")
 
 
-def _tables(connection: psycopg.Connection[tuple[Any, ...]]) -> Iterator[tuple[str, Composed]]:
-    """Printed name and row query of each table; virtual columns are left out, since reading them runs code.
+def _tables(connection: psycopg.Connection[tuple[Any, ...]]) -> Iterator[tuple[str, list[Composed]]]:
+    """Printed name and row queries of each table; virtual columns are left out, since reading them runs code.
 
     Columns go by name: pg_dump itself does not keep the order of a child's columns (ALTER TABLE … INHERIT).
-    A partitioned table is the union of its leaves, so that the leaf a row lies in does not count; foreign leaves are
-    somebody else's rows.
+    A partitioned table is the sum of its leaves, so that the leaf a row lies in does not count; foreign leaves are
+    somebody else's rows. Plain COPY where it can be: planning a SELECT runs functions in predicates of indexes.
     """
     found = connection.execute(
         """
-        SELECT n.nspname, c.relname, c.relkind IN ('p', 'm'),
+        SELECT n.nspname, c.relname, c.relkind,
                array(SELECT a.attname::text FROM pg_catalog.pg_attribute a
                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
                      ORDER BY a.attname),
+               EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 's'),
                array(SELECT l.oid::pg_catalog.regclass::text FROM pg_catalog.pg_partition_tree(c.oid) t
                      JOIN pg_catalog.pg_class l ON l.oid = t.relid WHERE t.isleaf AND l.relkind = 'r' ORDER BY 1)
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -187,27 +191,29 @@ def _tables(connection: psycopg.Connection[tuple[Any, ...]]) -> Iterator[tuple[s
         ORDER BY 1, 2
         """
     ).fetchall()
-    for schema, table, whole, columns, leaves in found:
-        assert isinstance(schema, str) and isinstance(table, str)
-        assert isinstance(columns, list) and isinstance(leaves, list)
+    for schema, table, kind, columns, generated, leaves in found:
         listed = SQL(", ").join(Identifier(c) for c in columns)
         name = Identifier(schema, table)
         # regclass prints every name qualified and quoted under the empty search_path, fit to be used as SQL
-        sources: list[Composable] = [SQL(leaf) for leaf in leaves] if whole and leaves else [name]
-        only = SQL("") if whole and not leaves else SQL("ONLY ")
-        selects = [SQL("SELECT {} FROM {}{}").format(listed, only, source) for source in sources]
-        yield name.as_string(connection), SQL("COPY ({}) TO STDOUT").format(SQL(" UNION ALL ").join(selects))
+        sources: list[Composable] = [SQL(leaf) for leaf in leaves] if kind == "p" else [name]
+        if kind == "m" or generated or not columns:
+            only = SQL("" if kind == "m" else "ONLY ")
+            queries = [SQL("COPY (SELECT {} FROM {}{}) TO STDOUT").format(listed, only, s) for s in sources]
+        else:
+            queries = [SQL("COPY {} ({}) TO STDOUT").format(s, listed) for s in sources]
+        yield name.as_string(connection), queries
 
 
-def _lines(connection: psycopg.Connection[tuple[Any, ...]], query: Composed) -> Iterator[bytes]:
-    with connection.cursor() as cursor, cursor.copy(query) as copy:
-        for data in copy:
-            yield bytes(data)
+def _lines(connection: psycopg.Connection[tuple[Any, ...]], queries: Sequence[Composed]) -> Iterator[bytes]:
+    for query in queries:
+        with connection.cursor() as cursor, cursor.copy(query) as copy:
+            for data in copy:
+                yield bytes(data)
 
 
-def _sum(connection: psycopg.Connection[tuple[Any, ...]], query: Composed) -> Rows:
+def _sum(connection: psycopg.Connection[tuple[Any, ...]], queries: Sequence[Composed]) -> Rows:
     count, total = 0, 0
-    for line in _lines(connection, query):
+    for line in _lines(connection, queries):
         count += 1
         total += int.from_bytes(hashlib.sha256(line).digest(), "big")
     return Rows(count, f"{total % (1 << 256):064x}"[:32])
@@ -215,9 +221,9 @@ def _sum(connection: psycopg.Connection[tuple[Any, ...]], query: Composed) -> Ro
 
 def _row_diff(
     source: psycopg.Connection[tuple[Any, ...]],
-    ours: Composed,
+    ours: Sequence[Composed],
     target: psycopg.Connection[tuple[Any, ...]],
-    theirs: Composed,
+    theirs: Sequence[Composed],
 ) -> str:
     left, right = Counter(_lines(source, ours)), Counter(_lines(target, theirs))
     shown = [f"    - {line[:200]!r}" for line in list((left - right).elements())[:10]]
