@@ -77,7 +77,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except typer.Abort:
         sys.exit(Interrupted.exit_code)
-    except Exception as error:  # noqa: BLE001 - the top of the command line: parser complaints become sentences
+    except Exception as error:
         wrong = _usage_error(error)
         if wrong is None:
             raise

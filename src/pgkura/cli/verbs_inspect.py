@@ -99,7 +99,6 @@ def verify(
                 composition.repository(need_identity=True),
                 snapshot or "latest",
                 composition.target(),
-                composition.access(),
                 accepted=tuple(accept or ()),
                 parallel=workers,
                 progress=progress,

@@ -56,7 +56,6 @@ def restore(
             composition.repository(need_identity=True),
             snapshot,
             composition.target(),
-            composition.access(),
             allow_non_empty=allow_non_empty,
             trust_code=trust_code,
             accepted=tuple(accept or ()),

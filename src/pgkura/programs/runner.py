@@ -142,3 +142,56 @@ class _Drain(threading.Thread):
     def text(self) -> str:
         """What was kept, as text."""
         return self._kept.decode("utf-8", "replace")
+
+
+class Spawned:
+    """A long-running child in its own process group."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+        self.pid = process.pid
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code. Raises TimeoutError."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"pid {self.pid} still runs after {seconds} s") from None
+
+    def send_signal(self, number: int) -> None:
+        """To the child itself; quiet when it is gone."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    user: int | None = None,
+    cwd: Path | None = None,
+    before_exec: Callable[[], None] | None = None,
+) -> Spawned:
+    """Start a long-running program whose output goes to `log`. Raises ToolError when it cannot start."""
+    try:
+        with log.open("ab") as out:
+            return Spawned(
+                subprocess.Popen(
+                    list(argv),
+                    env=clean_environment(environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    user=user,
+                    cwd=cwd,
+                    preexec_fn=before_exec,
+                )
+            )
+    except OSError as error:
+        raise ToolError(f"cannot start {argv[0]}", detail=error.strerror or str(error)) from error

@@ -16,7 +16,14 @@ from pgkura.snapshot.attempt import Desk, GaveWay, Seen
 from pgkura.snapshot.yielding import Part, application_name
 
 # What pg_dump says when it was ended, waited too long, or met an object that vanished: the attempt is repeated.
-_AGAIN = ("lock timeout", "does not exist", "cache lookup failed", "could not open relation", "could not find")
+_AGAIN = (
+    "statement timeout",
+    "lock timeout",
+    "does not exist",
+    "cache lookup failed",
+    "could not open relation",
+    "could not find",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

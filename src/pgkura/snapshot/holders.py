@@ -114,11 +114,19 @@ class Holders:
         return missed
 
     def lock_more(self, tables: Sequence[Lockable]) -> list[Lockable]:
-        """Added to the first holder that still stands; returns the tables that others have locked."""
-        for holder in self._holders:
-            if holder.released_at is None:
-                return holder.lock(tables)
-        return list(tables)
+        """Lock what is missing before another snapshot; returns the tables that others have locked.
+
+        A holder that gave way is replaced, so that the number of connections stays what was planned.
+        """
+        if not tables:
+            return []
+        released = [h for h in self._holders if h.released_at is not None]
+        for holder in released:
+            holder.session.close()
+            self._holders.remove(holder)
+        if released or not self._holders:
+            self._holders.append(Holder(self._connect(), self._wait))
+        return self._holders[-1].lock(tables)
 
     def lock_patiently(self, tables: Sequence[Lockable], seconds: float, stop: Stop) -> list[Lockable]:
         """Ask again, in short waits, for at most `seconds`; returns what others still have locked."""

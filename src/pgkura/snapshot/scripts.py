@@ -33,7 +33,7 @@ def after_script(facts: SourceFacts, platform: Platform, matviews: Sequence[Qual
     parts += [_sequence(s) for s in facts.sequences]
     for item in facts.large_objects:
         parts += _large_object(item)
-    parts += [f"REFRESH MATERIALIZED VIEW {m.sql};\n" for m in matviews if m in populated]
+    parts += [block(f"REFRESH MATERIALIZED VIEW {m.sql};", f"view {m}") for m in matviews if m in populated]
     if platform.name == "plain":
         parts += _database(facts.database)
     return "".join(parts)

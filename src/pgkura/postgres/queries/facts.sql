@@ -6,11 +6,14 @@
 SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, pg_catalog.pg_get_userbyid(c.relowner),
        c.relpersistence::text, COALESCE(am.amname, ''), c.relfilenode::bigint,
        CASE WHEN c.relkind IN ('r', 'm')
-            THEN pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint ELSE 0 END,
-       CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_table_size(c.oid) ELSE 0 END,
+            THEN COALESCE(pg_catalog.pg_relation_size(c.oid), 0) / pg_catalog.current_setting('block_size')::bigint
+            ELSE 0 END,
+       CASE WHEN c.relkind IN ('r', 'm') THEN COALESCE(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END,
        c.relrowsecurity, c.relforcerowsecurity, c.relispartition, c.relispopulated,
        COALESCE(cfg.extname, ''), COALESCE(cfg.cond, ''),
-       pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+       -- NULL for what was dropped after the snapshot: no right is missing, the reader finds out that it is gone
+       COALESCE(pg_catalog.has_table_privilege(c.oid, 'SELECT')
+                AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true)
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam

@@ -1,0 +1,85 @@
+"""`backup`: one snapshot, journaled."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pgkura.core.access import Access
+from pgkura.core.outcome import Finding, Result
+from pgkura.core.progress import Progress
+from pgkura.core.stop import Stop
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.repository.repository import Repository
+from pgkura.snapshot.options import Options
+from pgkura.snapshot.take import take
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupResult:
+    """What `backup` prints; as_json is the documented object."""
+
+    result: Result
+    snapshot: str
+    tables: int
+    rows: int
+    bytes_read: int
+    bytes_stored: int
+    chunks: int
+    chunks_unchanged: int
+    seconds: float
+    peak_memory_bytes: int
+    skipped: tuple[Finding, ...]
+    accepted: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The `--json` object."""
+        return {
+            "result": self.result.value,
+            "snapshot": self.snapshot,
+            "tables": self.tables,
+            "rows": self.rows,
+            "bytes_read": self.bytes_read,
+            "bytes_stored": self.bytes_stored,
+            "chunks": self.chunks,
+            "chunks_unchanged": self.chunks_unchanged,
+            "seconds": round(self.seconds, 3),
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "skipped": [f.as_json() for f in self.skipped],
+            "accepted": list(self.accepted),
+        }
+
+
+def back_up(
+    source: Endpoint,
+    repo: Repository,
+    access: Access,
+    *,
+    accepted: tuple[str, ...] = (),
+    storage_class: str = "",
+    parallel: int = 2,
+    max_blocking_seconds: float = 2.0,
+    progress: Progress,
+    stop: Stop | None = None,
+) -> BackupResult:
+    """Take a snapshot. Raises what `snapshot.take` raises; then nothing became a snapshot."""
+    options = Options(
+        workers=parallel,
+        max_blocking_seconds=max_blocking_seconds,
+        storage_class=storage_class,
+        accepted=accepted,
+    )
+    taken = take(source, repo, options, progress, access=access, stop=stop)
+    counts = taken.counts
+    return BackupResult(
+        result=taken.result,
+        snapshot=taken.manifest.id,
+        tables=counts["tables"],
+        rows=counts["rows"],
+        bytes_read=counts["bytes_read"],
+        bytes_stored=counts["bytes_stored"],
+        chunks=counts["chunks"],
+        chunks_unchanged=counts["chunks_unchanged"],
+        seconds=taken.seconds,
+        peak_memory_bytes=counts["peak_memory_bytes"],
+        skipped=taken.findings,
+        accepted=taken.accepted,
+    )

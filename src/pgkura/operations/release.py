@@ -1,0 +1,41 @@
+"""`release`: let the cron jobs of a restored database run again."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pgkura.core.facts import SourceFacts
+from pgkura.core.outcome import Finding, Result, decide
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.session import connect
+from pgkura.repository.repository import Repository
+from pgkura.restore.platform_state import release_jobs as release_on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """Which jobs were switched, and which could not be."""
+
+    result: Result
+    target: str
+    jobs: tuple[str, ...]
+    skipped: tuple[Finding, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The `--json` object."""
+        return {
+            "result": self.result.value,
+            "target": self.target,
+            "jobs": list(self.jobs),
+            "skipped": [f.as_json() for f in self.skipped],
+        }
+
+
+def release_jobs(repo: Repository, snapshot: str, endpoint: Endpoint) -> Released:
+    """Switch each job of the snapshot to its stored state on the target; journaled."""
+    manifest = repo.manifest(snapshot)
+    facts = SourceFacts.from_json(json.loads(repo.component(manifest, "facts")))
+    with connect(endpoint, application_name="pgkura release") as session:
+        jobs, findings = release_on(session, facts)
+    repo.append_journal("release", {"snapshot": manifest.id, "target": endpoint.display, "jobs": jobs})
+    return Released(result=decide(findings), target=endpoint.display, jobs=tuple(jobs), skipped=tuple(findings))

@@ -1,0 +1,216 @@
+"""`restore`: plan, execute the same plan, prove, journal."""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pgkura.catalog.inventory import merge
+from pgkura.catalog.kinds import Stage
+from pgkura.catalog.toc import read_archive
+from pgkura.core.facts import SourceFacts
+from pgkura.core.outcome import Finding, Result, decide
+from pgkura.core.progress import Progress
+from pgkura.core.stop import Stop
+from pgkura.operations.listing import server_name
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.session import connect
+from pgkura.repository.manifest import Manifest
+from pgkura.repository.repository import Repository
+from pgkura.restore.executor import Executor
+from pgkura.restore.planner import Options, RestorePlan, stage_counts
+from pgkura.restore.planner import plan_restore as make_plan
+from pgkura.restore.target import inspect_target
+from pgkura.verify.proof import prove
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageLine:
+    """One of the plan's eleven stages."""
+
+    name: str
+    objects: int
+    rows: int
+    bytes: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRestore:
+    """A plan and what it takes to execute exactly it."""
+
+    repo: Repository
+    manifest: Manifest
+    endpoint: Endpoint
+    plan: RestorePlan
+
+    @property
+    def snapshot(self) -> str:
+        """Snapshot id."""
+        return self.manifest.id
+
+    @property
+    def target_display(self) -> str:
+        """user@host:port/database."""
+        return self.plan.target
+
+    @property
+    def target_kind(self) -> str:
+        """In words."""
+        return self.plan.kind
+
+    @property
+    def needs_confirmation(self) -> bool:
+        """Whether something of the target's may be overwritten."""
+        return self.plan.needs_confirmation
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What cannot be done, known before the first write."""
+        return self.plan.findings
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Waivers."""
+        return self.plan.options.accepted
+
+    @property
+    def stages(self) -> tuple[StageLine, ...]:
+        """The eleven stages."""
+        counts = stage_counts(self.plan)
+        return tuple(
+            StageLine(
+                name=stage.value,
+                objects=counts[stage],
+                rows=self.plan.rows if stage is Stage.DATA else 0,
+                bytes=self.plan.bytes if stage is Stage.DATA else 0,
+                note=_NOTES.get(stage, ""),
+            )
+            for stage in Stage
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences under the table."""
+        m = self.manifest
+        lines = [
+            f"snapshot of {m.database} (PostgreSQL {server_name(m.server_version_num)}) taken {m.created}, {m.result}"
+        ]
+        if self.plan.started_over:
+            lines.append("the target holds a restore that was cut short: what it created is dropped first")
+        if self.plan.truncate:
+            lines.append("tables of the platform that are emptied first: " + ", ".join(map(str, self.plan.truncate)))
+        if self.plan.closed:
+            lines.append("while rows load, every restored object is closed to all roles but its owner")
+        lines.append("the order inside follows dependencies: definitions, rows, then indexes, constraints, permissions")
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """The `--dry-run --json` object."""
+        return {
+            "result": "planned",
+            "snapshot": self.snapshot,
+            "target": self.target_display,
+            "kind": self.target_kind,
+            "needs_confirmation": self.needs_confirmation,
+            "stages": [{"stage": s.name, "objects": s.objects, "rows": s.rows, "bytes": s.bytes} for s in self.stages],
+            "notes": self.notes,
+            "skipped": [f.as_json() for f in self.findings],
+            "accepted": list(self.accepted),
+        }
+
+
+_NOTES = {
+    Stage.DATA: "after the definitions, before indexes",
+    Stage.PERMISSIONS: "opened last",
+    Stage.RLS: "on before any row is visible",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreResult:
+    """What `restore` prints; as_json is the documented object."""
+
+    result: Result
+    snapshot: str
+    target: str
+    rows: int
+    seconds: float
+    restore_seconds: float
+    proof_seconds: float
+    proof: dict[str, Any]
+    skipped: tuple[Finding, ...]
+    accepted: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The `--json` object."""
+        return {
+            "result": self.result.value,
+            "snapshot": self.snapshot,
+            "target": self.target,
+            "rows": self.rows,
+            "seconds": round(self.seconds, 3),
+            "restore_seconds": round(self.restore_seconds, 3),
+            "proof_seconds": round(self.proof_seconds, 3),
+            "proof": self.proof,
+            "skipped": [f.as_json() for f in self.skipped],
+            "accepted": list(self.accepted),
+        }
+
+
+def plan_restore(
+    repo: Repository,
+    snapshot: str,
+    endpoint: Endpoint,
+    *,
+    allow_non_empty: bool = False,
+    trust_code: bool = False,
+    accepted: tuple[str, ...] = (),
+    parallel: int = 2,
+    progress: Progress,
+) -> PlannedRestore:
+    """Reads the snapshot and the target, writes nothing. Raises TargetNotEmpty, Tampered, DatabaseError …"""
+    progress.stage("reading the snapshot")
+    manifest = repo.manifest(snapshot)
+    facts = SourceFacts.from_json(json.loads(repo.component(manifest, "facts")))
+    toc = read_archive(repo.component(manifest, "archive"))
+    tables = list(repo.chunk_list(manifest))
+    progress.stage("looking at the target")
+    with connect(endpoint, application_name="pgkura restore") as session:
+        target = inspect_target(endpoint, session)
+    options = Options(allow_non_empty=allow_non_empty, trust_code=trust_code, accepted=accepted, parallel=parallel)
+    plan = make_plan(manifest.id, facts, toc, tables, target, options)
+    return PlannedRestore(repo=repo, manifest=manifest, endpoint=endpoint, plan=plan)
+
+
+def execute_restore(planned: PlannedRestore, *, progress: Progress, stop: Stop | None = None) -> RestoreResult:
+    """Execute exactly the plan, then prove. The proof goes to the journal where this machine may write it."""
+    token = stop or Stop()
+    begun = time.monotonic()
+    restored = Executor(planned.plan, planned.endpoint, planned.repo, progress, token).run()
+    accepted = planned.plan.options.accepted
+    # What the backup itself could not read is missing here for the same reason.
+    told = merge(planned.manifest.skipped, restored.findings)
+    proof = prove(
+        planned.endpoint,
+        planned.repo,
+        planned.manifest,
+        told=told,
+        accepted=(*accepted, *planned.manifest.accepted),
+        parallel=planned.plan.options.parallel,
+        progress=progress,
+        stop=token,
+    )
+    planned.repo.append_journal("proof", proof.as_json())
+    return RestoreResult(
+        result=decide(proof.differences, (*accepted, *planned.manifest.accepted)),
+        snapshot=planned.manifest.id,
+        target=planned.plan.target,
+        rows=restored.rows,
+        seconds=time.monotonic() - begun,
+        restore_seconds=restored.seconds,
+        proof_seconds=proof.seconds,
+        proof=proof.as_json(),
+        skipped=proof.differences,
+        accepted=proof.accepted,
+    )

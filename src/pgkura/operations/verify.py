@@ -1,0 +1,98 @@
+"""`verify`: the repository read back, or a database compared with a snapshot."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pgkura.core.errors import Tampered
+from pgkura.core.outcome import Finding, Result
+from pgkura.core.progress import Progress
+from pgkura.core.stop import Stop
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.repository.check import check_repository
+from pgkura.repository.repository import Repository
+from pgkura.verify.proof import prove
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyResult:
+    """What `verify` prints; as_json is the documented object."""
+
+    result: Result
+    summary: str
+    seconds: float
+    proof: dict[str, Any]
+    problems: tuple[str, ...]
+    differences: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 ok, 3 a database that differs, 16 a damaged repository."""
+        if self.problems:
+            return Tampered.exit_code
+        return 0 if self.result is Result.OK else 3
+
+    def as_json(self) -> dict[str, Any]:
+        """The `--json` object."""
+        return {
+            "result": self.result.value,
+            "summary": self.summary,
+            "seconds": round(self.seconds, 3),
+            "proof": self.proof,
+            "problems": list(self.problems),
+        }
+
+
+def verify_repository(repo: Repository, snapshot: str, *, progress: Progress) -> VerifyResult:
+    """With the identity every byte is decrypted and decoded; without it only the sealed form is checked."""
+    begun = time.monotonic()
+    ids = [repo.manifest(snapshot).id] if snapshot else repo.manifest_ids()
+    report = check_repository(repo, ids, deep=repo.can_read_data, progress=progress)
+    form = "read, decrypted and decoded" if repo.can_read_data else "in sealed form only (no identity here)"
+    body = report.as_json()
+    if repo.can_read_data:
+        repo.append_journal("check", body)
+    return VerifyResult(
+        result=Result.INCOMPLETE if report.problems else Result.OK,
+        summary=f"{len(ids)} snapshots, {report.objects} objects, {report.chunks} chunks {form}; "
+        f"{len(report.problems)} problems, {report.orphans} unused files",
+        seconds=time.monotonic() - begun,
+        proof=body,
+        problems=tuple(str(p) for p in report.problems),
+        differences=(),
+    )
+
+
+def verify_against(
+    repo: Repository,
+    snapshot: str,
+    endpoint: Endpoint,
+    *,
+    accepted: tuple[str, ...] = (),
+    parallel: int = 2,
+    progress: Progress,
+) -> VerifyResult:
+    """Compare a database with a snapshot; the proof goes to the journal."""
+    manifest = repo.manifest(snapshot)
+    waived = (*accepted, *manifest.accepted)
+    proof = prove(
+        endpoint,
+        repo,
+        manifest,
+        told=manifest.skipped,
+        accepted=waived,
+        parallel=parallel,
+        progress=progress,
+        stop=Stop(),
+    )
+    repo.append_journal("proof", proof.as_json())
+    word = "equal" if proof.equal else "NOT equal"
+    return VerifyResult(
+        result=proof.result,
+        summary=f"{endpoint.display} against {manifest.id}: {word} ({proof.tables} tables, {proof.rows:,} rows, "
+        f"{proof.sequences} sequences, {proof.foreign_keys} foreign keys, {proof.objects} objects)",
+        seconds=proof.seconds,
+        proof=proof.as_json(),
+        problems=(),
+        differences=proof.differences,
+    )
