@@ -118,7 +118,7 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
     reader = desk.open(Part.READER)
     try:
         # Sizes of a relation wait for its lock.
-        reader.execute(f"SET lock_timeout = '{desk.options.lock_wait_ms}ms'")
+        reader.execute(f"SET lock_timeout = '{desk.options.queue_wait_ms}ms'")
         reader.adopt(moment.id)
         read = read_facts(reader, platform)
         write_inventory(reader, path)

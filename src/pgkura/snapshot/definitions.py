@@ -57,7 +57,7 @@ def read_definitions(desk: Desk, source: Endpoint, run: str, seen: Seen) -> Defi
                 archive,
                 snapshot=seen.moment.id,
                 exclude_tables=_unlockable(seen.facts.tables),
-                lock_wait_ms=desk.options.lock_wait_ms,
+                lock_wait_ms=desk.options.queue_wait_ms,
                 cancelled=desk.stop.event,
             )
     except ToolError as error:

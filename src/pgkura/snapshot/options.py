@@ -64,6 +64,12 @@ class Options:
         return max(50, min(500, int(self.max_blocking_seconds * 250)))
 
     @property
+    def queue_wait_ms(self) -> int:
+        """How long the catalog reader and pg_dump may queue behind a waiting statement of the application: until
+        the holder in its way has been released and the statement has run."""
+        return int(self.max_blocking_seconds * 1000)
+
+    @property
     def give_way_seconds(self) -> float:
         """When to act on a waiter: early enough that cancelling still ends within the bound."""
         return self.max_blocking_seconds * 0.4
