@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.support.psql import FixtureError
@@ -44,6 +45,7 @@ def start_cluster(
     binaries: Path, *, superuser: str, password: str, settings: Mapping[str, str] | None = None
 ) -> Cluster:
     """Make and start a cluster with scram passwords and no line for physical replication."""
+    binaries = _reachable(binaries)
     folder = Path(tempfile.mkdtemp(prefix="kura-cluster-"))
     data, secret = folder / "data", folder / "password"
     secret.write_text(password)
@@ -69,6 +71,18 @@ def start_cluster(
     atexit.register(cluster.stop)
     _as_server_user([str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log"), "start"])
     return cluster
+
+
+@cache
+def _reachable(binaries: Path) -> Path:
+    """`nobody` may not enter a 0700 home: as root, programs that lie below one are copied."""
+    if os.geteuid() != 0 or all(p.stat().st_mode & 0o001 for p in [binaries, *binaries.parents]):
+        return binaries
+    copy = Path(tempfile.mkdtemp(prefix="kura-binaries-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy.chmod(0o755)
+    shutil.copytree(binaries.parent, copy / "pg", symlinks=True)
+    return copy / "pg" / "bin"
 
 
 def _as_server_user(argv: list[str]) -> None:

