@@ -4,8 +4,8 @@
 """
 
 import sys
+from typing import Any
 
-import click
 import typer
 
 from pgkura.cli.main import EPILOG, app
@@ -42,13 +42,13 @@ def exit_codes() -> list[str]:
     return rows
 
 
-def verb(name: str, command: click.Command) -> list[str]:
+def verb(name: str, command: Any) -> list[str]:
     """One verb's section."""
-    context = click.Context(command, info_name=f"pgkura {name}")
-    usage = command.get_usage(context).removeprefix("Usage: ")
-    lines = ["", f"### pgkura {name}", "", command.help or "", "", f"    {' '.join(usage.split())}", ""]
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    words = " ".join(p.name.upper() if p.required else f"[{p.name.upper()}]" for p in arguments)
+    lines = ["", f"### pgkura {name}", "", command.help or "", "", f"    pgkura {name} [OPTIONS] {words}".rstrip(), ""]
     rows = [
-        (", ".join([*p.opts, *p.secondary_opts]) if isinstance(p, click.Option) else p.name or "", help_text(p))
+        (p.name.upper() if p in arguments else ", ".join([*p.opts, *p.secondary_opts]), help_text(p))
         for p in command.params
     ]
     if rows:
@@ -56,16 +56,14 @@ def verb(name: str, command: click.Command) -> list[str]:
     return lines
 
 
-def help_text(parameter: click.Parameter) -> str:
+def help_text(parameter: Any) -> str:
     """The help line, safe in a table."""
     return str(getattr(parameter, "help", "") or "").replace("|", "\\|")
 
 
 def page() -> str:
     """The whole page."""
-    root = typer.main.get_command(app)
-    if not isinstance(root, click.Group):
-        raise SystemExit("the command line is no group")
+    root: Any = typer.main.get_command(app)
     lines = [INTRODUCTION.rstrip(), *exit_codes(), "", "## Verbs"]
     for name, command in root.commands.items():
         lines += verb(name, command)

@@ -86,6 +86,12 @@ class Desk:
 def command(argv: list[str], environment: Mapping[str, str], timeout: float = 240, cwd: Path | None = None) -> Done:
     """Any command, no standard input."""
     done = subprocess.run(
-        argv, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, cwd=cwd, check=False
+        argv,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=timeout,
+        cwd=cwd,
+        check=False,
     )
     return Done(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())

@@ -1,5 +1,6 @@
 """Two readings of the catalog compared, each difference in exactly one class. Pure."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,12 @@ class Versions:
     def cross(self) -> bool:
         """Whether they differ."""
         return self.source != self.target
+
+
+def read_items(lines: bytes) -> Items:
+    """The items of a stored inventory: one JSON object per line."""
+    records = (json.loads(line) for line in lines.splitlines())
+    return {(r["class"], r["identity"]): r["attributes"] for r in records}
 
 
 def compare(source: Items, target: Items, platform: Platform, versions: Versions) -> list[Finding]:

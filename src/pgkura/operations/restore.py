@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from pgkura.catalog.inventory import merge
+from pgkura.catalog.inventory import merge, read_items
 from pgkura.catalog.kinds import Stage
 from pgkura.catalog.toc import read_archive
 from pgkura.core.facts import SourceFacts
@@ -179,7 +179,8 @@ def plan_restore(
     with connect(endpoint, application_name="pgkura restore") as session:
         target = inspect_target(endpoint, session)
     options = Options(allow_non_empty=allow_non_empty, trust_code=trust_code, accepted=accepted, parallel=parallel)
-    plan = make_plan(manifest.id, facts, toc, tables, target, options)
+    items = read_items(repo.component(manifest, "inventory"))
+    plan = make_plan(manifest.id, facts, toc, tables, items, target, options)
     return PlannedRestore(repo=repo, manifest=manifest, endpoint=endpoint, plan=plan)
 
 

@@ -1,7 +1,7 @@
 """The whole catalog of user state as plain items, for comparison: a reading that shares nothing with pg_dump."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +29,9 @@ class Item:
     attributes: dict[str, Any]
 
 
-def read_inventory(session: Session) -> Iterator[Item]:
+def read_inventory(session: Session, classes: Sequence[str] = CLASSES) -> Iterator[Item]:
     """Items class by class, streamed; call it inside the transaction whose state is meant."""
-    for cls in CLASSES:
+    for cls in classes:
         for identity, attributes in session.stream(_expanded(query("inventory", cls))):
             yield Item(cls=cls, identity=identity, attributes=attributes)
 

@@ -5,7 +5,7 @@ All SQL of the product passes through here; driver errors leave as SqlError with
 
 import re
 import select
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -195,7 +195,7 @@ class Session:
         """Triggers and FK checks off for this session. A plain SET: hosted platforms hook exactly that statement."""
         self.execute("SET session_replication_role = replica")
 
-    def copy_out(self, sql: str) -> Iterator[CopyBatch]:
+    def copy_out(self, sql: str) -> Generator[CopyBatch, None, None]:
         """Rows of a COPY … TO STDOUT in batches of about 256 KiB, by the cheapest receive path.
 
         Abandoning the iterator early cancels the statement. Raises SqlError when the server ends it with an error,
@@ -238,13 +238,14 @@ class Session:
             yield CopyBatch(b"".join(parts), len(parts))
 
     def _drain(self, pgconn: pq.abc.PGconn) -> None:
+        """Read away what a cancelled COPY still sends, so that the connection can be used again."""
         try:
             while pgconn.get_copy_data(0)[0] > 0:
                 pass
-            while pgconn.get_result() is not None:
-                pass
         except psycopg.Error:
-            self.close()
+            pass  # the cancellation itself
+        while pgconn.get_result() is not None:
+            pass
 
     def _finish(self, pgconn: pq.abc.PGconn, sql: str) -> None:
         failed: pq.abc.PGresult | None = None

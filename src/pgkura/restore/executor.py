@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pgkura.catalog.grants import grant_statements
 from pgkura.catalog.kinds import Stage
+from pgkura.catalog.reconcile import GRANTABLE, reconcile
 from pgkura.catalog.render import definition, ownership
 from pgkura.catalog.roles import Statement, set_clause
 from pgkura.catalog.toc import Entry
@@ -15,6 +16,7 @@ from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.inventory import read_inventory
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError, connect
 from pgkura.repository.repository import Repository
@@ -68,13 +70,12 @@ class Executor:
             self._sequences(session)
             self._views(session)
             self._open_again(session)
+            self._privileges_exactly(session)
             self._statements(session, None, self._plan.database)
-            self._entries(session, "event triggers", self._plan.last)
             self._findings.extend(restore_secrets(session, self._plan.facts))
             self._findings.extend(restore_jobs(session, self._plan.facts))
             self._analyze(session)
-            if marked:
-                drop_marker(session)
+            self._end(session, marked)
         return Restored(findings=tuple(self._findings), rows=rows, seconds=time.monotonic() - begun)
 
     def _open(self) -> Session:
@@ -115,11 +116,11 @@ class Executor:
         if not text.strip():
             return
         try:
-            session.script(text)
+            self._script(session, text)
         except SqlError as error:
             if session.broken:
                 raise
-            if error.sqlstate in _NAME_ERRORS and self._again_with_path(session, text):
+            if not session.in_transaction and error.sqlstate in _NAME_ERRORS and self._again_with_path(session, text):
                 self._progress.note(f"{entry.title} needed the database's own search_path")
                 return
             self._failed.add(entry.dump_id)
@@ -144,11 +145,18 @@ class Executor:
         if not text or entry.dump_id in self._failed:
             return
         try:
-            session.script(text)
+            self._script(session, text)
         except SqlError as error:
             if session.broken:
                 raise
-            self._refused(f"owner of {entry.desc.lower()} {_name(entry)}", error)
+            self._refused(f"owner of {title_of(entry)}", error)
+
+    def _script(self, session: Session, text: str) -> None:
+        if not session.in_transaction:
+            session.script(text)
+            return
+        with session.savepoint():
+            session.script(text)
 
     def _entries(self, session: Session, stage: str, entries: Sequence[Entry]) -> None:
         if not entries:
@@ -322,15 +330,40 @@ class Executor:
                 )
             self._entry(session, entry, text)
 
+    def _privileges_exactly(self, session: Session) -> None:
+        """What default privileges gave or took beyond the archive's statements, and what no archive states."""
+        have = {(i.cls, i.identity): i.attributes for i in read_inventory(session, GRANTABLE)}
+        for statement in reconcile(self._plan.wanted_acls, have):
+            try:
+                session.execute(statement.sql)
+            except SqlError as error:
+                if session.broken:
+                    raise
+                self._refused(statement.object, error)
+
+    def _end(self, session: Session, marked: bool) -> None:
+        """The mark goes and event triggers come in one transaction: they must not fire for our own work."""
+        session.begin(isolation="read committed", read_only=False)
+        if marked:
+            drop_marker(session)
+        self._entries(session, "event triggers", self._plan.last)
+        session.commit()
+
     def _analyze(self, session: Session) -> None:
-        self._progress.stage("statistics")
-        session.execute("ANALYZE")
+        """Planner statistics of what was loaded. They are no state: a table that refuses is a note, no finding."""
+        tables = [load.target for load in self._plan.loads if load.data.chunks and not load.managed]
+        self._progress.stage("statistics", total=len(tables), unit="tables")
+        for table in tables:
+            self._stop.check()
+            try:
+                session.execute(f"ANALYZE {table.sql}")
+            except SqlError as error:
+                if session.broken:
+                    raise
+                self._progress.note(f"no statistics for {table}: {error.msg}")
+            self._progress.advance(1)
 
 
 def _as_regclass(name: QualifiedName) -> str:
     """Quoted as regclass reads text, which knows no U&"..." form."""
     return ".".join('"' + part.replace('"', '""') + '"' for part in (name.schema, name.name))
-
-
-def _name(entry: Entry) -> str:
-    return f"{quote_ident(entry.schema)}.{entry.tag}" if entry.schema else entry.tag

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pgkura.catalog.components import stage_of, text_of
+from pgkura.catalog.inventory import Items
 from pgkura.catalog.kinds import KINDS, Section, Stage
+from pgkura.catalog.reconcile import wanted_acls
 from pgkura.catalog.roles import Statement, database_statements, membership_statements, role_statements
 from pgkura.catalog.toc import Entry, Toc
 from pgkura.core.errors import TargetNotEmpty
@@ -66,6 +68,7 @@ class RestorePlan:
     last: tuple[Entry, ...]
     database: tuple[Statement, ...]
     facts: SourceFacts
+    wanted_acls: Items
     findings: tuple[Finding, ...]
     options: Options
     fingerprint: str
@@ -92,7 +95,13 @@ def fingerprint(present: Toc) -> str:
 
 
 def plan_restore(
-    snapshot: str, facts: SourceFacts, toc: Toc, tables: Sequence[TableData], target: Target, options: Options
+    snapshot: str,
+    facts: SourceFacts,
+    toc: Toc,
+    tables: Sequence[TableData],
+    items: Items,
+    target: Target,
+    options: Options,
 ) -> RestorePlan:
     """Raises TargetNotEmpty unless allowed; all else that cannot be done is a finding in the plan."""
     foreign = () if target.half_done else target.foreign
@@ -141,6 +150,7 @@ def plan_restore(
         last=tuple(e for e in wanted if _is_last(e)),
         database=database,
         facts=facts,
+        wanted_acls=wanted_acls(items, target.platform),
         findings=tuple(findings),
         options=options,
         fingerprint=fingerprint(target.present),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pgkura.catalog.inventory import Items, Versions, compare, merge
+from pgkura.catalog.inventory import Versions, compare, merge, read_items
 from pgkura.catalog.platform import detect
 from pgkura.core.facts import SourceFacts, TableFacts
 from pgkura.core.names import QualifiedName
@@ -88,7 +88,7 @@ def prove(
         there = read_facts(session, platform)
         items = {(i.cls, i.identity): i.attributes for i in read_inventory(session)}
         versions = Versions(source=facts.server_version_num // 10000, target=session.server_version // 10000)
-        found = compare(_stored_items(repo, manifest), items, platform, versions)
+        found = compare(read_items(repo.component(manifest, "inventory")), items, platform, versions)
         found += compare_states(facts, there, platform, versions)
         checks, unreadable = plan_checks(facts, data, there, platform)
         keys, unchecked = read_foreign_keys(session)
@@ -112,14 +112,6 @@ def prove(
         accepted=tuple(accepted),
         seconds=time.monotonic() - begun,
     )
-
-
-def _stored_items(repo: Repository, manifest: Manifest) -> Items:
-    items: dict[tuple[str, str], dict[str, Any]] = {}
-    for line in repo.component(manifest, "inventory").splitlines():
-        record = json.loads(line)
-        items[record["class"], record["identity"]] = record["attributes"]
-    return items
 
 
 def plan_checks(

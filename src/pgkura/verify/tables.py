@@ -1,6 +1,7 @@
 """One table of a target against the snapshot's chunks: first as a stream, then, only if that differs, as a multiset."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from pgkura.core.names import QualifiedName, quote_ident
@@ -44,7 +45,10 @@ class TableResult:
 def compare_table(session: Session, repo: Repository, check: TableCheck, key: bytes, stop: Stop) -> TableResult:
     """Reads the target's rows once, or twice where their order differs."""
     if len(check.relations) <= 1 and not check.keep:
+        # Leaving the stream early cancels it, which would spoil the transaction that all tables are read in.
+        session.execute("SAVEPOINT stream")
         rows, same = _stream_equal(session, repo, check, stop)
+        session.execute("RELEASE SAVEPOINT stream" if same else "ROLLBACK TO SAVEPOINT stream")
         if same:
             return TableResult(check=check, rows=rows, reason="", in_order=True)
     want = _stored(repo, check, key, stop)
@@ -78,11 +82,13 @@ def _stream_equal(session: Session, repo: Repository, check: TableCheck, stop: S
     """(rows, whether the bytes are the chunks' bytes in their order). Equal order implies equal rows."""
     cutter = Cutter(repo, check.chunks)
     rows = 0
-    for batch in session.copy_out(copy_statement(check, check.relations[0] if check.relations else None)):
-        stop.check()
-        rows += batch.rows
-        if not cutter.feed(batch.data):
-            return rows, False
+    statement = copy_statement(check, check.relations[0] if check.relations else None)
+    with closing(session.copy_out(statement)) as stream:
+        for batch in stream:
+            stop.check()
+            rows += batch.rows
+            if not cutter.feed(batch.data):
+                return rows, False
     return rows, cutter.ended()
 
 

@@ -34,7 +34,7 @@ SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.reln
          'owned_by', (SELECT (pg_catalog.pg_identify_object(1259, d.refobjid, d.refobjsubid)).identity FROM pg_catalog.pg_depend d
                       WHERE o.relkind = 'S' AND d.classid = 1259 AND d.objid = o.oid AND d.deptype IN ('a', 'i') AND d.refclassid = 1259 AND d.refobjsubid > 0 LIMIT 1),
          'server', (SELECT s.srvname FROM pg_catalog.pg_foreign_table f JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver WHERE f.ftrelid = o.oid),
-         'foreign_options', (SELECT pg_catalog.md5(f.ftoptions::text) FROM pg_catalog.pg_foreign_table f WHERE f.ftrelid = o.oid),
+         'foreign_options', (SELECT (SELECT pg_catalog.md5(pg_catalog.string_agg(u, ',' ORDER BY u)) FROM pg_catalog.unnest(f.ftoptions) u) FROM pg_catalog.pg_foreign_table f WHERE f.ftrelid = o.oid),
          'comment', pg_catalog.obj_description(o.oid, 'pg_class'))
 FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace LEFT JOIN pg_catalog.pg_am am ON am.oid = o.relam
 WHERE o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND o.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgkura_restore')
@@ -42,13 +42,14 @@ WHERE o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND o.relpersistence <> '
 
 -- name: column
 SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.relname) || '.' || pg_catalog.quote_ident(a.attname),
-       pg_catalog.jsonb_build_object('of', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.relname), 'place', pg_catalog.row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum),
+       pg_catalog.jsonb_build_object('of', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.relname), 'place', CASE WHEN o.relispartition OR NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = o.oid)
+           THEN pg_catalog.row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum) END,
          'type', pg_catalog.format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull, 'default', pg_catalog.pg_get_expr(d.adbin, d.adrelid),
          'identity', a.attidentity, 'generated', a.attgenerated,
          'collation', CASE WHEN a.attcollation <> t.typcollation THEN (pg_catalog.pg_identify_object(3456, a.attcollation, 0)).identity END,
          'storage', CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage END, 'compression', a.attcompression,
          'statistics', CASE WHEN a.attstattarget >= 0 THEN a.attstattarget END,
-         'options', a.attoptions, 'foreign_options', CASE WHEN a.attfdwoptions IS NOT NULL THEN pg_catalog.md5(a.attfdwoptions::text) END,
+         'options', a.attoptions, 'foreign_options', CASE WHEN a.attfdwoptions IS NOT NULL THEN (SELECT pg_catalog.md5(pg_catalog.string_agg(u, ',' ORDER BY u)) FROM pg_catalog.unnest(a.attfdwoptions) u) END,
          'acl', CASE WHEN a.attacl IS NOT NULL THEN $acl(a.attacl, c, o.relowner) END,
          'comment', pg_catalog.col_description(a.attrelid, a.attnum))
 FROM pg_catalog.pg_attribute a
@@ -60,7 +61,7 @@ WHERE a.attnum > 0 AND NOT a.attisdropped AND o.relkind IN ('r', 'p', 'v', 'm', 
 
 -- name: constraint
 SELECT (pg_catalog.pg_identify_object(2606, o.oid, 0)).identity,
-       pg_catalog.jsonb_build_object('of', CASE WHEN o.conrelid <> 0 THEN (pg_catalog.pg_identify_object(1259, o.conrelid, 0)).identity END, 'definition', pg_catalog.pg_get_constraintdef(o.oid), 'validated', o.convalidated, 'no_inherit', o.connoinherit,
+       pg_catalog.jsonb_build_object('of', CASE WHEN o.conrelid <> 0 THEN (pg_catalog.pg_identify_object(1259, o.conrelid, 0)).identity END, 'definition', pg_catalog.pg_get_constraintdef(o.oid), 'validated', o.convalidated, 'no_inherit', o.contype = 'c' AND o.connoinherit,
          'comment', pg_catalog.obj_description(o.oid, 'pg_constraint'))
 FROM pg_catalog.pg_constraint o JOIN pg_catalog.pg_namespace n ON n.oid = o.connamespace
 WHERE o.contype IN ('c', 'f', 'p', 'u', 'x') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgkura_restore')
@@ -90,7 +91,7 @@ FROM pg_catalog.pg_rewrite o WHERE o.rulename <> '_RETURN' AND o.oid >= 16384 AN
 -- name: policy
 SELECT (pg_catalog.pg_identify_object(3256, o.oid, 0)).identity,
        pg_catalog.jsonb_build_object('of', (pg_catalog.pg_identify_object(1259, o.polrelid, 0)).identity, 'command', o.polcmd, 'permissive', o.polpermissive,
-         'roles', (SELECT pg_catalog.array_agg(CASE r WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(r)::text END ORDER BY 1) FROM pg_catalog.unnest(o.polroles) r),
+         'roles', (SELECT pg_catalog.array_agg(CASE r WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(r)::text END ORDER BY pg_catalog.pg_get_userbyid(r)) FROM pg_catalog.unnest(o.polroles) r),
          'using', pg_catalog.pg_get_expr(o.polqual, o.polrelid), 'check', pg_catalog.pg_get_expr(o.polwithcheck, o.polrelid),
          'comment', pg_catalog.obj_description(o.oid, 'pg_policy'))
 FROM pg_catalog.pg_policy o
@@ -134,8 +135,8 @@ FROM pg_catalog.pg_opclass o WHERE o.oid >= 16384 AND $own(pg_opclass, o)
 -- name: operator_family
 SELECT (pg_catalog.pg_identify_object(2753, o.oid, 0)).identity,
        pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.opfowner),
-         'operators', (SELECT pg_catalog.array_agg((pg_catalog.pg_identify_object(2602, a.oid, 0)).identity ORDER BY 1) FROM pg_catalog.pg_amop a WHERE a.amopfamily = o.oid),
-         'functions', (SELECT pg_catalog.array_agg((pg_catalog.pg_identify_object(2603, a.oid, 0)).identity ORDER BY 1) FROM pg_catalog.pg_amproc a WHERE a.amprocfamily = o.oid))
+         'operators', (SELECT pg_catalog.array_agg((pg_catalog.pg_identify_object(2602, a.oid, 0)).identity ORDER BY (pg_catalog.pg_identify_object(2602, a.oid, 0)).identity) FROM pg_catalog.pg_amop a WHERE a.amopfamily = o.oid),
+         'functions', (SELECT pg_catalog.array_agg((pg_catalog.pg_identify_object(2603, a.oid, 0)).identity ORDER BY (pg_catalog.pg_identify_object(2603, a.oid, 0)).identity) FROM pg_catalog.pg_amproc a WHERE a.amprocfamily = o.oid))
 FROM pg_catalog.pg_opfamily o WHERE o.oid >= 16384 AND $own(pg_opfamily, o)
 
 -- name: cast
@@ -182,21 +183,28 @@ FROM pg_catalog.pg_event_trigger o WHERE $own(pg_event_trigger, o)
 -- name: publication
 SELECT pg_catalog.quote_ident(o.pubname),
        pg_catalog.to_jsonb(o) - 'oid' - 'pubowner' - 'pubname' || pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.pubowner), 'comment', pg_catalog.obj_description(o.oid, 'pg_publication'),
-         'tables', (SELECT pg_catalog.array_agg((pg_catalog.pg_identify_object(6106, r.oid, 0)).identity ORDER BY 1) FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = o.oid))
+         'tables', (SELECT pg_catalog.array_agg((pg_catalog.to_jsonb(t) - 'attnames' - 'pubname' || pg_catalog.jsonb_build_object('columns',
+             (SELECT pg_catalog.string_agg(x, ',' ORDER BY x) FROM pg_catalog.jsonb_array_elements_text(COALESCE(pg_catalog.to_jsonb(t) -> 'attnames', '[]')) x)))::text
+             ORDER BY t.schemaname, t.tablename)
+           FROM pg_catalog.pg_publication_tables t
+           WHERE t.pubname = o.pubname AND EXISTS (SELECT FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = o.oid AND n.nspname = t.schemaname AND c.relname = t.tablename)),
+         'explicit', (SELECT pg_catalog.array_agg((pg_catalog.pg_identify_object(1259, r.prrelid, 0)).identity ORDER BY (pg_catalog.pg_identify_object(1259, r.prrelid, 0)).identity)
+                      FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = o.oid))
 FROM pg_catalog.pg_publication o
 
 -- name: foreign_data_wrapper
 SELECT pg_catalog.quote_ident(o.fdwname),
-       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.fdwowner), 'options', pg_catalog.md5(o.fdwoptions::text), 'acl', $acl(o.fdwacl, F, o.fdwowner), 'comment', pg_catalog.obj_description(o.oid, 'pg_foreign_data_wrapper'))
+       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.fdwowner), 'options', (SELECT pg_catalog.md5(pg_catalog.string_agg(u, ',' ORDER BY u)) FROM pg_catalog.unnest(o.fdwoptions) u), 'acl', $acl(o.fdwacl, F, o.fdwowner), 'comment', pg_catalog.obj_description(o.oid, 'pg_foreign_data_wrapper'))
 FROM pg_catalog.pg_foreign_data_wrapper o WHERE $own(pg_foreign_data_wrapper, o)
 
 -- name: server
 SELECT pg_catalog.quote_ident(o.srvname),
-       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.srvowner), 'type', o.srvtype, 'version', o.srvversion, 'options', pg_catalog.md5(o.srvoptions::text), 'acl', $acl(o.srvacl, S, o.srvowner), 'comment', pg_catalog.obj_description(o.oid, 'pg_foreign_server'))
+       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.srvowner), 'type', o.srvtype, 'version', o.srvversion, 'options', (SELECT pg_catalog.md5(pg_catalog.string_agg(u, ',' ORDER BY u)) FROM pg_catalog.unnest(o.srvoptions) u), 'acl', $acl(o.srvacl, S, o.srvowner), 'comment', pg_catalog.obj_description(o.oid, 'pg_foreign_server'))
 FROM pg_catalog.pg_foreign_server o WHERE $own(pg_foreign_server, o)
 
 -- name: user_mapping
-SELECT pg_catalog.quote_ident(o.srvname) || ' for ' || pg_catalog.quote_ident(o.usename), pg_catalog.jsonb_build_object('options', pg_catalog.md5(o.umoptions::text))
+SELECT pg_catalog.quote_ident(o.srvname) || ' for ' || pg_catalog.quote_ident(o.usename), pg_catalog.jsonb_build_object('options', (SELECT pg_catalog.md5(pg_catalog.string_agg(u, ',' ORDER BY u)) FROM pg_catalog.unnest(o.umoptions) u))
 FROM pg_catalog.pg_user_mappings o
 
 -- name: statistics
