@@ -11,9 +11,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import psutil
-import psycopg
 import pytest
-from tests.support.servers import server
+from tests.support.servers import newest
 from tests.support.snapshot_scene import Scene, make_scene
 
 from pgkura.core.access import resolve
@@ -27,16 +26,14 @@ SRC = str(Path(__file__).parents[2])
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A database of about 20 MB in three tables."""
     name = f"kill_{uuid4().hex[:12]}"
-    host = server(15)
-    host.create_database(name)
-    made = make_scene(host.url(name, "postgres"), tmp_path_factory.mktemp("kill") / "repository")
+    host = newest()
+    made = make_scene(host.create_database(name), tmp_path_factory.mktemp("kill") / "repository")
     for table in ("a", "b", "c"):
         made.sql(
             f"CREATE TABLE {table} AS SELECT g, md5(g::text) || repeat('x', 150) v FROM generate_series(1, {ROWS}) g"
         )
     yield made
-    with psycopg.connect(host.url("postgres", "postgres"), autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    host.drop_database(name)
 
 
 def _start(scene: Scene, executor: str, rate: int = 0) -> "subprocess.Popen[str]":

@@ -4,12 +4,13 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import psycopg
 import pytest
-from tests.support.servers import server
+from tests.support.psql import with_user
+from tests.support.servers import Server, newest, server, versions
 from tests.support.snapshot_scene import Scene, Script, Statement, held_transaction, make_scene
 
 from pgkura.core.errors import DatabaseError, RightsError, SourceBusy
@@ -20,21 +21,31 @@ BOUND = 2.0
 CHANGED = "changed while the backup ran; stored as of a later instant"
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    """A new database with a table `t` of 1,000 rows and its sequence."""
+@contextmanager
+def _scene(host: Server, folder: Path) -> Iterator[Scene]:
     name = f"snap_{uuid4().hex[:12]}"
-    host = server(15)
-    host.create_database(name)
-    made = make_scene(host.url(name, "postgres"), tmp_path / "repository")
+    made = make_scene(host.create_database(name), folder / "repository")
     made.sql(
         "CREATE TABLE t (id bigserial PRIMARY KEY, note text)",
         "INSERT INTO t (note) SELECT 'note ' || g FROM generate_series(1, 1000) g",
     )
     yield made
     assert made.leftovers() == []
-    with psycopg.connect(host.url("postgres", "postgres"), autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    host.drop_database(name)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """A new database with a table `t` of 1,000 rows and its sequence, on the newest server."""
+    with _scene(newest(), tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(params=versions())
+def each(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
+    """The same on every version."""
+    with _scene(server(request.param), tmp_path) as made:
+        yield made
 
 
 def _lost(taken_findings: tuple[Finding, ...]) -> dict[str, str]:
@@ -49,8 +60,8 @@ def _copy(scene: Scene, statement: str) -> list[bytes]:
 # -- complete --------------------------------------------------------------------------------------------------
 
 
-def test_rows_of_every_kind_of_table_are_stored_as_copy_writes_them(scene: Scene) -> None:
-    scene.sql(
+def test_rows_of_every_kind_of_table_are_stored_as_copy_writes_them(each: Scene) -> None:
+    each.sql(
         "CREATE TABLE empty (a int)",
         "CREATE TABLE nothing ()",
         "INSERT INTO nothing DEFAULT VALUES",
@@ -73,10 +84,10 @@ def test_rows_of_every_kind_of_table_are_stored_as_copy_writes_them(scene: Scene
         "CREATE MATERIALIZED VIEW m AS SELECT count(*) FROM t",
         "SELECT lo_from_bytea(4711, decode(repeat('00ff', 300000), 'hex'))",
     )
-    taken = scene.take()
+    taken = each.take()
     assert taken.result is Result.OK
-    stored = scene.stored(taken)
-    assert stored['"public"."t"'] == _copy(scene, "COPY t TO STDOUT")
+    stored = each.stored(taken)
+    assert stored['"public"."t"'] == _copy(each, "COPY t TO STDOUT")
     assert stored['"public"."empty"'] == []
     assert stored['"public"."nothing"'] == [b""]
     assert stored['"public".U&"odd ""name\\005c tab\\0009"'] == [b"1\ta\\tb\\n\\\\", b"2\t\\N", b"3\t"]
@@ -87,7 +98,7 @@ def test_rows_of_every_kind_of_table_are_stored_as_copy_writes_them(scene: Scene
     assert stored['"public"."u"'] == [b"7"]
     blob = b"".join(bytes.fromhex(line.split(b"\t")[2][3:].decode()) for line in stored["blobs"])
     assert blob == b"\x00\xff" * 300000
-    targets = {t.name: (t.target, t.columns) for t in scene.repo.chunk_list(taken.manifest)}
+    targets = {t.name: (t.target, t.columns) for t in each.repo.chunk_list(taken.manifest)}
     assert targets['"public"."h0"'] == ('"public"."h"', '("m")')
     assert targets['"public"."p1"'][0] == '"public"."p1"'
     assert [f.rule for f in taken.findings] == ["unlogged-not-durable"]
@@ -129,15 +140,15 @@ def test_components_history_and_numbers(scene: Scene) -> None:
     assert [r.kind for r in scene.repo.journal()] == ["backup"] * 3
 
 
-def test_large_tables_are_read_in_page_ranges_by_processes(scene: Scene) -> None:
-    scene.sql(
+def test_large_tables_are_read_in_page_ranges_by_processes(each: Scene) -> None:
+    each.sql(
         "CREATE TABLE big AS SELECT g AS id, repeat(md5(g::text), 25) AS v FROM generate_series(1, 100000) g",
         "DELETE FROM big WHERE id % 7 = 0",
     )
-    taken = scene.take(executor="processes", chunk_bytes=4 * 1024 * 1024)
+    taken = each.take(executor="processes", chunk_bytes=4 * 1024 * 1024)
     assert taken.result is Result.OK
     assert taken.counts["chunks"] > 10
-    assert scene.stored(taken)['"public"."big"'] == _copy(scene, "COPY big TO STDOUT")
+    assert each.stored(taken)['"public"."big"'] == _copy(each, "COPY big TO STDOUT")
     assert taken.counts["peak_memory_bytes"] < 300_000_000
 
 
@@ -197,12 +208,12 @@ def test_ddl_before_the_rows_are_read_is_let_through_and_named(scene: Scene, sta
     assert len(stored['"public"."other"']) == 10
 
 
-def test_a_table_dropped_before_its_rows_are_read_is_named(scene: Scene) -> None:
-    script = Script({"reading rows": lambda: scene.sql("DROP TABLE t")})
-    taken = scene.take(script)
+def test_a_table_dropped_before_its_rows_are_read_is_named(each: Scene) -> None:
+    script = Script({"reading rows": lambda: each.sql("DROP TABLE t")})
+    taken = each.take(script)
     assert taken.result is Result.INCOMPLETE
     assert _lost(taken.findings) == {'table "public"."t"': "dropped while the backup ran; its rows are missing"}
-    assert scene.stored(taken)['"public"."t"'] == []
+    assert each.stored(taken)['"public"."t"'] == []
 
 
 def test_a_statement_that_changes_nothing_of_the_rows_costs_nothing(scene: Scene) -> None:
@@ -331,7 +342,7 @@ def test_a_role_subject_to_policies_is_refused_before_the_first_byte(scene: Scen
         "CREATE ROLE snap_reader LOGIN PASSWORD 'x'",
         "GRANT pg_read_all_data TO snap_reader",
     )
-    url = scene.url.replace("//postgres@", "//snap_reader:x@")
+    url = with_user(scene.url, "snap_reader", "x")
     script = Script()
     with pytest.raises(RightsError, match="1 table") as caught:
         scene.take(script, url=url)
@@ -353,7 +364,7 @@ def test_what_the_role_cannot_read_is_named_and_can_be_waived(scene: Scene) -> N
         "CREATE SEQUENCE hidden",
         "SELECT lo_create(815)",
     )
-    url = scene.url.replace("//postgres@", "//snap_plain:x@")
+    url = with_user(scene.url, "snap_plain", "x")
     taken = scene.take(url=url)
     assert taken.result is Result.INCOMPLETE
     denied = {f.object for f in taken.findings if f.cls is FindingClass.DENIED}
@@ -377,9 +388,13 @@ def test_a_holder_cut_off_fails_the_run(scene: Scene) -> None:
 
 def test_a_watcher_cut_off_stops_the_run(scene: Scene) -> None:
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgkura % watcher'"
-    script = Script({"reading rows": lambda: (scene.sql(cut), time.sleep(1.0))[0]})
+
+    def step() -> None:
+        scene.sql(cut)
+        time.sleep(1.0)
+
     with pytest.raises(DatabaseError, match="watches"):
-        scene.take(script)
+        scene.take(Script({"reading rows": step}))
     assert scene.repo.manifest_ids() == []
 
 

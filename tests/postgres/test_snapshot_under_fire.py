@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from tests.support.servers import server
+from tests.support.servers import newest
 from tests.support.snapshot_scene import Scene, make_scene
 
 from pgkura.core.errors import SourceBusy
@@ -92,9 +92,8 @@ class Load:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     """Accounts, their ledger, four scratch tables, a matview."""
     name = f"fire_{uuid4().hex[:12]}"
-    host = server(15)
-    host.create_database(name)
-    made = make_scene(host.url(name, "postgres"), tmp_path / "repository")
+    host = newest()
+    made = make_scene(host.create_database(name), tmp_path / "repository")
     made.sql(
         "CREATE TABLE accounts (id int PRIMARY KEY, balance int)",
         f"INSERT INTO accounts SELECT g, 0 FROM generate_series(0, {ACCOUNTS - 1}) g",
@@ -106,8 +105,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     )
     yield made
     assert made.leftovers() == []
-    with psycopg.connect(host.url("postgres", "postgres"), autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    host.drop_database(name)
 
 
 def _check(scene: Scene, taken: Taken) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pgdumplib
 from pgdumplib import exceptions
+from pgdumplib.dump import Dump
 from pgdumplib.models import Entry as ArchiveEntry
 
 from pgkura.catalog.kinds import KINDS, Section
@@ -78,10 +78,13 @@ def read_archive(source: Path | bytes) -> Toc:
             file.write(source)
             file.flush()
             return read_archive(Path(file.name))
+    dump = Dump()
     try:
-        dump = pgdumplib.load(source)
+        dump.load(source)
     except (exceptions.PgDumpLibError, ValueError, IndexError, EOFError, KeyError, UnicodeDecodeError) as error:
         raise _unreadable(source, error) from error
+    finally:
+        _let_go(dump)
     if not _OLDEST <= tuple(dump.version[:2]) <= _NEWEST:
         raise FormatTooNew(f"a pg_dump archive of format {dump.version}", hint="use a newer pgkura")
     unknown = sorted({e.desc for e in dump.entries} - KINDS.keys())
@@ -95,6 +98,13 @@ def read_archive(source: Path | bytes) -> Toc:
         dump_version=str(dump.dump_version),
         server_version=str(dump.server_version),
     )
+
+
+def _let_go(dump: Dump) -> None:
+    # The library keeps the file and a temporary folder until it is collected, and has no public way to end that.
+    if dump._handle is not None:
+        dump._handle.close()
+    dump._temp_dir.cleanup()
 
 
 def _unreadable(source: Path, error: Exception) -> Tampered | FormatTooNew:

@@ -1,7 +1,8 @@
 """The two SQL files of the Python-free way back: `before.sql` runs before the archive, `after.sql` after the rows.
 
-psql runs them, so nothing of a tenant's may stand outside quotes: every block is one quoted literal, and whatever
-a role may not do becomes a warning, since the rows matter more than an attribute. Pure.
+psql runs them, so nothing of a tenant's may stand outside quotes: every block is one quoted literal. What a role may
+not do becomes a warning and the rest goes on, since rows matter more than an attribute; the last statement then fails,
+so that the whole is never taken for complete. Pure.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,13 +18,17 @@ _HEADER = (
     "SET client_min_messages = warning;\nSET search_path = '';\nSET row_security = off;\n"
     "SET standard_conforming_strings = on;\nSET check_function_bodies = off;\n"
 )
+_VERDICT = (
+    "DO 'BEGIN IF pg_catalog.current_setting(''pgkura.refused'', true) = ''yes'' THEN RAISE EXCEPTION "
+    "''not everything was restored: see the warnings above''; END IF; END';\n"
+)
 
 
 def before_script(facts: SourceFacts, platform: Platform) -> str:
     """Roles that do not exist yet, and their memberships."""
     blocks = [_role(role, platform) for role in facts.roles]
     blocks += [_membership(grant, platform) for grant in facts.memberships]
-    return _HEADER + "".join(b for b in blocks if b)
+    return _HEADER + "".join(b for b in blocks if b) + _VERDICT
 
 
 def after_script(facts: SourceFacts, platform: Platform, matviews: Sequence[QualifiedName]) -> str:
@@ -36,12 +41,16 @@ def after_script(facts: SourceFacts, platform: Platform, matviews: Sequence[Qual
     parts += [block(f"REFRESH MATERIALIZED VIEW {m.sql};", f"view {m}") for m in matviews if m in populated]
     if platform.name == "plain":
         parts += _database(facts.database)
+    parts.append(_VERDICT)
     return "".join(parts)
 
 
 def block(body: str, what: str) -> str:
     """A DO block that turns a refusal into a warning."""
-    text = f"BEGIN {body} EXCEPTION WHEN OTHERS THEN RAISE WARNING '%: %', {quote_literal(what).strip()}, SQLERRM; END"
+    text = (
+        f"BEGIN {body} EXCEPTION WHEN OTHERS THEN PERFORM pg_catalog.set_config('pgkura.refused', 'yes', false); "
+        f"RAISE WARNING '%: %', {quote_literal(what).strip()}, SQLERRM; END"
+    )
     return f"DO {quote_literal(text).strip()};\n"
 
 

@@ -59,7 +59,7 @@ SET TimeZone = 'UTC'; SET client_encoding = 'UTF8'; SET bytea_output = 'hex'; SE
 SET standard_conforming_strings = on; SET statement_timeout = 0; SET default_transaction_read_only = off;"
 
 echo "1/5 roles"
-sql -f "$work/before.sql"
+sql -f "$work/before.sql" || failed=1
 echo "2/5 definitions"
 pg_restore --section=pre-data --no-password -d "$url" "$work/archive" || failed=1
 
