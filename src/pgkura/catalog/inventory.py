@@ -18,6 +18,7 @@ _TEXTS = frozenset({"definition", "using", "check", "default", "partition_bound"
 _USERS_OWN = frozenset({"trigger", "policy"})
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|[\w$]+|[^\s\w]")
 _FIRST_WITH_MAINTAIN = 17
+_FIRST_WITH_COLUMNS = 15  # publications of some columns or rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,11 @@ class Versions:
     def cross(self) -> bool:
         """Whether they differ."""
         return self.source != self.target
+
+    @property
+    def oldest(self) -> int:
+        """The older of the two."""
+        return min(self.source, self.target)
 
 
 def read_items(lines: bytes) -> Items:
@@ -113,7 +119,9 @@ def _different(
         a, b = want.get(attribute), have.get(attribute)
         if attribute == "acl" and versions.cross:
             a, b = _without_maintain(a, versions), _without_maintain(b, versions)
-        if a == b:
+        if a == b or (
+            attribute == "tables" and cls_of(name) == "publication" and versions.oldest < _FIRST_WITH_COLUMNS
+        ):
             continue
         if versions.cross and attribute in _TEXTS and _tokens(a) == _tokens(b):
             normalised.append(attribute)
@@ -123,6 +131,13 @@ def _different(
         if "acl" in changed:
             return Finding(cls=FindingClass.DENIED, object=name, reason="privileges on a platform's object differ")
         return _managed(name, f"another version of it: {', '.join(changed)}") if changed else None
+    if changed == ["version"] and cls_of(name) == "extension":
+        return Finding(
+            cls=FindingClass.BY_DESIGN,
+            object=name,
+            reason=f"{want['version']} → {have['version']}",
+            rule="extension-version",
+        )
     if changed:
         return _lost(name, f"differs in {', '.join(_shown(x, want, have) for x in changed)}")
     if normalised:
@@ -135,6 +150,11 @@ def _different(
     return None
 
 
+def cls_of(name: str) -> str:
+    """The class at the beginning of an object's name."""
+    return name.partition(" ")[0]
+
+
 def _shown(attribute: str, want: Mapping[str, Any], have: Mapping[str, Any]) -> str:
     a, b = want.get(attribute), have.get(attribute)
     if attribute == "acl" and isinstance(a, list) and isinstance(b, list):
@@ -145,7 +165,7 @@ def _shown(attribute: str, want: Mapping[str, Any], have: Mapping[str, Any]) -> 
 
 def _without_maintain(acl: Any, versions: Versions) -> Any:
     """MAINTAIN exists since 17 and comes with ALL."""
-    if isinstance(acl, list) and min(versions.source, versions.target) < _FIRST_WITH_MAINTAIN:
+    if isinstance(acl, list) and versions.oldest < _FIRST_WITH_MAINTAIN:
         return [item for item in acl if "=MAINTAIN" not in item]
     return acl
 

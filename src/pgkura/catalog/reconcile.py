@@ -19,12 +19,14 @@ _NAMES = {
     "foreign_data_wrapper": "FOREIGN DATA WRAPPER",
 }
 GRANTABLE = tuple(_NAMES)
+_FIRST_WITH_MAINTAIN = 17
 
 
-def wanted_acls(items: Items, platform: Platform) -> dict[tuple[str, str], dict[str, Any]]:
+def wanted_acls(items: Items, platform: Platform, major: int) -> dict[tuple[str, str], dict[str, Any]]:
     """What the executor needs of an inventory: privileges and owners of the user's own objects."""
+    # MAINTAIN exists since 17 and comes with every ALL before it: what an older source could not have is not missed.
     return {
-        key: {"acl": a["acl"], "owner": a.get("owner"), "kind": a.get("kind")}
+        key: {"acl": a["acl"], "old": major < _FIRST_WITH_MAINTAIN, "owner": a.get("owner"), "kind": a.get("kind")}
         for key, a in items.items()
         if key[0] in _NAMES and isinstance(a.get("acl"), list) and str(a.get("owner", "")) not in platform.owners
     }
@@ -40,6 +42,8 @@ def reconcile(want: Items, have: Items) -> Iterator[Statement]:
         if wanted.get("owner") != present.get("owner"):
             continue
         a, b = set(wanted["acl"]), set(present.get("acl") or ())
+        if wanted.get("old"):
+            b = {item for item in b if "=MAINTAIN" not in item}
         cls, identity = key
         name = "SEQUENCE" if wanted.get("kind") == "S" else _NAMES[cls]
         for item in sorted(b - a):

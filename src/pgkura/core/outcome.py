@@ -40,6 +40,7 @@ RULES: dict[str, str] = {
     "cron-held": "cron jobs come back switched off until `pgkura release`",
     "extension-member": "created by its extension; the extension and its version are compared instead",
     "normalised-text": "the same definition printed differently by another PostgreSQL major",
+    "extension-version": "the version of an extension that the target's server offers",
     "generated": "computed by the server from other columns; the expression is compared instead",
     "unlogged-not-durable": "contents of unlogged tables are copied, yet the server itself drops them after a crash",
 }

@@ -22,16 +22,12 @@ _TYPES = frozenset({"TYPE", "DOMAIN"})
 
 def grantable(entry: Entry) -> str:
     """How GRANT and REVOKE name the object; '' for kinds without privileges."""
-    name = f"{quote_ident(entry.schema)}.{quote_ident(entry.tag)}"
-    if entry.desc in _RELATIONS:
-        return f"{_RELATIONS[entry.desc]} {name}"
     if entry.desc in _ROUTINES:
         return entry.drop.removeprefix("DROP ").rstrip(";\n")
-    if entry.desc in _TYPES:
-        return f"TYPE {name}"
     if entry.desc == "SCHEMA":
         return f"SCHEMA {quote_ident(entry.tag)}"
-    return ""
+    kind = "TYPE" if entry.desc in _TYPES else _RELATIONS.get(entry.desc, "")
+    return f"{kind} {quote_ident(entry.schema)}.{quote_ident(entry.tag)}" if kind else ""
 
 
 def closed_by(entry: Entry, others: Sequence[str]) -> str:

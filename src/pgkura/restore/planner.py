@@ -150,7 +150,7 @@ def plan_restore(
         last=tuple(e for e in wanted if _is_last(e)),
         database=database,
         facts=facts,
-        wanted_acls=wanted_acls(items, target.platform),
+        wanted_acls=wanted_acls(items, target.platform, facts.server_version_num // 10000),
         findings=tuple(findings),
         options=options,
         fingerprint=fingerprint(target.present),

@@ -28,7 +28,7 @@ SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.reln
                      FROM pg_catalog.pg_inherits i WHERE i.inhrelid = o.oid),
          'of_type', CASE WHEN o.reloftype <> 0 THEN pg_catalog.format_type(o.reloftype, NULL) END,
          'definition', CASE WHEN o.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(o.oid) END,
-         'acl', $acl(o.relacl, CASE o.relkind WHEN 'S' THEN 's' ELSE 'r' END, o.relowner),
+         'acl', CASE WHEN o.relkind <> 'c' THEN $acl(o.relacl, CASE o.relkind WHEN 'S' THEN 's' ELSE 'r' END, o.relowner) END,
          'sequence', CASE WHEN o.relkind = 'S' THEN (SELECT pg_catalog.jsonb_build_array(pg_catalog.format_type(s.seqtypid, NULL), s.seqstart::text, s.seqincrement::text,
                        s.seqmax::text, s.seqmin::text, s.seqcache::text, s.seqcycle) FROM pg_catalog.pg_sequence s WHERE s.seqrelid = o.oid) END,
          'owned_by', (SELECT (pg_catalog.pg_identify_object(1259, d.refobjid, d.refobjsubid)).identity FROM pg_catalog.pg_depend d
@@ -81,7 +81,7 @@ WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgkura_re
 -- name: trigger
 SELECT (pg_catalog.pg_identify_object(2620, o.oid, 0)).identity,
        pg_catalog.jsonb_build_object('of', (pg_catalog.pg_identify_object(1259, o.tgrelid, 0)).identity, 'definition', pg_catalog.pg_get_triggerdef(o.oid), 'enabled', o.tgenabled, 'comment', pg_catalog.obj_description(o.oid, 'pg_trigger'))
-FROM pg_catalog.pg_trigger o WHERE NOT o.tgisinternal AND $own(pg_trigger, o)
+FROM pg_catalog.pg_trigger o WHERE NOT o.tgisinternal AND o.tgparentid = 0 AND $own(pg_trigger, o)
 
 -- name: rule
 SELECT (pg_catalog.pg_identify_object(2618, o.oid, 0)).identity,
@@ -147,7 +147,8 @@ FROM pg_catalog.pg_cast o WHERE o.oid >= 16384 AND $own(pg_cast, o)
 
 -- name: collation
 SELECT (pg_catalog.pg_identify_object(3456, o.oid, 0)).identity,
-       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.collowner), 'provider', o.collprovider, 'deterministic', o.collisdeterministic, 'collate', o.collcollate, 'ctype', o.collctype,
+       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.collowner), 'provider', o.collprovider, 'deterministic', o.collisdeterministic, 'locale', COALESCE(o.collcollate, pg_catalog.to_jsonb(o) ->> 'colliculocale', pg_catalog.to_jsonb(o) ->> 'colllocale'),
+         'ctype', CASE o.collprovider WHEN 'c' THEN o.collctype END,
          'comment', pg_catalog.obj_description(o.oid, 'pg_collation'))
 FROM pg_catalog.pg_collation o WHERE o.oid >= 16384 AND $own(pg_collation, o)
 
