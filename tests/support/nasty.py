@@ -2,16 +2,21 @@
 
 `fill` loads sql/nasty_*.sql. What a server lacks (contrib, ICU, XML) and what a plain owner may not create is left out
 and named in the result, so that a test can say what it did not cover. Contrib ships no extension with a configuration
-table; sql/kura_config is such an extension of our own for servers whose share folder the tests may write.
+table; extension/ holds one of our own, put into the servers that the tests unpacked for themselves.
 """
 
+import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, LiteralString, Protocol
 
 import psycopg
 from tests.support.psql import run_sql_file, with_user
 
 CONTRIB = ("pgcrypto", "hstore", "citext", "btree_gist", "uuid-ossp", "pg_trgm", "ltree", "postgres_fdw")
+EXTENSION = Path(__file__).parent / "extension"
+PARTS = Path(__file__).resolve().parents[2] / ".parts"
 OWNER = "nasty_owner"
 OWNER_PASSWORD = "owner-secret"
 PIECES = ("nasty_types.sql", "nasty_tables.sql", "nasty_code.sql", "nasty_rights.sql")
@@ -54,6 +59,7 @@ class Filled:
 class _Abilities:
     major: int
     contrib: bool
+    config: bool
     icu: bool
     xml: bool
 
@@ -76,6 +82,7 @@ def fill(
     plain_owner = role == "owner"
     admin_url = server.url("postgres", "postgres")
     url = server.url(database, "postgres")
+    _install_extension()
     abilities = _probe(admin_url)
     with psycopg.connect(admin_url, autocommit=True) as connection:
         known = connection.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone()
@@ -92,7 +99,8 @@ def fill(
     }
     run_sql_file(url, "nasty_roles.sql", variables)
     load_url = _hand_over(url, database, abilities.major) if plain_owner else url
-    for piece in (*PIECES, *(f"nasty_{n}.sql" for n in MAJORS if n <= abilities.major), "nasty_last.sql"):
+    pieces = [*PIECES, *(f"nasty_{n}.sql" for n in MAJORS if n <= abilities.major), "nasty_last.sql"]
+    for piece in [*pieces, "nasty_config.sql"] if abilities.config else pieces:
         run_sql_file(load_url, piece, variables)
     if big_value_mb:
         _add_big_value(load_url, big_value_mb)
@@ -117,7 +125,17 @@ def _probe(url: str) -> _Abilities:
         available = {row[0] for row in connection.execute("SELECT name FROM pg_catalog.pg_available_extensions")}
         icu = _works(connection, "SELECT 'a' < 'b' COLLATE \"und-x-icu\"")
         xml = _works(connection, "SELECT '<a/>'::pg_catalog.xml")
-    return _Abilities(major=major, contrib=available.issuperset(CONTRIB), icu=icu, xml=xml)
+    contrib, config = available.issuperset(CONTRIB), "kura_config" in available
+    return _Abilities(major=major, contrib=contrib, config=config, icu=icu, xml=xml)
+
+
+def _install_extension() -> None:
+    """Into every server the tests unpacked; one copied elsewhere before, or of the system, goes without."""
+    for folder in PARTS.glob("pg*/package/native/share/postgresql/extension"):
+        for file in EXTENSION.iterdir():
+            there = folder / file.name
+            if os.access(folder, os.W_OK) and not (there.exists() and there.read_bytes() == file.read_bytes()):
+                shutil.copy(file, there)
 
 
 def _works(connection: psycopg.Connection[tuple[Any, ...]], query: LiteralString) -> bool:
@@ -152,6 +170,8 @@ def _left_out(abilities: _Abilities, plain_owner: bool) -> tuple[str, ...]:
     found = []
     if not abilities.contrib:
         found.append("contrib: " + ", ".join(CONTRIB))
+    if not abilities.config:
+        found.append("an extension with configuration tables")
     if not abilities.icu:
         found.append("ICU collations")
     if not abilities.xml:
