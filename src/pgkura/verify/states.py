@@ -1,150 +1,232 @@
 """States beside definitions: sequences, roles, the database itself, large objects, secrets, jobs. Pure."""
 
-from collections.abc import Iterator
-from dataclasses import fields
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 
 from pgkura.catalog.inventory import Versions
-from pgkura.core.facts import MembershipFacts, RoleFacts, SourceFacts
+from pgkura.core.facts import LargeObjectFacts, MembershipFacts, RoleFacts, SourceFacts
 from pgkura.core.names import quote_ident
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.platform import Platform
-from pgkura.postgres.facts import FactsRead
 
-_LOST = FindingClass.LOST
+_SINCE_GRANT_OPTIONS = 16
+# Compared in ways of their own below.
+_ROLE_SPECIALS = frozenset({"name", "managed", "password", "settings", "valid_until", "comment"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """A snapshot's facts and a database's.
+
+    unreadable  titles of what the comparing role may not read on the target
+    role        that role: on 16 and newer it becomes a member of every role it makes
+    """
+
+    facts: SourceFacts
+    there: SourceFacts
+    platform: Platform
+    versions: Versions
+    unreadable: frozenset[str] = frozenset()
+    role: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether the whole database is its user's."""
+        return self.platform.name == "plain"
+
+    def missing(self, name: str, title: str = "") -> Finding:
+        """Not found on the target: lost, or only out of sight (`title`: its name among the unreadable)."""
+        if (title or name) in self.unreadable:
+            return Finding(cls=FindingClass.DENIED, object=name, reason="no right to read it")
+        return _lost(name, "it is missing")
 
 
 def _lost(name: str, reason: str) -> Finding:
-    return Finding(cls=_LOST, object=name, reason=reason)
+    return Finding(cls=FindingClass.LOST, object=name, reason=reason)
 
 
-def compare_states(facts: SourceFacts, there: FactsRead, platform: Platform, versions: Versions) -> list[Finding]:
+def compare_states(sides: Sides) -> list[Finding]:
     """Every state that is not as it was."""
     return [
-        *_sequences(facts, there),
-        *_roles(facts, there, platform),
-        *_memberships(facts, there, platform, versions),
-        *_database(facts, there, platform),
-        *_large_objects(facts, there),
-        *_secrets(facts, there),
-        *_jobs(facts, there),
+        *_sequences(sides),
+        *_roles(sides),
+        *_memberships(sides),
+        *_database(sides),
+        *_large_objects(sides),
+        *_secrets(sides),
+        *_jobs(sides),
     ]
 
 
-def _sequences(facts: SourceFacts, there: FactsRead) -> Iterator[Finding]:
-    have = {s.qname: s for s in there.facts.sequences}
-    for want in facts.sequences:
+def _sequences(sides: Sides) -> Iterator[Finding]:
+    have = {s.qname: s for s in sides.there.sequences}
+    for want in sides.facts.sequences:
         found = have.get(want.qname)
         name = f"value of sequence {want.qname}"
         if found is None:
-            yield _lost(name, "the sequence is missing")
+            yield sides.missing(name, f"sequence {want.qname}")
         elif (found.last_value, found.is_called) != (want.last_value, want.is_called):
-            reason = f"{found.last_value} instead of {want.last_value}"
+            shown = [f"{s.last_value}{'' if s.is_called else ' (not used yet)'}" for s in (found, want)]
+            reason = f"{shown[0]} instead of {shown[1]}"
             if found.managed:
                 yield Finding(cls=FindingClass.DENIED, object=name, reason=f"{reason}; a sequence of the platform")
             else:
                 yield _lost(name, reason)
 
 
-def _roles(facts: SourceFacts, there: FactsRead, platform: Platform) -> Iterator[Finding]:
-    have = {r.name: r for r in there.facts.roles}
-    for want in facts.roles:
-        if want.managed or platform.is_managed_role(want.name):
+def _roles(sides: Sides) -> Iterator[Finding]:
+    have = {r.name: r for r in sides.there.roles}
+    for want in sides.facts.roles:
+        if want.managed or sides.platform.is_managed_role(want.name):
             continue
         found = have.get(want.name)
-        name = f"role {quote_ident(want.name)}"
         if found is None:
-            yield _lost(name, "it is missing")
-            continue
-        changed = [
-            f.name
-            for f in fields(RoleFacts)
-            if f.name not in ("managed", "password", "settings", "valid_until", "comment")
-            and getattr(found, f.name) != getattr(want, f.name)
-        ]
-        if changed:
-            yield _lost(name, f"differs in {', '.join(changed)}")
-        if (found.valid_until or "infinity") != (want.valid_until or "infinity"):
-            yield _lost(name, "differs in valid_until")
-        if found.comment != want.comment:
-            yield _lost(f"comment on {name}", "differs")
-        if set(found.settings) != set(want.settings):
-            yield _lost(f"setting of {name}", f"{sorted(set(found.settings) ^ set(want.settings))}")
-        if want.password is not None and found.password is not None and found.password != want.password:
-            yield _lost(f"password of {name}", "another hash")
+            yield _lost(f"role {quote_ident(want.name)}", "it is missing")
+        else:
+            yield from _role(want, found)
 
 
-def _memberships(facts: SourceFacts, there: FactsRead, platform: Platform, versions: Versions) -> Iterator[Finding]:
-    options = min(versions.source, versions.target) >= 16
+def _role(want: RoleFacts, found: RoleFacts) -> Iterator[Finding]:
+    name = f"role {quote_ident(want.name)}"
+    changed = [
+        f.name
+        for f in fields(RoleFacts)
+        if f.name not in _ROLE_SPECIALS and getattr(found, f.name) != getattr(want, f.name)
+    ]
+    if (found.valid_until or "infinity") != (want.valid_until or "infinity"):
+        changed.append("valid_until")
+    if changed:
+        yield _lost(name, f"differs in {', '.join(changed)}")
+    if found.comment != want.comment:
+        yield _lost(f"comment on {name}", "it differs")
+    if differing := sorted(_names(set(found.settings) ^ set(want.settings))):
+        yield _lost(f"settings of {name}", f"these differ: {', '.join(differing)}")
+    if want.password is None:
+        return  # the backup could not read it, and says so itself
+    if found.password is None:
+        yield Finding(cls=FindingClass.DENIED, object=f"password of {name}", reason="no right to read its hash here")
+    elif found.password != want.password:
+        yield _lost(f"password of {name}", "another hash")
+
+
+def _names(settings: Iterable[str]) -> set[str]:
+    return {s.partition("=")[0] for s in settings}
+
+
+def _memberships(sides: Sides) -> Iterator[Finding]:
+    options = min(sides.versions.source, sides.versions.target) >= _SINCE_GRANT_OPTIONS
 
     def key(m: MembershipFacts) -> tuple[object, ...]:
         return (m.role, m.member, m.admin, m.inherit, m.set) if options else (m.role, m.member, m.admin)
 
-    have = {key(m) for m in there.facts.memberships}
-    for want in facts.memberships:
-        if platform.is_managed_role(want.member) or key(want) in have:
-            continue
-        yield _lost(f"membership of {quote_ident(want.member)} in {quote_ident(want.role)}", "it is missing or differs")
+    ours = {r.name for r in sides.facts.roles if not r.managed and not sides.platform.is_managed_role(r.name)}
+    want = {key(m): m for m in sides.facts.memberships if m.member in ours}
+    have = {key(m): m for m in sides.there.memberships}
+    for missing in want.keys() - have.keys():
+        yield _lost(_membership(want[missing]), "it is missing or has other options")
+    for extra in have.keys() - want.keys():
+        grant = have[extra]
+        if grant.member in ours and grant.role in ours and grant.member != sides.role:
+            yield _lost(_membership(grant), "it is not in the snapshot, or has other options")
 
 
-def _database(facts: SourceFacts, there: FactsRead, platform: Platform) -> Iterator[Finding]:
-    want, have = facts.database, there.facts.database
-    if want.owner != have.owner and platform.name == "plain":
-        yield _lost("database owner", f"{have.owner} instead of {want.owner}")
-    if want.comment != have.comment and platform.name == "plain":
-        yield _lost("database comment", "differs")
-    if want.connection_limit != have.connection_limit:
-        yield _lost("database connection limit", f"{have.connection_limit} instead of {want.connection_limit}")
-    if want.encoding != have.encoding:
-        yield _lost("database encoding", f"{have.encoding} instead of {want.encoding}")
-    for setting in want.settings:
-        if setting not in have.settings:
-            yield _lost(f"database setting {setting.partition('=')[0]}", "it is missing or differs")
-    for role, setting in want.role_settings:
-        if (role, setting) not in have.role_settings:
-            name = f"setting {setting.partition('=')[0]} of role {quote_ident(role)} in the database"
-            yield _lost(name, "it is missing or differs")
-    if want.acl is not None and platform.name == "plain" and set(want.acl) != set(have.acl or ()):
+def _membership(m: MembershipFacts) -> str:
+    return f"membership of {quote_ident(m.member)} in {quote_ident(m.role)}"
+
+
+def _database(sides: Sides) -> Iterator[Finding]:
+    want, have = sides.facts.database, sides.there.database
+    for what in ("encoding", "connection_limit", *(("owner", "comment") if sides.plain else ())):
+        if getattr(want, what) != getattr(have, what):
+            reason = "it differs" if what == "comment" else f"{getattr(have, what)} instead of {getattr(want, what)}"
+            yield _lost(f"database {what.replace('_', ' ')}", reason)
+    # A platform sets its own beside the user's.
+    extra = set(have.settings) - set(want.settings) if sides.plain else set()
+    for setting in sorted(_names((set(want.settings) - set(have.settings)) | extra)):
+        yield _lost(f"database setting {setting}", "it is missing or differs")
+    role_extra = set(have.role_settings) - set(want.role_settings) if sides.plain else set()
+    for role, setting in sorted((set(want.role_settings) - set(have.role_settings)) | role_extra):
+        name = f"setting {setting.partition('=')[0]} of role {quote_ident(role)} in the database"
+        yield _lost(name, "it is missing or differs")
+    if sides.plain and effective_acl(want.acl, want.owner) != effective_acl(have.acl, have.owner):
         yield _lost("database privileges", "they differ")
 
 
-def _large_objects(facts: SourceFacts, there: FactsRead) -> Iterator[Finding]:
-    have = {o.oid: o for o in there.facts.large_objects}
-    for want in facts.large_objects:
+_SAFE = re.compile(r"[A-Za-z0-9_]+\Z")
+
+
+def effective_acl(acl: tuple[str, ...] | None, owner: str) -> frozenset[str]:
+    """A database's privileges; None stands for what PostgreSQL gives a new one (acldefault)."""
+    if acl is not None:
+        return frozenset(acl)
+    doubled = owner.replace('"', '""')
+    name = owner if _SAFE.match(owner) else f'"{doubled}"'
+    return frozenset({f"=Tc/{name}", f"{name}=CTc/{name}"})
+
+
+def _large_objects(sides: Sides) -> Iterator[Finding]:
+    have = {o.oid: o for o in sides.there.large_objects}
+    for want in sides.facts.large_objects:
         found = have.pop(want.oid, None)
-        name = f"large object {want.oid}"
         if found is None:
-            yield _lost(name, "it is missing")
-            continue
-        if found.owner != want.owner:
-            yield _lost(f"owner of {name}", f"{found.owner} instead of {want.owner}")
-        if set(found.acl) - {_own(found.owner)} != set(want.acl) - {_own(want.owner)}:
-            yield _lost(f"privileges of {name}", "they differ")
-        if found.comment != want.comment:
-            yield _lost(f"comment on {name}", "differs")
+            yield sides.missing(f"large object {want.oid}")
+        else:
+            yield from _large_object(want, found)
     for oid in have:
         yield _lost(f"large object {oid}", "it is not in the snapshot")
 
 
+def _large_object(want: LargeObjectFacts, found: LargeObjectFacts) -> Iterator[Finding]:
+    name = f"large object {want.oid}"
+    if found.size != want.size:
+        yield _lost(name, f"{found.size:,} bytes instead of {want.size:,}")
+    if found.owner != want.owner:
+        yield _lost(f"owner of {name}", f"{found.owner} instead of {want.owner}")
+    if set(found.acl) - {_own(found.owner)} != set(want.acl) - {_own(want.owner)}:
+        yield _lost(f"privileges of {name}", "they differ")
+    if found.comment != want.comment:
+        yield _lost(f"comment on {name}", "it differs")
+
+
 def _own(owner: str) -> str:
-    return f"{owner}=rw/{owner}"
+    doubled = owner.replace('"', '""')
+    name = owner if _SAFE.match(owner) else f'"{doubled}"'
+    return f"{name}=rw/{name}"
 
 
-def _secrets(facts: SourceFacts, there: FactsRead) -> Iterator[Finding]:
-    have = list(there.facts.secrets)
-    for secret in facts.secrets:
+def _secrets(sides: Sides) -> Iterator[Finding]:
+    """By name, description and clear text: ids are new by design."""
+    have = list(sides.there.secrets)
+    for secret in sides.facts.secrets:
         if secret in have:
             have.remove(secret)
+        elif "vault secrets" in sides.unreadable:
+            yield Finding(cls=FindingClass.DENIED, object="vault secrets", reason="no right to decrypt them here")
+            return
         else:
-            yield _lost(f"vault secret {secret[0] or '(unnamed)'}", "it is missing or differs")
+            yield _lost(_secret(secret), "it is missing or differs")
+    for secret in have:
+        yield _lost(_secret(secret), "it is not in the snapshot, or differs")
 
 
-def _jobs(facts: SourceFacts, there: FactsRead) -> Iterator[Finding]:
-    have = {job[0]: job for job in there.facts.cron_jobs}
-    for job in facts.cron_jobs:
-        found = have.get(job[0])
+def _secret(secret: tuple[str, str, str]) -> str:
+    return f"vault secret {secret[0] or '(unnamed)'}"
+
+
+def _jobs(sides: Sides) -> Iterator[Finding]:
+    """By name: schedule and command as they were; a job that was on may be held off until `release`."""
+    have = {job[0]: job for job in sides.there.cron_jobs}
+    for job in sides.facts.cron_jobs:
+        found = have.pop(job[0], None)
         name = f"cron job {job[0]}"
-        if found is None or found[1:3] != job[1:3]:
-            yield _lost(name, "it is missing or differs")
-        elif found[5] != job[5]:
-            reason = "held back" if job[5] else "it was off and is on"
-            yield Finding(cls=FindingClass.BY_DESIGN, object=name, reason=reason, rule="cron-held")
+        if found is None:
+            yield _lost(name, "it is missing")
+        elif found[1:5] != job[1:5]:
+            yield _lost(name, "its schedule, command, database or user differs")
+        elif found[5] and not job[5]:
+            yield _lost(name, "it was off and is on")
+        elif job[5] and not found[5]:
+            yield Finding(cls=FindingClass.BY_DESIGN, object=name, reason="held back", rule="cron-held")
+    for left in have:
+        yield _lost(f"cron job {left}", "it is not in the snapshot")

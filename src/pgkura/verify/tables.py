@@ -1,115 +1,130 @@
-"""One table of a target against the snapshot's chunks: first as a stream, then, only if that differs, as a multiset."""
+"""One table's rows against its chunks: first as a stream, then, only if that differs, as a multiset."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from pgkura.core.names import QualifiedName, quote_ident
+from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.refs import ChunkRef
 from pgkura.core.stop import Stop
-from pgkura.postgres.session import Session
+from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.repository import Repository
+from pgkura.verify.checks import LARGE_OBJECTS, TableCheck
 from pgkura.verify.rows import Multiset, RowHasher
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableCheck:
-    """What to compare: the relations whose rows together must equal the chunks' rows.
-
-    relations  one table, or the leaves of a partition tree that was loaded through its root
-    columns    those compared; keep: their places in the stored rows, () = all of them
-    select     a query instead of the columns (large objects), '' = none
-    """
-
-    name: str
-    relations: tuple[QualifiedName, ...]
-    columns: tuple[str, ...]
-    chunks: tuple[ChunkRef, ...]
-    rows: int
-    bytes: int
-    keep: tuple[int, ...] = ()
-    where: str = ""
-    select: str = ""
+_SAVEPOINT = "pgkura_stream"
+_NO_RIGHT = "42501"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableResult:
-    """`rows` in the target; `reason` '' when equal."""
+    """`rows` in the target; `finding` None when equal; `in_order` when the stream alone showed it."""
 
     check: TableCheck
     rows: int
-    reason: str
+    finding: Finding | None
     in_order: bool
 
 
-def compare_table(session: Session, repo: Repository, check: TableCheck, key: bytes, stop: Stop) -> TableResult:
-    """Reads the target's rows once, or twice where their order differs."""
-    if len(check.relations) <= 1 and not check.keep:
-        # Leaving the stream early cancels it, which would spoil the transaction that all tables are read in.
-        session.execute("SAVEPOINT stream")
-        rows, same = _stream_equal(session, repo, check, stop)
-        session.execute("RELEASE SAVEPOINT stream" if same else "ROLLBACK TO SAVEPOINT stream")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """What comparing tables needs beside a session. `received` is told how many bytes came from the server."""
+
+    repo: Repository
+    key: bytes
+    stop: Stop
+    received: Callable[[int], None]
+
+
+def compare_table(session: Session, reader: Reader, check: TableCheck) -> TableResult:
+    """Reads the target's rows once, or twice where their order differs; memory is bounded by the longest row."""
+    try:
+        with session.savepoint():
+            return _compare(session, reader, check)
+    except SqlError as error:
+        if session.broken or error.sqlstate != _NO_RIGHT:
+            raise
+        denied = Finding(cls=FindingClass.DENIED, object=f"rows of {check.name}", reason=error.msg)
+        return TableResult(check=check, rows=0, finding=denied, in_order=False)
+
+
+def _compare(session: Session, reader: Reader, check: TableCheck) -> TableResult:
+    if check.in_one_stream:
+        rows, same = _stream_equal(session, reader, check)
         if same:
-            return TableResult(check=check, rows=rows, reason="", in_order=True)
-    want = _stored(repo, check, key, stop)
-    hasher = RowHasher(key)
-    for relation in check.relations or (None,):
-        for batch in session.copy_out(copy_statement(check, relation)):
-            stop.check()
-            hasher.update(batch.data)
-    have = hasher.result()
-    reason = "" if have == want else _difference(want, have)
-    return TableResult(check=check, rows=have.rows, reason=reason, in_order=False)
+            return TableResult(check=check, rows=rows, finding=None, in_order=True)
+    have = _multiset_there(session, reader, check)
+    want = _multiset_stored(reader, check)
+    finding = None
+    if have != want:
+        reason = _difference(want, have, check)
+        finding = Finding(cls=FindingClass.LOST, object=f"rows of {check.name}", reason=reason)
+    return TableResult(check=check, rows=have.rows, finding=finding, in_order=False)
 
 
-def copy_statement(check: TableCheck, relation: QualifiedName | None) -> str:
-    """The COPY that prints rows as the backup's did."""
-    if relation is None:
-        return f"COPY ({check.select}) TO STDOUT"
-    columns = ", ".join(quote_ident(c) for c in check.columns)
-    if check.where:
-        return f"COPY (SELECT {columns} FROM ONLY {relation.sql} {check.where}) TO STDOUT"
-    return f"COPY {relation.sql} ({columns}) TO STDOUT" if columns else f"COPY {relation.sql} TO STDOUT"
+def copy_statements(check: TableCheck) -> list[str]:
+    """The COPYs that print rows as the backup's did. COPY of a table reads it alone, never its children. Pure."""
+    if check.select:
+        return [f"COPY ({check.select}) TO STDOUT"]
+    return [_copy(relation, check.columns, check.where) for relation in check.relations]
 
 
-def _difference(want: Multiset, have: Multiset) -> str:
+def _copy(relation: QualifiedName, columns: Sequence[str], where: str) -> str:
+    names = ", ".join(quote_ident(c) for c in columns)
+    if where:
+        return f"COPY (SELECT {names} FROM ONLY {relation.sql} {where}) TO STDOUT"
+    return f"COPY {relation.sql} ({names}) TO STDOUT" if names else f"COPY {relation.sql} TO STDOUT"
+
+
+def _difference(want: Multiset, have: Multiset, check: TableCheck) -> str:
+    unit = "pieces" if check.name == LARGE_OBJECTS else "rows"
     if want.rows != have.rows:
-        return f"{have.rows:,} rows instead of {want.rows:,}"
-    return f"{have.rows:,} rows, and not the same ones"
+        return f"{have.rows:,} {unit} instead of {want.rows:,}"
+    return f"{have.rows:,} {unit}, and not the same ones"
 
 
-def _stream_equal(session: Session, repo: Repository, check: TableCheck, stop: Stop) -> tuple[int, bool]:
+def _stream_equal(session: Session, reader: Reader, check: TableCheck) -> tuple[int, bool]:
     """(rows, whether the bytes are the chunks' bytes in their order). Equal order implies equal rows."""
-    cutter = Cutter(repo, check.chunks)
+    cutter = Cutter(reader.repo.mac_hasher, check.parts[0].chunks)
     rows = 0
-    statement = copy_statement(check, check.relations[0] if check.relations else None)
-    with closing(session.copy_out(statement)) as stream:
-        for batch in stream:
-            stop.check()
+    with _abandonable(session), closing(session.copy_out(copy_statements(check)[0])) as batches:
+        for batch in batches:
+            reader.stop.check()
+            reader.received(len(batch.data))
             rows += batch.rows
             if not cutter.feed(batch.data):
                 return rows, False
     return rows, cutter.ended()
 
 
+@contextmanager
+def _abandonable(session: Session) -> Iterator[None]:
+    """A COPY given up half-way is cancelled, which must not end the transaction and its snapshot."""
+    session.execute(f"SAVEPOINT {_SAVEPOINT}")
+    yield
+    session.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+    session.execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+
+
 class Cutter:
     """Cuts a stream at the lengths of chunks and compares the MAC of each cut."""
 
-    def __init__(self, repo: Repository, chunks: Sequence[ChunkRef]) -> None:
-        self._repo = repo
-        self._chunks = [c for c in chunks if c.length]
-        self._place = 0
-        self._hasher = repo.mac_hasher()
-        self._left = self._chunks[0].length if self._chunks else 0
+    def __init__(self, new_mac: Callable[[], Any], chunks: Iterable[ChunkRef]) -> None:
+        self._new_mac = new_mac
+        self._waiting = [c for c in reversed(tuple(chunks)) if c.length]
+        self._mac = new_mac()
+        self._left = self._waiting[-1].length if self._waiting else 0
 
     def feed(self, data: bytes) -> bool:
         """False as soon as a cut differs or the stream is too long."""
         view = memoryview(data)
         while view:
-            if self._place >= len(self._chunks):
+            if not self._waiting:
                 return False
             part = view[: self._left]
-            self._hasher.update(part)
+            self._mac.update(part)
             self._left -= len(part)
             view = view[len(part) :]
             if not self._left and not self._next():
@@ -117,30 +132,62 @@ class Cutter:
         return True
 
     def _next(self) -> bool:
-        if self._hasher.hexdigest() != self._chunks[self._place].mac:
+        if self._mac.hexdigest() != self._waiting.pop().mac:
             return False
-        self._place += 1
-        self._hasher = self._repo.mac_hasher()
-        self._left = self._chunks[self._place].length if self._place < len(self._chunks) else 0
+        self._mac = self._new_mac()
+        self._left = self._waiting[-1].length if self._waiting else 0
         return True
 
     def ended(self) -> bool:
         """Whether all chunks were seen."""
-        return self._place == len(self._chunks)
+        return not self._waiting
 
 
-def _stored(repo: Repository, check: TableCheck, key: bytes, stop: Stop) -> Multiset:
-    hasher = RowHasher(key)
-    for ref in check.chunks:
-        stop.check()
-        pieces: Iterable[bytes] = repo.read_chunk(ref)
-        for piece in _projected(pieces, check.keep) if check.keep else pieces:
-            hasher.update(piece)
+def _multiset_there(session: Session, reader: Reader, check: TableCheck) -> Multiset:
+    hasher = RowHasher(reader.key)
+    for statement in copy_statements(check):
+        for batch in session.copy_out(statement):
+            reader.stop.check()
+            reader.received(len(batch.data))
+            hasher.update(batch.data)
     return hasher.result()
 
 
-def _projected(pieces: Iterable[bytes], keep: Sequence[int]) -> Iterator[bytes]:
-    rest = b""
-    for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
+def _multiset_stored(reader: Reader, check: TableCheck) -> Multiset:
+    hasher = RowHasher(reader.key)
+    for part in check.parts:
+        for ref in part.chunks:
+            reader.stop.check()
+            pieces: Iterable[bytes] = reader.repo.read_chunk(ref)
+            if part.keep:
+                pieces = projected(pieces, part.keep)
+            if check.numbers is not None:
+                pieces = numbered(pieces, check.numbers)
+            for piece in pieces:
+                hasher.update(piece)
+    return hasher.result()
+
+
+def projected(pieces: Iterable[bytes], keep: Sequence[int]) -> Iterator[bytes]:
+    """Rows with only these columns, in this order. A value never holds a raw tab or newline. Pure."""
+    for lines in whole_lines(pieces):
         yield b"".join(b"\t".join(words[n] for n in keep) + b"\n" for words in (line.split(b"\t") for line in lines))
+
+
+def numbered(pieces: Iterable[bytes], numbers: frozenset[int]) -> Iterator[bytes]:
+    """Rows whose first column is one of these numbers. Pure."""
+    for lines in whole_lines(pieces):
+        yield b"".join(line + b"\n" for line in lines if int(line.partition(b"\t")[0]) in numbers)
+
+
+def whole_lines(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Lines without their newlines, some at a time."""
+    begun: list[bytes] = []
+    for piece in pieces:
+        head, newline, rest = piece.rpartition(b"\n")
+        if not newline:
+            begun.append(rest)
+            continue
+        begun.append(head)
+        yield b"".join(begun).split(b"\n")
+        begun = [rest] if rest else []

@@ -1,0 +1,156 @@
+"""Which rows of a database must equal which chunks of a snapshot. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pgkura.core.facts import SourceFacts, TableFacts
+from pgkura.core.names import QualifiedName
+from pgkura.core.outcome import Finding, FindingClass
+from pgkura.core.platform import Platform
+from pgkura.core.refs import ChunkRef
+from pgkura.postgres.facts import blobs_sql
+from pgkura.repository.lists import BLOBS, TableData
+
+LARGE_OBJECTS = "large objects"
+# Their rows are compared as what they mean (verify/states.py): secrets are sealed anew, jobs get new numbers.
+_AS_STATES = frozenset({("vault", "secrets"), ("cron", "job"), ("cron", "job_run_details")})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Stored rows and the places of the compared columns in them, () = as they are."""
+
+    chunks: tuple[ChunkRef, ...]
+    keep: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableCheck:
+    """What to compare: the relations whose rows together must equal the parts' rows.
+
+    relations  one table, or the leaves of a partition tree that was loaded through its root; none for large objects
+    columns    those compared, () for a table without columns
+    where      an extension's condition on its configuration table
+    select     a query instead (large objects); numbers: the stored rows it is compared with, None = all
+    """
+
+    name: str
+    relations: tuple[QualifiedName, ...]
+    columns: tuple[str, ...]
+    parts: tuple[Part, ...]
+    rows: int
+    bytes: int
+    where: str = ""
+    select: str = ""
+    numbers: frozenset[int] | None = None
+
+    @property
+    def in_one_stream(self) -> bool:
+        """Whether equal order can be hoped for: one relation, every stored byte compared."""
+        whole = len(self.parts) == 1 and not self.parts[0].keep and self.numbers is None
+        return whole and len(self.relations) <= 1
+
+
+def plan_checks(
+    facts: SourceFacts, data: Iterable[TableData], there: SourceFacts, platform: Platform
+) -> tuple[list[TableCheck], list[Finding]]:
+    """What to compare, largest first, and a finding for what cannot be. `platform` is the target's."""
+    tables = {t.qname: t for t in there.tables}
+    checks: list[TableCheck] = []
+    findings: list[Finding] = []
+    roots: dict[str, list[TableData]] = {}
+    for table in data:
+        if table.number == BLOBS:
+            checks += _blob_checks(table, facts, there)
+            continue
+        source = facts.tables[table.number]
+        target = tables.get(source.qname)
+        if (source.schema, source.name) in platform.service_tables:
+            findings += _service_rows(table, source)
+        elif platform.name != "plain" and (source.schema, source.name) in _AS_STATES:
+            continue
+        elif target is None:
+            findings.append(_finding(FindingClass.LOST, source, "the table is missing"))
+        elif not target.readable:
+            findings.append(_finding(FindingClass.DENIED, source, "no right to read it"))
+        elif source.data_columns and not _shared(source, target):
+            findings.append(_finding(FindingClass.LOST, source, "the table has none of its columns"))
+        elif source.load_root:
+            roots.setdefault(source.load_root, []).append(table)
+        else:
+            checks.append(_check(table, source, target))
+    checks += [_root_check(root, parts, facts, tables) for root, parts in roots.items()]
+    return sorted(checks, key=lambda c: -c.bytes), findings
+
+
+def _finding(cls: FindingClass, source: TableFacts, reason: str) -> Finding:
+    return Finding(cls=cls, object=f"rows of {source.qname}", reason=reason)
+
+
+def _service_rows(data: TableData, source: TableFacts) -> list[Finding]:
+    if not data.rows:
+        return []
+    name = f"rows of {source.qname}"
+    return [Finding(cls=FindingClass.MANAGED, object=name, reason="the platform's own ledger", rule="platform-rows")]
+
+
+def _shared(source: TableFacts, *targets: TableFacts) -> tuple[str, ...]:
+    """The source's columns that all targets have; the catalog comparison reports the others."""
+    have = [{c.name for c in t.data_columns} for t in targets]
+    return tuple(c.name for c in source.data_columns if all(c.name in names for names in have))
+
+
+def _places(source: TableFacts, columns: Sequence[str]) -> tuple[int, ...]:
+    """Where `columns` lie in the stored rows of `source`; () when they are exactly its columns in its order."""
+    stored = [c.name for c in source.data_columns]
+    return () if list(columns) == stored else tuple(stored.index(name) for name in columns)
+
+
+def _check(data: TableData, source: TableFacts, target: TableFacts) -> TableCheck:
+    columns = _shared(source, target)
+    return TableCheck(
+        name=str(source.qname),
+        relations=(source.qname,),
+        columns=columns,
+        parts=(Part(chunks=data.chunks, keep=_places(source, columns)),),
+        rows=data.rows,
+        bytes=data.bytes,
+        where=source.config_where if source.config_of else "",
+    )
+
+
+def _root_check(
+    root: str, parts: Sequence[TableData], facts: SourceFacts, tables: Mapping[QualifiedName, TableFacts]
+) -> TableCheck:
+    """All leaves together: which leaf a row lies in may differ, and each leaf may order its columns in its own way."""
+    schema, _, name = root.partition("\0")
+    sources = [facts.tables[p.number] for p in parts]
+    columns = _shared(sources[0], *(tables[s.qname] for s in sources))
+    return TableCheck(
+        name=str(QualifiedName(schema, name)),
+        relations=tuple(s.qname for s in sources),
+        columns=columns,
+        parts=tuple(Part(chunks=p.chunks, keep=_places(s, columns)) for p, s in zip(parts, sources, strict=True)),
+        rows=sum(p.rows for p in parts),
+        bytes=sum(p.bytes for p in parts),
+    )
+
+
+def _blob_checks(data: TableData, facts: SourceFacts, there: SourceFacts) -> list[TableCheck]:
+    """Contents of the large objects that both have; the others are reported as such."""
+    present = {o.oid for o in there.large_objects}
+    wanted = [o.oid for o in facts.large_objects]
+    both = [oid for oid in wanted if oid in present]
+    if not both:
+        return []
+    check = TableCheck(
+        name=LARGE_OBJECTS,
+        relations=(),
+        columns=(),
+        parts=(Part(chunks=data.chunks),),
+        rows=data.rows,
+        bytes=data.bytes,
+        select=blobs_sql(both),
+        numbers=None if len(both) == len(wanted) else frozenset(both),
+    )
+    return [check]
