@@ -53,7 +53,7 @@ class LocalStorage:
         try:
             with _translated(key):
                 return self._path(key).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise KeyNotFound(f"{key} does not exist in {self.url}") from None
 
     def list(self, prefix: str) -> Iterator[Stored]:
@@ -114,7 +114,7 @@ def _sync_folder(folder: Path) -> None:
 def _translated(key: str) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, FileExistsError):
+    except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError):
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
