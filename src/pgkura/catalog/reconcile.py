@@ -18,7 +18,10 @@ _NAMES = {
     "server": "FOREIGN SERVER",
     "foreign_data_wrapper": "FOREIGN DATA WRAPPER",
 }
-GRANTABLE = tuple(_NAMES)
+DEFAULTS = "default_privileges"
+GRANTABLE = (*_NAMES, DEFAULTS)
+# pg_default_acl.defaclobjtype
+_DEFAULT_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}
 _FIRST_WITH_MAINTAIN = 17
 
 
@@ -28,8 +31,30 @@ def wanted_acls(items: Items, platform: Platform, major: int) -> dict[tuple[str,
     return {
         key: {"acl": a["acl"], "old": major < _FIRST_WITH_MAINTAIN, "owner": a.get("owner"), "kind": a.get("kind")}
         for key, a in items.items()
-        if key[0] in _NAMES and isinstance(a.get("acl"), list) and str(a.get("owner", "")) not in platform.owners
+        if key[0] in GRANTABLE and isinstance(a.get("acl"), list) and str(a.get("owner", "")) not in platform.owners
     }
+
+
+def reconcile_defaults(want: Items, have: Items, me: str) -> Iterator[Statement]:
+    """Default privileges of the role that restores, as they were; those of others are not ours to change."""
+    mine = f"for {me} in "
+    for key in sorted(want.keys() | have.keys()):
+        cls, identity = key
+        if cls != DEFAULTS or not identity.startswith(mine):
+            continue
+        schema, _, kind = identity.removeprefix(mine).rpartition(" on ")
+        where = "" if schema == "all schemas" else f" IN SCHEMA {schema}"
+        a = set(want[key]["acl"]) if key in want else set()
+        b = set(have[key].get("acl") or ()) if key in have else set()
+        if kind not in _DEFAULT_KINDS or (schema == "all schemas" and key not in want):
+            continue
+        head = f"ALTER DEFAULT PRIVILEGES FOR ROLE {me}{where}"
+        for verb, items, word in (("REVOKE", b - a, "FROM"), ("GRANT", a - b, "TO")):
+            for item in sorted(items):
+                grantee, privilege, option, _ = _parse(item, "")
+                tail = option if verb == "GRANT" else ""
+                sql = f"{head} {verb} {privilege} ON {_DEFAULT_KINDS[kind]} {word} {grantee}{tail}"
+                yield Statement(object=f"{cls} {identity}", sql=sql)
 
 
 def reconcile(want: Items, have: Items) -> Iterator[Statement]:
@@ -37,7 +62,7 @@ def reconcile(want: Items, have: Items) -> Iterator[Statement]:
 
     Grants by others than the owner are left to the archive's own statements.
     """
-    for key in sorted(want.keys() & have.keys()):
+    for key in sorted(k for k in want.keys() & have.keys() if k[0] in _NAMES):
         wanted, present = want[key], have[key]
         if wanted.get("owner") != present.get("owner"):
             continue

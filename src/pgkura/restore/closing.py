@@ -35,7 +35,7 @@ def closed_by(entry: Entry, others: Sequence[str]) -> str:
     what = grantable(entry)
     if not what or entry.desc in _TYPES or (entry.desc == "SCHEMA" and not others):
         return ""
-    text = f"REVOKE ALL ON {what} FROM {_list(others)};\n"
+    text = f"REVOKE ALL ON {what} FROM {_list(entry, others)};\n"
     if entry.desc == "TABLE":
         text += f"ALTER TABLE {quote_ident(entry.schema)}.{quote_ident(entry.tag)} ENABLE ROW LEVEL SECURITY;\n"
     return text
@@ -46,7 +46,7 @@ def opened_to_default(entry: Entry, others: Sequence[str]) -> str:
     what = grantable(entry)
     if not what:
         return ""
-    text = f"REVOKE ALL ON {what} FROM {_list(others)};\n"
+    text = f"REVOKE ALL ON {what} FROM {_list(entry, others)};\n"
     if entry.desc in _ROUTINES:
         text += f"GRANT EXECUTE ON {what} TO PUBLIC;\n"
     elif entry.desc in _TYPES:
@@ -54,5 +54,5 @@ def opened_to_default(entry: Entry, others: Sequence[str]) -> str:
     return text
 
 
-def _list(others: Sequence[str]) -> str:
-    return ", ".join(["PUBLIC", *(quote_ident(role) for role in others)])
+def _list(entry: Entry, others: Sequence[str]) -> str:
+    return ", ".join(["PUBLIC", *(quote_ident(role) for role in others if role != entry.owner)])

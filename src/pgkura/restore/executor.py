@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pgkura.catalog.grants import grant_statements
 from pgkura.catalog.kinds import Stage
-from pgkura.catalog.reconcile import GRANTABLE, reconcile
+from pgkura.catalog.reconcile import GRANTABLE, reconcile, reconcile_defaults
 from pgkura.catalog.render import definition, ownership
 from pgkura.catalog.roles import Statement, set_clause
 from pgkura.catalog.toc import Entry
@@ -333,7 +333,9 @@ class Executor:
     def _privileges_exactly(self, session: Session) -> None:
         """What default privileges gave or took beyond the archive's statements, and what no archive states."""
         have = {(i.cls, i.identity): i.attributes for i in read_inventory(session, GRANTABLE)}
-        for statement in reconcile(self._plan.wanted_acls, have):
+        me = str(session.one("SELECT pg_catalog.quote_ident(current_user)")[0])
+        wanted = self._plan.wanted_acls
+        for statement in (*reconcile(wanted, have), *reconcile_defaults(wanted, have, me)):
             try:
                 session.execute(statement.sql)
             except SqlError as error:

@@ -1,5 +1,6 @@
 """Runs work units on an executor, books their results, sends again what was taken from us."""
 
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -133,7 +134,8 @@ class Conductor:
 
     def _submit(self, executor: Executor, unit: WorkUnit) -> Future[UnitResult]:
         try:
-            return executor.submit(read_unit, unit)
+            with _interrupts_held_back():
+                return executor.submit(read_unit, unit)
         except BrokenExecutor as error:
             raise _died() from error
 
@@ -179,6 +181,16 @@ class Conductor:
             bytes_per_second=options.bytes_per_second // self._count,
             storage_class=options.storage_class,
         )
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Workers started inside inherit the mask: Ctrl-C reaches this process alone, which ends them in order."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _died() -> WorkerDied:

@@ -16,7 +16,11 @@ class _Sum:
 
 
 class Copier:
-    """Copies pieces of tables into packs of its own; nothing counts before `finish`."""
+    """Copies pieces of tables into packs of its own; nothing counts before `finish`.
+
+    Packs stored by a copier that is never finished are orphans that no index names. `largest` is the most bytes that
+    came at once: a row's size, for large rows.
+    """
 
     def __init__(self, repo: Repository, unit: WorkUnit) -> None:
         self._writer = repo.pack_writer(storage_class=unit.storage_class)
@@ -24,6 +28,7 @@ class Copier:
         self._sums: dict[int, _Sum] = {n: _Sum() for n in unit.numbers}
         self._started = time.monotonic()
         self._received = 0
+        self.largest = 0
 
     def copy(self, session: Session, number: int, piece: int, statement: str) -> None:
         """Run one COPY and store its rows as chunks."""
@@ -38,6 +43,7 @@ class Copier:
             if size >= self._unit.chunk_bytes:
                 self._writer.end(rows)
                 position, rows, size = position + 1, 0, 0
+            self.largest = max(self.largest, len(batch.data))
             self._pace(len(batch.data))
         if size:
             self._writer.end(rows)
@@ -51,9 +57,6 @@ class Copier:
             n: TableRead(number=n, outcome=Read.DONE, rows=s.rows, bytes=s.bytes, chunks=tuple(s.chunks))
             for n, s in self._sums.items()
         }
-
-    def abandon(self) -> None:
-        """Forget everything; what was already stored is an orphan that no index names."""
 
     def _pace(self, received: int) -> None:
         """Stay below the unit's rate; short sleeps, so that a cancelled statement is noticed."""

@@ -16,6 +16,7 @@ from pgkura.snapshot.station import Station, leaving, station_for
 from pgkura.snapshot.units import BLOBS, Mode, Piece, Read, TableRead, UnitResult, WorkUnit
 from pgkura.snapshot.yielding import Part, application_name
 
+LARGE_ROW = 8 * 1024 * 1024
 # Cancelled by the watcher; its connection ended by the watcher, or cut; lock not granted in time; deadlock.
 _INTERRUPTED = frozenset({"57014", "57P01", "", "55P03", "40P01"})
 # The name or a column is gone: renamed or dropped since the snapshot; the late way finds out what it is now.
@@ -66,14 +67,13 @@ class _Reader:
             session.commit()
         except SqlError as error:
             verdict = self._after(error)
-            copier.abandon()
             return UnitResult(
                 unit=unit, tables=tuple(TableRead(number=n, outcome=verdict.outcome) for n in unit.numbers)
             )
         except BaseException:
-            copier.abandon()
             self._station.discard(self._name(Part.WORKER))
             raise
+        self._forget_buffer(copier)
         reads = copier.finish()
         return UnitResult(
             unit=unit,
@@ -130,13 +130,12 @@ class _Reader:
             under_lock = read_live(clerk, [known.oid]).get(known.oid)
             read = self._copy_verified(session, copier, pieces, live, under_lock)
             session.commit()
+            self._forget_buffer(copier)
         except SqlError as error:
-            copier.abandon()
             locking = error.sqlstate in _MISSING or error.sqlstate == "55P03"
             verdict = self._after(error)
             return TableRead(number=number, outcome=Read.REFUSED if locking else verdict.outcome)
         except BaseException:
-            copier.abandon()
             self._station.discard(self._name(Part.WORKER))
             raise
         return read
@@ -189,6 +188,11 @@ class _Reader:
         session.execute(f"SET LOCAL lock_timeout = '{self._unit.lock_wait_ms}ms'")
         listed = ", ".join(dict.fromkeys(f"ONLY {name.sql}" for name in names))
         session.execute(f"LOCK TABLE {listed} IN ACCESS SHARE MODE")
+
+    def _forget_buffer(self, copier: Copier) -> None:
+        # The driver's receive buffer grows with the largest row and is kept until the connection ends.
+        if copier.largest > LARGE_ROW:
+            self._station.discard(self._name(Part.WORKER))
 
     def _after(self, error: SqlError) -> _Verdict:
         """Leave the transaction; tell an interruption from an error that ends the run."""

@@ -73,4 +73,4 @@ SELECT DISTINCT COALESCE(r.rolname, '')
 FROM pg_catalog.pg_default_acl d
 CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) a
 LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
-WHERE a.grantee <> d.defaclrole
+WHERE a.grantee <> d.defaclrole AND COALESCE(r.rolname, '') <> current_user
