@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgkura.snapshot.grants import Grant, parse_acl
+from pgkura.catalog.grants import Grant, parse_acl
 from pgkura.snapshot.scripts import block
 
 
@@ -20,9 +20,7 @@ def _outside_quotes(sql: str) -> str:
         escapes = seen[-1:] == ["E"]
         place += 1
         while True:
-            if escapes and sql[place] == "\\":
-                place += 2
-            elif sql[place : place + 2] == "''":
+            if (escapes and sql[place] == "\\") or sql[place : place + 2] == "''":
                 place += 2
             elif sql[place] == "'":
                 place += 1

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 from tests.support.psql import with_user
 from tests.support.servers import Server, newest, server, versions
@@ -312,6 +313,31 @@ def test_ddl_in_the_middle_of_a_long_copy_waits_no_longer_than_the_bound(scene: 
     assert statements[0].done() < BOUND
     assert taken.result is Result.INCOMPLETE
     assert len(scene.stored(taken)['"public"."wide"']) == 30000
+
+
+def test_ddl_that_waits_for_pg_dump_waits_no_longer_than_the_bound(scene: Scene) -> None:
+    scene.sql("CREATE TABLE zz AS SELECT 1 AS a")
+    statements: list[Statement] = []
+    with psycopg.connect(scene.url) as application:
+
+        def hold_up_pg_dump() -> None:
+            # pg_dump locks t, then waits for n, which nobody locked for it; the ALTER waits for pg_dump.
+            application.execute("LOCK TABLE n IN ACCESS EXCLUSIVE MODE")
+            threading.Timer(
+                0.3, lambda: statements.append(Statement(scene, "ALTER TABLE t ADD CONSTRAINT c CHECK (id > 0)"))
+            ).start()
+
+        script = Script(
+            {
+                "taking the snapshot": lambda: scene.sql("CREATE TABLE n AS SELECT 1 AS a"),
+                "reading definitions": hold_up_pg_dump,
+            }
+        )
+        with pytest.raises(SourceBusy):
+            scene.take(script, attempts=1, max_blocking_seconds=BOUND)
+        application.rollback()
+    assert statements[0].done() < BOUND
+    assert scene.take().result is Result.OK
 
 
 def test_connections_and_locks_stay_within_their_shares(scene: Scene) -> None:
