@@ -197,7 +197,7 @@ def _chosen(toc: Toc, target: Target, findings: list[Finding]) -> list[Entry]:
 
 def _is_platform_object(entry: Entry, target: Target) -> bool:
     platform = target.platform
-    if platform.name == "plain" or entry.desc in ("ACL", "DEFAULT ACL", "COMMENT"):
+    if platform.name == "plain" or entry.desc in ("ACL", "COMMENT"):
         return False
     if entry.desc == "SCHEMA":
         return entry.tag in platform.managed_schemas
@@ -320,6 +320,8 @@ def _managed(entry: Entry, reason: str) -> Finding:
 
 
 def _missing_platform(entry: Entry) -> Finding:
+    if entry.desc == "DEFAULT ACL":
+        return _managed(entry, "default privileges of a platform's role; the target's platform has its own")
     return _lost(title_of(entry), "an object of the platform that the target's platform does not have")
 
 

@@ -38,10 +38,11 @@ def restore_jobs(session: Session, facts: SourceFacts) -> list[Finding]:
     """Each job through cron.schedule, switched off in the same transaction."""
     findings = []
     for name, schedule, command, _, user, active in facts.cron_jobs:
-        title = f"cron job {name}"
+        title = f"cron job {name or command}"
         session.begin(isolation="read committed", read_only=False)
         try:
-            (job,) = session.one("SELECT cron.schedule(%s::text, %s::text, %s::text)", (name, schedule, command))
+            words = (name, schedule, command) if name else (schedule, command)
+            (job,) = session.one(f"SELECT cron.schedule({', '.join(['%s::text'] * len(words))})", words)
             session.rows("SELECT cron.alter_job(job_id := %s::bigint, active := false)", (job,))
             session.commit()
         except SqlError as error:
@@ -60,16 +61,20 @@ def release_jobs(session: Session, facts: SourceFacts) -> tuple[list[str], list[
     """Switch held jobs to their stored state; returns the names that were switched."""
     released: list[str] = []
     findings: list[Finding] = []
-    for name, _, _, _, _, active in facts.cron_jobs:
+    for name, schedule, command, _, _, active in facts.cron_jobs:
+        title = f"cron job {name or command}"
         try:
-            ids: Sequence[tuple[int]] = session.rows("SELECT jobid FROM cron.job WHERE jobname = %s", (name,))
+            ids: Sequence[tuple[int]] = session.rows(
+                "SELECT jobid FROM cron.job WHERE COALESCE(jobname, '') = %s AND schedule = %s AND command = %s",
+                (name, schedule, command),
+            )
             if not ids:
-                findings.append(_finding(FindingClass.LOST, f"cron job {name}", "it is not on the target"))
+                findings.append(_finding(FindingClass.LOST, title, "it is not on the target"))
             for (job,) in ids:
                 session.rows("SELECT cron.alter_job(job_id := %s::bigint, active := %s)", (job, active))
-                released.append(name)
+                released.append(name or command)
         except SqlError as error:
             if session.broken:
                 raise
-            findings.append(_finding(FindingClass.DENIED, f"cron job {name}", error.msg))
+            findings.append(_finding(FindingClass.DENIED, title, error.msg))
     return released, findings
