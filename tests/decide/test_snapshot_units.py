@@ -19,7 +19,7 @@ OPTIONS = Options(chunk_bytes=4 * MIB)
 @given(st.integers(0, 200_000), st.sampled_from([1, 4, 16]))
 def test_pieces_cover_every_page_once(pages: int, chunk: int) -> None:
     options = Options(chunk_bytes=chunk * MIB)
-    pieces = pieces_of(0, table(pages=pages, size=pages * PAGE), options)
+    pieces = pieces_of(0, table(pages=pages, size=pages * PAGE), options, divisible=True)
     assert pieces[0].start == 0
     assert pieces[-1].end is None
     for one, two in itertools.pairwise(pieces):
@@ -27,21 +27,23 @@ def test_pieces_cover_every_page_once(pages: int, chunk: int) -> None:
     assert [p.first for p in pieces] == list(range(len(pieces)))
 
 
-def test_small_gentle_and_foreign_storage_stay_whole() -> None:
+def test_small_gentle_foreign_and_indivisible_tables_stay_whole() -> None:
     large = table(pages=1_000_000, size=1_000_000 * PAGE)
-    assert len(pieces_of(0, large, OPTIONS)) > 1
-    assert pieces_of(0, large, Options(gentle=True))[0].whole
-    assert pieces_of(0, table(pages=1_000_000, access_method="columnar"), OPTIONS)[0].whole
-    assert pieces_of(0, table(pages=10), OPTIONS)[0].whole
+    assert len(pieces_of(0, large, OPTIONS, divisible=True)) > 1
+    assert pieces_of(0, large, OPTIONS, divisible=False)[0].whole
+    assert pieces_of(0, large, Options(gentle=True), divisible=True)[0].whole
+    assert pieces_of(0, table(pages=1_000_000, access_method="columnar"), OPTIONS, divisible=True)[0].whole
+    assert pieces_of(0, table(pages=1_000_000, config_where="WHERE id > 5"), OPTIONS, divisible=True)[0].whole
+    assert pieces_of(0, table(pages=10), OPTIONS, divisible=True)[0].whole
 
 
 @given(st.lists(st.integers(0, 60_000), max_size=200))
 def test_units_hold_every_piece_once_largest_first(sizes: list[int]) -> None:
     tables = [(i, table(f"t{i}", oid=20000 + i, pages=n, size=n * PAGE)) for i, n in enumerate(sizes)]
-    groups = group_pieces(tables, OPTIONS)
+    groups = group_pieces(tables, OPTIONS, frozenset(t.oid for _, t in tables))
     flat = [p for g in groups for p in g]
     assert sorted((p.number, p.first) for p in flat) == sorted(
-        (p.number, p.first) for i, t in tables for p in pieces_of(i, t, OPTIONS)
+        (p.number, p.first) for i, t in tables for p in pieces_of(i, t, OPTIONS, divisible=True)
     )
     weights = [sum(map(size_of, g)) for g in groups]
     assert weights == sorted(weights, reverse=True)
@@ -49,7 +51,7 @@ def test_units_hold_every_piece_once_largest_first(sizes: list[int]) -> None:
 
 
 def test_two_thousand_tiny_tables_make_few_units() -> None:
-    groups = group_pieces([(i, table(f"t{i}", oid=20000 + i)) for i in range(2000)], OPTIONS)
+    groups = group_pieces([(i, table(f"t{i}", oid=20000 + i)) for i in range(2000)], OPTIONS, frozenset())
     assert 2000 / TINY_PER_UNIT <= len(groups) <= 40
 
 
@@ -80,9 +82,6 @@ def test_statements() -> None:
     )
     other = copy_statement(Piece(number=0, table=odd), name=QualifiedName("s", "n"), columns=("ü",))
     assert other == 'COPY "s"."n" ("ü") TO STDOUT'
-    assert copy_statement(Piece(number=0, table=odd), columns=()) == (
-        'COPY (SELECT  FROM ONLY "public".U&"a""b\\005cc" ) TO STDOUT'
-    )
 
 
 def test_blob_statement_names_every_object() -> None:

@@ -40,6 +40,7 @@ class Seen:
     inventory: Path
     comparison: Comparison
     labels: dict[int, tuple[str, str, str]]
+    divisible: frozenset[int]
 
 
 class GaveWay(Exception):
@@ -123,6 +124,7 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         read = read_facts(reader, platform)
         write_inventory(reader, path)
         labels = read_labels(reader)
+        divisible = frozenset(oid for (oid,) in reader.rows(query("divisible")))
         reader.commit()
         now = read_live(reader, [t.oid for t in read.facts.tables])
     except SqlError as error:
@@ -144,6 +146,7 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         inventory=path,
         comparison=Comparison(held=comparison.held - lost, late=comparison.late | lost),
         labels=labels,
+        divisible=divisible,
     )
 
 

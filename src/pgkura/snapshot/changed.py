@@ -63,6 +63,8 @@ def plan_reread(known: TableFacts, live: LiveTable) -> Reread:
             columns=None,
             reason=f"no row of now fits its definition of then (NOT NULL columns are gone: {_names(hard)})",
         )
+    if missing and not kept:
+        return Reread(columns=None, reason=f"none of its columns is as it was ({_names([c.name for c in missing])})")
     if missing:
         return Reread(columns=tuple(kept), reason=f"without the columns {_names([c.name for c in missing])}")
     return Reread(columns=tuple(kept))

@@ -25,10 +25,15 @@ def has_rows(table: TableFacts) -> bool:
     return table.kind == "r" and table.readable
 
 
-def pieces_of(number: int, table: TableFacts, options: Options) -> list[Piece]:
-    """Page ranges of about chunk_bytes for a large heap, else the whole table."""
+def pieces_of(number: int, table: TableFacts, options: Options, *, divisible: bool) -> list[Piece]:
+    """Page ranges of about chunk_bytes for a large heap, else the whole table.
+
+    `divisible`: whether a planned query on it runs nobody's code (see queries/divisible.sql); COPY of a whole
+    table plans nothing.
+    """
     pages = table.pages
-    if options.gentle or table.access_method != "heap" or pages * PAGE <= max(SPLIT_BYTES, 2 * options.chunk_bytes):
+    small = pages * PAGE <= max(SPLIT_BYTES, 2 * options.chunk_bytes)
+    if small or not divisible or options.gentle or table.access_method != "heap" or table.config_where:
         return [Piece(number=number, table=table)]
     step = max(1, options.chunk_bytes // PAGE)
     starts = range(0, pages, step)
@@ -47,12 +52,14 @@ def size_of(piece: Piece) -> int:
     return table.bytes * max(0, end - piece.start) // max(1, table.pages) + TABLE_COST
 
 
-def group_pieces(tables: Iterable[tuple[int, TableFacts]], options: Options) -> list[tuple[Piece, ...]]:
+def group_pieces(
+    tables: Iterable[tuple[int, TableFacts]], options: Options, divisible: frozenset[int]
+) -> list[tuple[Piece, ...]]:
     """Units as groups of pieces, largest first: ranges of one table together, tiny tables together."""
     groups: list[tuple[Piece, ...]] = []
     tiny: list[Piece] = []
     for number, table in tables:
-        pieces = pieces_of(number, table, options)
+        pieces = pieces_of(number, table, options, divisible=table.oid in divisible)
         if len(pieces) > 1:
             groups.extend(_runs(pieces, UNIT_BYTES))
         elif size_of(pieces[0]) <= TINY_BYTES:

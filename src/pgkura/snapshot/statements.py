@@ -1,6 +1,8 @@
 """The COPY statements of workers. Pure text; every name quoted, every operator and type PostgreSQL's own.
 
-COPY calls output functions only: no cast, operator or function that a tenant could have made.
+COPY of a whole table plans nothing and calls output functions only. COPY of a query is planned, and planning may run
+the functions of indexes: it is used for page ranges where queries/divisible.sql allows it, and for the configuration
+tables of extensions, as pg_dump does.
 """
 
 from collections.abc import Sequence
@@ -20,8 +22,7 @@ def copy_statement(piece: Piece, *, name: QualifiedName | None = None, columns: 
     if piece.whole and not table.config_where:
         if listed:
             return f"COPY {target} ({', '.join(listed)}) TO STDOUT"
-        if columns is None:
-            return f"COPY {target} TO STDOUT"  # no columns, or only generated ones: one empty line per row
+        return f"COPY {target} TO STDOUT"  # no columns, or only generated ones: one empty line per row
     where = table.config_where if piece.whole else f"WHERE {_range(piece)}"
     return _query_copy(f"{', '.join(listed)} FROM ONLY {target} {where}")
 

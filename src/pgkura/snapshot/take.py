@@ -154,7 +154,7 @@ class _Run:
 
     def _read(self, desk: Desk, holders: Holders, connections: ConnectionPlan, seen: Seen) -> Ledger:
         options, facts = self._options, seen.facts
-        groups = group_pieces([(i, t) for i, t in enumerate(facts.tables) if has_rows(t)], options)
+        groups = group_pieces([(i, t) for i, t in enumerate(facts.tables) if has_rows(t)], options, seen.divisible)
         blobs = group_blobs(facts.large_objects)
         total = sum(size_of(p) for g in groups for p in g) + sum(o.size for b in blobs for o in b.objects)
         ledger = Ledger(facts.tables)

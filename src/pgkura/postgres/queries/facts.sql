@@ -140,9 +140,11 @@ WHERE e.extname <> 'plpgsql'
 ORDER BY 1
 
 -- name: relation_readable
--- Whether a relation exists and this role may read it.
+-- Whether a platform's relation exists and this role may read it. Only a superuser's own counts: a tenant's view of
+-- the same name would run the tenant's functions with our rights.
 SELECT pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_roles r ON r.oid = c.relowner AND r.rolsuper
 WHERE n.nspname = %s AND c.relname = %s
 
 -- name: secrets
