@@ -12,11 +12,15 @@ from pgkura.postgres.session import Session
 CLASSES = (
     "schema", "extension", "relation", "column", "constraint", "index", "trigger", "rule", "policy", "function", "type",
     "operator", "operator_class", "operator_family", "cast", "collation", "conversion", "text_search_configuration",
-    "text_search_dictionary", "language", "event_trigger", "publication", "foreign_data_wrapper", "server",
-    "user_mapping", "statistics", "default_privileges", "security_label",
+    "text_search_dictionary", "text_search_parser", "text_search_template", "access_method", "language", "transform",
+    "event_trigger", "publication", "publication_schema", "subscription", "foreign_data_wrapper", "server",
+    "user_mapping", "statistics", "default_privileges", "security_label", "system_privileges", "parameter",
 )  # fmt: skip
+# Catalogs that older servers do not have.
+_SINCE = {"publication_schema": 150000, "parameter": 150000}
 
 _OWN = re.compile(r"\$own\((\w+), (\w+)\)")
+_SINCE_INIT = re.compile(r"\$since_init\(([\w.]+), ([\w.]+), (\w), ([\w.]+)\)")
 _ACL = re.compile(r"\$acl\(([\w.]+), ([^,]+), ([\w.]+)\)")
 
 
@@ -32,12 +36,14 @@ class Item:
 def read_inventory(session: Session, classes: Sequence[str] = CLASSES) -> Iterator[Item]:
     """Items class by class, streamed; call it inside the transaction whose state is meant."""
     for cls in classes:
+        if session.server_version < _SINCE.get(cls, 0):
+            continue
         for identity, attributes in session.stream(_expanded(query("inventory", cls))):
             yield Item(cls=cls, identity=identity, attributes=attributes)
 
 
 def _expanded(sql: str) -> str:
-    return _ACL.sub(_acl, _OWN.sub(_own, sql))
+    return _ACL.sub(_acl, _OWN.sub(_own, _SINCE_INIT.sub(_since_init, sql)))
 
 
 def _own(found: re.Match[str]) -> str:
@@ -57,3 +63,18 @@ def _acl(found: re.Match[str]) -> str:
         "CASE WHEN e.is_grantable THEN '*' ELSE '' END || '/' || pg_catalog.pg_get_userbyid(e.grantor) AS item "
         f'FROM pg_catalog.aclexplode(COALESCE({acl}, pg_catalog.acldefault(({letter})::"char", {owner}))) e) x)'
     )
+
+
+def _since_init(found: re.Match[str]) -> str:
+    """Privileges in the first list and not in the second, whoever granted them."""
+    kind, owner = found[3], found[4]
+
+    def listed(acl: str) -> str:
+        return (
+            "SELECT CASE e.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(e.grantee)::text END || '=' || "
+            "e.privilege_type || CASE WHEN e.is_grantable THEN '*' ELSE '' END AS item FROM "
+            f"pg_catalog.aclexplode(COALESCE({acl}, pg_catalog.acldefault('{kind}'::\"char\", {owner}))) e"
+        )
+
+    both = f"{listed(found[1])} EXCEPT {listed(found[2])}"
+    return f'(SELECT pg_catalog.array_agg(x.item ORDER BY x.item COLLATE "C") FROM ({both}) x)'

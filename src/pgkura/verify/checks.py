@@ -45,6 +45,11 @@ class TableCheck:
     numbers: frozenset[int] | None = None
 
     @property
+    def title(self) -> str:
+        """As findings name it."""
+        return "contents of large objects" if self.name == LARGE_OBJECTS else f"rows of {self.name}"
+
+    @property
     def in_one_stream(self) -> bool:
         """Whether equal order can be hoped for: one relation, every stored byte compared."""
         whole = len(self.parts) == 1 and not self.parts[0].keep and self.numbers is None

@@ -30,8 +30,11 @@ def merge(told: Iterable[Finding], found: Iterable[Finding]) -> list[Finding]:
 
 
 def plain(name: str) -> str:
-    """A title by which the same object is known whoever wrote it: plans always quote, catalogs only where needed."""
-    return _WORD.sub(_word, name)
+    """A title by which the same object is known whoever wrote it.
+
+    Plans always quote, catalogs only where needed; only catalogs say where PostgreSQL's own types lie.
+    """
+    return _WORD.sub(_word, name).replace("pg_catalog.", "")
 
 
 _WORD = re.compile(r'(?P<coded>U&)?"(?P<quoted>(?:[^"]|"")*)"|(?P<blank>\s+)')

@@ -46,7 +46,7 @@ def compare_table(session: Session, reader: Reader, check: TableCheck) -> TableR
     except SqlError as error:
         if session.broken or error.sqlstate != _NO_RIGHT:
             raise
-        denied = Finding(cls=FindingClass.DENIED, object=f"rows of {check.name}", reason=error.msg)
+        denied = Finding(cls=FindingClass.DENIED, object=check.title, reason=error.msg)
         return TableResult(check=check, rows=0, finding=denied, in_order=False)
 
 
@@ -60,7 +60,7 @@ def _compare(session: Session, reader: Reader, check: TableCheck) -> TableResult
     finding = None
     if have != want:
         reason = _difference(want, have, check)
-        finding = Finding(cls=FindingClass.LOST, object=f"rows of {check.name}", reason=reason)
+        finding = Finding(cls=FindingClass.LOST, object=check.title, reason=reason)
     return TableResult(check=check, rows=have.rows, finding=finding, in_order=False)
 
 

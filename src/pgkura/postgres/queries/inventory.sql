@@ -19,6 +19,7 @@ FROM pg_catalog.pg_extension o JOIN pg_catalog.pg_namespace n ON n.oid = o.extna
 SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.relname),
        pg_catalog.jsonb_build_object('kind', o.relkind, 'owner', pg_catalog.pg_get_userbyid(o.relowner), 'persistence', o.relpersistence,
          'access_method', am.amname, 'options', (SELECT pg_catalog.array_agg(u ORDER BY u) FROM pg_catalog.unnest(o.reloptions) u),
+         'toast_options', (SELECT pg_catalog.array_agg(u ORDER BY u) FROM pg_catalog.pg_class t CROSS JOIN LATERAL pg_catalog.unnest(t.reloptions) u WHERE t.oid = o.reltoastrelid),
          'row_security', o.relrowsecurity, 'force_row_security', o.relforcerowsecurity,
          'replica_identity', CASE WHEN o.relkind IN ('r', 'p') THEN o.relreplident END,
          'populated', CASE WHEN o.relkind = 'm' THEN o.relispopulated END,
@@ -81,7 +82,9 @@ WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgkura_re
 -- name: trigger
 SELECT (pg_catalog.pg_identify_object(2620, o.oid, 0)).identity,
        pg_catalog.jsonb_build_object('of', (pg_catalog.pg_identify_object(1259, o.tgrelid, 0)).identity, 'definition', pg_catalog.pg_get_triggerdef(o.oid), 'enabled', o.tgenabled, 'comment', pg_catalog.obj_description(o.oid, 'pg_trigger'))
-FROM pg_catalog.pg_trigger o WHERE NOT o.tgisinternal AND o.tgparentid = 0 AND $own(pg_trigger, o)
+FROM pg_catalog.pg_trigger o LEFT JOIN pg_catalog.pg_trigger p ON p.oid = o.tgparentid
+-- a partition's copy of a trigger is state of its own only where it is switched otherwise
+WHERE CASE WHEN o.tgparentid = 0 THEN NOT o.tgisinternal ELSE NOT p.tgisinternal AND o.tgenabled <> p.tgenabled END AND $own(pg_trigger, o)
 
 -- name: rule
 SELECT (pg_catalog.pg_identify_object(2618, o.oid, 0)).identity,
@@ -100,7 +103,8 @@ FROM pg_catalog.pg_policy o
 SELECT (pg_catalog.pg_identify_object(1255, o.oid, 0)).identity,
        pg_catalog.jsonb_build_object('definition', CASE WHEN o.prokind <> 'a' THEN pg_catalog.pg_get_functiondef(o.oid) END, 'kind', o.prokind,
          'result', CASE WHEN o.prokind = 'a' THEN pg_catalog.format_type(o.prorettype, NULL) END,
-         'aggregate', (SELECT pg_catalog.jsonb_build_array(a.aggkind, a.aggtransfn::text, a.aggfinalfn::text, a.aggcombinefn::text, pg_catalog.format_type(a.aggtranstype, NULL), a.agginitval, a.aggmtransfn::text)
+         'aggregate', (SELECT pg_catalog.jsonb_build_array(a.aggkind, a.aggtransfn::text, a.aggfinalfn::text, a.aggcombinefn::text, pg_catalog.format_type(a.aggtranstype, NULL), a.agginitval, a.aggmtransfn::text, a.aggminvtransfn::text, a.aggmfinalfn::text, a.aggminitval, o.proparallel,
+                              CASE WHEN a.aggsortop <> 0 THEN (pg_catalog.pg_identify_object(2617, a.aggsortop, 0)).identity END)
                        FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = o.oid),
          'owner', pg_catalog.pg_get_userbyid(o.proowner), 'acl', $acl(o.proacl, f, o.proowner), 'comment', pg_catalog.obj_description(o.oid, 'pg_proc'))
 FROM pg_catalog.pg_proc o JOIN pg_catalog.pg_namespace n ON n.oid = o.pronamespace
@@ -129,14 +133,16 @@ FROM pg_catalog.pg_operator o WHERE o.oid >= 16384 AND $own(pg_operator, o)
 
 -- name: operator_class
 SELECT (pg_catalog.pg_identify_object(2616, o.oid, 0)).identity,
-       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.opcowner), 'default', o.opcdefault, 'family', (pg_catalog.pg_identify_object(2753, o.opcfamily, 0)).identity)
+       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.opcowner), 'default', o.opcdefault, 'family', (pg_catalog.pg_identify_object(2753, o.opcfamily, 0)).identity,
+         'comment', pg_catalog.obj_description(o.oid, 'pg_opclass'))
 FROM pg_catalog.pg_opclass o WHERE o.oid >= 16384 AND $own(pg_opclass, o)
 
 -- name: operator_family
 SELECT (pg_catalog.pg_identify_object(2753, o.oid, 0)).identity,
        pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.opfowner),
          'operators', (SELECT pg_catalog.array_agg((pg_catalog.pg_identify_object(2602, a.oid, 0)).identity ORDER BY (pg_catalog.pg_identify_object(2602, a.oid, 0)).identity) FROM pg_catalog.pg_amop a WHERE a.amopfamily = o.oid),
-         'functions', (SELECT pg_catalog.array_agg((pg_catalog.pg_identify_object(2603, a.oid, 0)).identity ORDER BY (pg_catalog.pg_identify_object(2603, a.oid, 0)).identity) FROM pg_catalog.pg_amproc a WHERE a.amprocfamily = o.oid))
+         'functions', (SELECT pg_catalog.array_agg((pg_catalog.pg_identify_object(2603, a.oid, 0)).identity ORDER BY (pg_catalog.pg_identify_object(2603, a.oid, 0)).identity) FROM pg_catalog.pg_amproc a WHERE a.amprocfamily = o.oid),
+         'comment', pg_catalog.obj_description(o.oid, 'pg_opfamily'))
 FROM pg_catalog.pg_opfamily o WHERE o.oid >= 16384 AND $own(pg_opfamily, o)
 
 -- name: cast
@@ -166,8 +172,32 @@ FROM pg_catalog.pg_ts_config o WHERE o.oid >= 16384 AND $own(pg_ts_config, o)
 
 -- name: text_search_dictionary
 SELECT (pg_catalog.pg_identify_object(3600, o.oid, 0)).identity,
-       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.dictowner), 'options', o.dictinitoption, 'template', (pg_catalog.pg_identify_object(3764, o.dicttemplate, 0)).identity)
+       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.dictowner), 'options', o.dictinitoption, 'template', (pg_catalog.pg_identify_object(3764, o.dicttemplate, 0)).identity,
+         'comment', pg_catalog.obj_description(o.oid, 'pg_ts_dict'))
 FROM pg_catalog.pg_ts_dict o WHERE o.oid >= 16384 AND $own(pg_ts_dict, o)
+
+-- name: text_search_parser
+SELECT (pg_catalog.pg_identify_object(3601, o.oid, 0)).identity,
+       pg_catalog.jsonb_build_object('start', o.prsstart::text, 'token', o.prstoken::text, 'end', o.prsend::text, 'types', o.prslextype::text, 'headline', o.prsheadline::text,
+         'comment', pg_catalog.obj_description(o.oid, 'pg_ts_parser'))
+FROM pg_catalog.pg_ts_parser o WHERE o.oid >= 16384 AND $own(pg_ts_parser, o)
+
+-- name: text_search_template
+SELECT (pg_catalog.pg_identify_object(3764, o.oid, 0)).identity,
+       pg_catalog.jsonb_build_object('init', o.tmplinit::text, 'lexize', o.tmpllexize::text, 'comment', pg_catalog.obj_description(o.oid, 'pg_ts_template'))
+FROM pg_catalog.pg_ts_template o WHERE o.oid >= 16384 AND $own(pg_ts_template, o)
+
+-- name: access_method
+SELECT pg_catalog.quote_ident(o.amname),
+       pg_catalog.jsonb_build_object('kind', o.amtype, 'handler', (pg_catalog.pg_identify_object(1255, o.amhandler::oid, 0)).identity, 'comment', pg_catalog.obj_description(o.oid, 'pg_am'))
+FROM pg_catalog.pg_am o WHERE o.oid >= 16384 AND $own(pg_am, o)
+
+-- name: transform
+-- pg_identify_object words it differently since 16
+SELECT 'for ' || pg_catalog.format_type(o.trftype, NULL) || ' language ' || pg_catalog.quote_ident(l.lanname),
+       pg_catalog.jsonb_build_object('from_sql', CASE WHEN o.trffromsql <> 0 THEN (pg_catalog.pg_identify_object(1255, o.trffromsql, 0)).identity END,
+         'to_sql', CASE WHEN o.trftosql <> 0 THEN (pg_catalog.pg_identify_object(1255, o.trftosql, 0)).identity END, 'comment', pg_catalog.obj_description(o.oid, 'pg_transform'))
+FROM pg_catalog.pg_transform o JOIN pg_catalog.pg_language l ON l.oid = o.trflang WHERE o.oid >= 16384 AND $own(pg_transform, o)
 
 -- name: language
 SELECT pg_catalog.quote_ident(o.lanname),
@@ -193,6 +223,18 @@ SELECT pg_catalog.quote_ident(o.pubname),
          'explicit', (SELECT pg_catalog.array_agg((pg_catalog.pg_identify_object(1259, r.prrelid, 0)).identity ORDER BY (pg_catalog.pg_identify_object(1259, r.prrelid, 0)).identity)
                       FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = o.oid))
 FROM pg_catalog.pg_publication o
+
+-- name: publication_schema
+-- since 15
+SELECT pg_catalog.quote_ident(p.pubname) || ' publishes schema ' || pg_catalog.quote_ident(n.nspname), pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(p.pubowner))
+FROM pg_catalog.pg_publication_namespace o JOIN pg_catalog.pg_publication p ON p.oid = o.pnpubid JOIN pg_catalog.pg_namespace n ON n.oid = o.pnnspid
+
+-- name: subscription
+-- The columns that anybody may read. Whether it is enabled is left out: no restore begins to replicate by itself.
+SELECT pg_catalog.quote_ident(o.subname),
+       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.subowner), 'slot', o.subslotname, 'synchronous_commit', o.subsynccommit,
+         'publications', (SELECT pg_catalog.array_agg(u ORDER BY u) FROM pg_catalog.unnest(o.subpublications) u), 'comment', pg_catalog.obj_description(o.oid, 'pg_subscription'))
+FROM pg_catalog.pg_subscription o JOIN pg_catalog.pg_database d ON d.oid = o.subdbid WHERE d.datname = pg_catalog.current_database()
 
 -- name: foreign_data_wrapper
 SELECT pg_catalog.quote_ident(o.fdwname),
@@ -221,3 +263,22 @@ FROM pg_catalog.pg_default_acl o LEFT JOIN pg_catalog.pg_namespace n ON n.oid = 
 -- name: security_label
 SELECT o.objtype || ' ' || o.objname, pg_catalog.jsonb_build_object('provider', o.provider, 'label', o.label)
 FROM pg_catalog.pg_seclabels o
+
+-- name: system_privileges
+-- What was granted or revoked on PostgreSQL's own functions and relations since initdb; grantors are left out.
+SELECT 'function ' || (pg_catalog.pg_identify_object(1255, o.oid, 0)).identity,
+       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.proowner), 'granted', $since_init(o.proacl, i.initprivs, f, o.proowner), 'revoked', $since_init(i.initprivs, o.proacl, f, o.proowner))
+FROM pg_catalog.pg_proc o JOIN pg_catalog.pg_namespace n ON n.oid = o.pronamespace
+LEFT JOIN pg_catalog.pg_init_privs i ON i.objoid = o.oid AND i.classoid = 1255 AND i.objsubid = 0
+WHERE n.nspname IN ('pg_catalog', 'information_schema') AND o.proacl IS DISTINCT FROM i.initprivs AND $own(pg_proc, o)
+UNION ALL
+SELECT 'relation ' || (pg_catalog.pg_identify_object(1259, o.oid, 0)).identity,
+       pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.relowner), 'granted', $since_init(o.relacl, i.initprivs, r, o.relowner), 'revoked', $since_init(i.initprivs, o.relacl, r, o.relowner))
+FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace
+LEFT JOIN pg_catalog.pg_init_privs i ON i.objoid = o.oid AND i.classoid = 1259 AND i.objsubid = 0
+WHERE n.nspname IN ('pg_catalog', 'information_schema') AND o.relkind IN ('r', 'v') AND o.relacl IS DISTINCT FROM i.initprivs AND $own(pg_class, o)
+
+-- name: parameter
+-- since 15
+SELECT pg_catalog.quote_ident(o.parname), pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(10), 'acl', $acl(o.paracl, p, 10))
+FROM pg_catalog.pg_parameter_acl o
