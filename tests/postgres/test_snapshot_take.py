@@ -1,22 +1,27 @@
 """A snapshot of a real server: complete, of one instant, harmless to the application, and honest."""
 
 import multiprocessing
+import pickle
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 from tests.support.psql import with_user
-from tests.support.servers import Server, newest, server, versions
+from tests.support.servers import PASSWORD, Server, newest, server, versions
 from tests.support.snapshot_scene import Scene, Script, Statement, held_transaction, make_scene
 
+from pgkura.core.access import resolve
 from pgkura.core.errors import DatabaseError, RightsError, SourceBusy
 from pgkura.core.outcome import Finding, FindingClass, Result
 from pgkura.snapshot.conductor import WorkerDied
+from pgkura.snapshot.station import close_stations
 
 BOUND = 2.0
 CHANGED = "changed while the backup ran; stored as of a later instant"
@@ -151,6 +156,24 @@ def test_large_tables_are_read_in_page_ranges_by_processes(each: Scene) -> None:
     assert taken.counts["chunks"] > 10
     assert each.stored(taken)['"public"."big"'] == _copy(each, "COPY big TO STDOUT")
     assert taken.counts["peak_memory_bytes"] < 300_000_000
+
+
+def test_units_run_on_any_executor_and_carry_no_credential(scene: Scene) -> None:
+    sent: list[bytes] = []
+
+    class Elsewhere(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
+            sent.append(pickle.dumps((fn, args)))
+            again, arguments = pickle.loads(sent[-1])
+            return super().submit(again, *arguments)
+
+    with Elsewhere(max_workers=1) as pool:
+        taken = scene.take(pool=pool)
+    close_stations(scene.access)
+    assert taken.result is Result.OK
+    secrets = [resolve(r) for r in scene.access.references]
+    assert sent
+    assert not any(secret.encode() in unit or PASSWORD.encode() in unit for unit in sent for secret in secrets)
 
 
 def test_two_thousand_small_tables(scene: Scene) -> None:

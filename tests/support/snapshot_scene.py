@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -67,10 +68,13 @@ class Scene:
         """A connection of the application."""
         return psycopg.connect(self.url, autocommit=True, application_name="application")
 
-    def take(self, script: Script | None = None, *, url: str = "", **options: Any) -> Taken:
+    def take(
+        self, script: Script | None = None, *, url: str = "", pool: Executor | None = None, **options: Any
+    ) -> Taken:
         """Back it up, in threads unless told otherwise."""
         chosen = Options(**{"executor": "threads", **options})
-        return take(Endpoint.parse(url or self.url), self.repo, chosen, script or Script(), access=self.access)
+        source = Endpoint.parse(url or self.url)
+        return take(source, self.repo, chosen, script or Script(), access=self.access, executor=pool)
 
     def stored(self, taken: Taken) -> dict[str, list[bytes]]:
         """Lines of COPY text per table, decrypted."""

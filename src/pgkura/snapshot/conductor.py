@@ -50,10 +50,23 @@ class Moment:
 
 @contextmanager
 def workers(
-    options: Options, access: Access, *, count: int, data_bytes: int, abort: Callable[[], None]
+    options: Options,
+    access: Access,
+    *,
+    count: int,
+    data_bytes: int,
+    abort: Callable[[], None],
+    given: Executor | None = None,
 ) -> Iterator[Executor]:
-    """Threads or spawned processes. On the way out everything ends; in an error at once, after `abort` has ended
-    their connections on the server."""
+    """The `given` executor, threads, or spawned processes. On the way out our own end; in an error at once, after
+    `abort` has ended their connections on the server."""
+    if given is not None:
+        try:
+            yield given
+        except BaseException:
+            abort()
+            raise
+        return
     if options.executor == "threads" or (options.executor == "auto" and data_bytes < PROCESS_THRESHOLD):
         pool: Executor = ThreadPoolExecutor(max_workers=count, thread_name_prefix="pgkura-worker")
         before = set[int]()

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -45,10 +46,12 @@ def take(
     *,
     access: Access | None = None,
     stop: Stop | None = None,
+    executor: Executor | None = None,
 ) -> Taken:
     """Back `source` up into `repo`. Needs the host key.
 
     `access` lets worker processes open the same things by reference; without it the work stays in threads.
+    `executor`, if given, runs the units wherever it likes (the references must mean the same there).
     Raises SourceBusy, RightsError, DatabaseError, ToolError, StoreError, Interrupted …; then nothing is a snapshot.
     """
     repo.need_host()
@@ -56,7 +59,7 @@ def take(
     try:
         with ExitStack() as stack:
             run = _Run(source, repo, options or Options(), progress or Silent(), access, stop or Stop(), stack)
-            return run.take(meter)
+            return run.take(meter, executor)
     finally:
         meter.close()
 
@@ -82,7 +85,7 @@ class _Run:
         self._name = secrets.token_hex(6)
         self._access = access or Access(database=hold(f"run-{self._name}", source.url()), repository=repo.url)
 
-    def take(self, meter: MemoryMeter) -> Taken:
+    def take(self, meter: MemoryMeter, executor: Executor | None) -> Taken:
         """All steps, in their order."""
         progress = self._progress
         progress.stage("looking at the database")
@@ -109,7 +112,7 @@ class _Run:
         )
         plan = lock_before(desk, exporter, holders, capacity, connections, views)
         seen, definitions = self._attempts(desk, exporter, holders, plan, platform)
-        ledger = self._read(desk, holders, connections, seen)
+        ledger = self._read(desk, holders, connections, seen, executor)
         holders.check_alive()
         closing = self._open_until_end(Part.READER)
         done = finish(
@@ -152,7 +155,9 @@ class _Run:
         if not plan.late:  # else the budget is used up
             wait_for_tables(desk, holders, holders.lock_more(new))
 
-    def _read(self, desk: Desk, holders: Holders, connections: ConnectionPlan, seen: Seen) -> Ledger:
+    def _read(
+        self, desk: Desk, holders: Holders, connections: ConnectionPlan, seen: Seen, executor: Executor | None
+    ) -> Ledger:
         options, facts = self._options, seen.facts
         groups = group_pieces([(i, t) for i, t in enumerate(facts.tables) if has_rows(t)], options, seen.divisible)
         blobs = group_blobs(facts.large_objects)
@@ -166,6 +171,7 @@ class _Run:
             count=connections.workers,
             data_bytes=total,
             abort=_ending(desk.watcher),
+            given=executor,
         ) as pool:
             Conductor(
                 options=options,
