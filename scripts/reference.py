@@ -1,6 +1,6 @@
 """Prints docs/reference.md from the declared command line, so that the page cannot drift from the program.
 
-    .venv/bin/python scripts/reference.py > docs/reference.md
+.venv/bin/python scripts/reference.py > docs/reference.md
 """
 
 import sys

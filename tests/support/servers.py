@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 from tests.support.cluster import Cluster, start_cluster
+from tests.support.nasty import remove_subscriptions
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = (14, 15, 16, 17, 18)
@@ -43,19 +44,18 @@ class Server:
 
     def create_database(self, name: str) -> str:
         """A new database (an old one of this name is dropped); returns its URL."""
+        self.drop_database(name)
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            _drop(connection, name)
             connection.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(name)))
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
         """Gone, with its subscriptions and connections."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            _drop(connection, name)
-
-
-def _drop(connection: "psycopg.Connection[tuple[object, ...]]", name: str) -> None:
-    connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+            known = connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone()
+            if known is not None:
+                remove_subscriptions(self.url(name))
+                connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
 def needs(what: str, present: bool) -> None:

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import boto3
@@ -44,7 +45,7 @@ class S3Server:
         """The bucket of all tests."""
         self._client().create_bucket(Bucket=BUCKET)
 
-    def _client(self):  # type: ignore[no-untyped-def]  # noqa: ANN202 - boto3 has no types without stubs
+    def _client(self) -> Any:
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from pgkura.core.errors import PgkuraError, RightsError, UsageError
+from pgkura.core.errors import PgkuraError, RepositoryNotFound, RightsError, UsageError
 from pgkura.operations.listing import server_name
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.facts import read_facts
@@ -141,7 +141,11 @@ def _tls(endpoint: Endpoint, report: Report) -> None:
 
 
 def _store(composition: Composition, report: Report) -> None:
-    storage = composition.storage()
+    try:
+        storage = composition.storage()
+    except UsageError as error:
+        report.add("note", "repository", f"none chosen: {error.msg}", error.hint)
+        return
     properties = storage.properties()
     if properties.conditional_create:
         report.add("ok", "store", f"{storage.url}; conditional writes work")
@@ -152,7 +156,11 @@ def _store(composition: Composition, report: Report) -> None:
             f"{storage.url}; this store has no conditional writes",
             "let only one machine write to this repository",
         )
-    repo = composition.repository()
+    try:
+        repo = composition.repository()
+    except (RepositoryNotFound, UsageError) as error:
+        report.add("note", "repository", error.msg, error.hint)
+        return
     manifests = repo.manifest_ids()
     can = [word for word, yes in (("back up", repo.can_write), ("restore", repo.can_read_data)) if yes]
     last = f"the newest is {manifests[-1]}" if manifests else "none yet"
