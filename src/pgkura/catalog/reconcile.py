@@ -19,7 +19,8 @@ _NAMES = {
     "foreign_data_wrapper": "FOREIGN DATA WRAPPER",
 }
 DEFAULTS = "default_privileges"
-GRANTABLE = (*_NAMES, DEFAULTS)
+PARAMETER = "parameter"
+GRANTABLE = (*_NAMES, DEFAULTS, PARAMETER)
 # pg_default_acl.defaclobjtype
 _DEFAULT_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}
 _FIRST_WITH_MAINTAIN = 17
@@ -55,6 +56,16 @@ def reconcile_defaults(want: Items, have: Items, me: str) -> Iterator[Statement]
                 tail = option if verb == "GRANT" else ""
                 sql = f"{head} {verb} {privilege} ON {_DEFAULT_KINDS[kind]} {word} {grantee}{tail}"
                 yield Statement(object=f"{cls} {identity}", sql=sql)
+
+
+def reconcile_parameters(want: Items, have: Items) -> Iterator[Statement]:
+    """Rights to set parameters, which lie beside the database: granted where missing, never taken from others."""
+    for key in sorted(k for k in want if k[0] == PARAMETER):
+        present = set(have[key].get("acl") or ()) if key in have else set()
+        for item in sorted(set(want[key]["acl"]) - present):
+            grantee, privilege, option, _ = _parse(item, "")
+            sql = f"GRANT {privilege} ON PARAMETER {key[1]} TO {grantee}{option}"
+            yield Statement(object=f"{key[0]} {key[1]}", sql=sql)
 
 
 def reconcile(want: Items, have: Items) -> Iterator[Statement]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pgkura.catalog.grants import grant_statements
 from pgkura.catalog.kinds import Stage
-from pgkura.catalog.reconcile import GRANTABLE, reconcile, reconcile_defaults
+from pgkura.catalog.reconcile import GRANTABLE, reconcile, reconcile_defaults, reconcile_parameters
 from pgkura.catalog.render import definition, ownership
 from pgkura.catalog.roles import Statement, set_clause
 from pgkura.catalog.toc import Entry
@@ -335,7 +335,12 @@ class Executor:
         have = {(i.cls, i.identity): i.attributes for i in read_inventory(session, GRANTABLE)}
         me = str(session.one("SELECT pg_catalog.quote_ident(current_user)")[0])
         wanted = self._plan.wanted_acls
-        for statement in (*reconcile(wanted, have), *reconcile_defaults(wanted, have, me)):
+        statements = (
+            *reconcile(wanted, have),
+            *reconcile_defaults(wanted, have, me),
+            *reconcile_parameters(wanted, have),
+        )
+        for statement in statements:
             try:
                 session.execute(statement.sql)
             except SqlError as error:
