@@ -1,0 +1,106 @@
+"""The way out: an export loaded by psql alone, and the repository's own script with no Python in reach."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.support import compare, nasty
+from tests.support.cli import Desk, command
+from tests.support.psql import client
+from tests.support.servers import needs, server, versions
+
+CHOSEN = sorted({v for v in versions() if v == 15} | {versions()[-1]})
+# what RESTORE.md promises to need, by the names of coreutils that the script may call
+STOCK = (
+    "bash", "age", "zstd", "cat", "chmod", "cut", "dirname", "head", "ls", "mkdir", "mktemp", "rm", "sha256sum",
+    "sort", "tail", "tr", "wc",
+)  # fmt: skip
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """A fresh desk with a repository."""
+    made = Desk(tmp_path)
+    made.run("init").expect()
+    return made
+
+
+@pytest.fixture
+def stock(tmp_path: Path) -> Path:
+    """A PATH of stock tools only."""
+    folder = tmp_path / "stock"
+    folder.mkdir()
+    for name in STOCK:
+        found = shutil.which(name)
+        needs(name, found is not None)
+        assert found is not None
+        (folder / name).symlink_to(found)
+    return folder
+
+
+def add_client(folder: Path, name: str, version: int) -> None:
+    """psql or pg_restore: a wrapper, since the program finds its libraries beside itself."""
+    wrapper = folder / name
+    wrapper.write_text(f'#!{folder / "bash"}\nexec {client(name, version)} "$@"\n')
+    wrapper.chmod(0o755)
+
+
+@pytest.mark.parametrize("version", CHOSEN)
+def test_export_loaded_by_psql_alone(version: int, desk: Desk, stock: Path, tmp_path: Path) -> None:
+    """`psql -f load.sql` into a new database gives the source."""
+    home = server(version)
+    name = f"export_source_{home.version}"
+    source = nasty.fill(home, name).url
+    desk.run("backup", env={"DATABASE_URL": source}).expect()
+    exported = desk.run("export", "latest", str(tmp_path / "out"), "--json").expect().json
+    assert exported["result"] == "ok" and exported["rows"] > 0
+    folder = tmp_path / "out"
+    assert folder.stat().st_mode & 0o077 == 0
+    assert all(p.stat().st_mode & 0o077 == 0 for p in folder.rglob("*"))
+    target = home.create_database(f"export_target_{home.version}")
+    add_client(stock, "psql", version)
+    load = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", target, "-f", str(folder / "load.sql")]
+    command([str(stock / "bash"), "-c", '"$@"', "bash", *load], {"PATH": str(stock), "LC_ALL": "C.UTF-8"}).expect()
+    compare.assert_same(source, target)
+
+
+@pytest.mark.parametrize("version", CHOSEN)
+def test_the_repositorys_own_script(version: int, desk: Desk, stock: Path) -> None:
+    """restore.sh needs no Python, and gives the source."""
+    home = server(version)
+    name = f"script_source_{home.version}"
+    source = nasty.fill(home, name).url
+    desk.run("backup", env={"DATABASE_URL": source}).expect()
+    target = home.create_database(f"script_target_{home.version}")
+    add_client(stock, "psql", version)
+    add_client(stock, "pg_restore", version)
+    environment = {"PATH": str(stock), "HOME": str(desk.folder), "TMPDIR": str(desk.folder)}
+    assert shutil.which("python3", path=environment["PATH"]) is None
+    script = [str(stock / "bash"), str(desk.repository / "restore.sh"), str(desk.identity), target]
+    done = command(script, environment).expect()
+    assert done.out.splitlines()[-1].startswith("done: ")
+    assert not list(desk.folder.glob("tmp.*")), "clear text was left behind"
+    compare.assert_same(source, target)
+
+
+def test_the_script_refuses_damage(desk: Desk, stock: Path) -> None:
+    """A flipped bit in a file of rows: an error that names the file, never wrong rows."""
+    home = server(versions()[-1])
+    name = f"damaged_source_{home.version}"
+    source = nasty.fill(home, name).url
+    desk.run("backup", env={"DATABASE_URL": source}).expect()
+    for file in (desk.repository / "data").rglob("*"):
+        if file.is_file():
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content)
+    target = home.create_database(f"damaged_target_{home.version}")
+    for name in ("psql", "pg_restore"):
+        add_client(stock, name, versions()[-1])
+    environment = {"PATH": str(stock), "HOME": str(desk.folder), "TMPDIR": str(desk.folder)}
+    script = [str(stock / "bash"), str(desk.repository / "restore.sh"), str(desk.identity), target]
+    done = command(script, environment)
+    assert done.code != 0 and "is damaged or missing" in done.err, done
+    assert "data/" in done.err
+    assert os.listdir(desk.folder).count("stock") == 1
