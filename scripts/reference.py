@@ -19,7 +19,7 @@ JSON object on stdout (progress and errors go to stderr). Shell completion: `pgk
 
 | variable | meaning |
 |---|---|
-| `DATABASE_URL` | the database to back up; for `restore`, `release` and `verify --against` the target, unless `--to` names one |
+| `DATABASE_URL` | the database to back up; for `restore` and `release` the target, unless `--to` names one |
 | `PGKURA_REPOSITORY` | the repository: a folder or `s3://bucket/prefix` |
 | `PGKURA_IDENTITY` | path of the identity file, or the key itself; default `~/.config/pgkura/identity.txt` |
 | `PGKURA_HOST_KEY` | path of the host key file, or the key itself; default `~/.config/pgkura/host.key` |

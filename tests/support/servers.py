@@ -115,6 +115,32 @@ def server(version: int) -> Server:
     return _running[version]
 
 
+def blank(version: int) -> Server:
+    """A second server of this version without roles or databases of earlier tests: what a disaster leaves."""
+    if version not in _blank:
+        home = binaries(version)
+        needs(f"PostgreSQL {version}", home is not None)
+        assert home is not None
+        cluster = start_cluster(_reachable(home), superuser="postgres", password=PASSWORD, settings=SETTINGS)
+        _blank[version] = Server(version=version, cluster=cluster, contrib=server(version).contrib)
+    made = _blank[version]
+    with psycopg.connect(made.url(), autocommit=True) as connection:
+        for (name,) in connection.execute("SELECT datname FROM pg_database WHERE oid >= 16384").fetchall():
+            made.drop_database(str(name))
+        roles = [
+            str(r[0])
+            for r in connection.execute("SELECT rolname FROM pg_roles WHERE oid >= 16384 AND rolname !~ '^pg_'")
+        ]
+        for name in roles:
+            connection.execute(SQL("DROP OWNED BY {} CASCADE").format(Identifier(name)))
+        for name in roles:
+            connection.execute(SQL("DROP ROLE {}").format(Identifier(name)))
+    return made
+
+
+_blank: dict[int, Server] = {}
+
+
 def newest() -> Server:
     """The newest server here."""
     return server(versions()[-1])
@@ -137,8 +163,9 @@ _copies: list[Path] = []
 
 def stop_all() -> None:
     """End every server that was started."""
-    for one in _running.values():
+    for one in (*_running.values(), *_blank.values()):
         one.cluster.stop()
     _running.clear()
+    _blank.clear()
     for copy in _copies:
         shutil.rmtree(copy, ignore_errors=True)

@@ -39,7 +39,7 @@ def init(
     out.print(f"identity    {made.identity}", markup=False, style="bold")
     out.print(f"host key    {made.host_key}", markup=False)
     out.print(
-        "\nMove the IDENTITY off this machine today (password manager, printed in a safe): it alone can read and restore"
+        "\nMove the IDENTITY off this machine now (password manager, printed in a safe): it alone reads and restores"
         "\nbackups. Lose it, and no backup in this repository can be read again, by you or by anyone else."
         "\nThe HOST KEY stays here (0600): it makes backups and reads none. Lose it, and nothing is lost but the next"
         "\nincremental: a new host key is made from the identity. Stolen, it can add backups; it cannot read old ones.",

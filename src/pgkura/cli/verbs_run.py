@@ -10,7 +10,7 @@ from pgkura.app.settings import read_settings
 from pgkura.cli import options, output
 from pgkura.cli.progress import human_bytes, human_seconds, shown
 from pgkura.core.outcome import Result
-from pgkura.operations.backup import BackupResult, back_up
+from pgkura.operations.backup import BackupResult, Limits, back_up
 from pgkura.operations.demo.run import run_demo
 
 
@@ -28,6 +28,11 @@ def backup(
     max_blocking: Annotated[
         float, typer.Option("--max-blocking", min=0.1, help="Seconds an application statement may wait on us.")
     ] = 2.0,
+    lock_share: Annotated[
+        float, typer.Option("--lock-share", min=0.01, max=1, help="Share of the server's lock table we may use.")
+    ] = 0.25,
+    max_rate: Annotated[int, typer.Option("--max-rate", min=0, help="Bytes of rows per second; 0 = no limit.")] = 0,
+    gentle: Annotated[bool, typer.Option("--gentle", help="Never read a table in ranges: spares the cache.")] = False,
     insecure_store: options.InsecureStore = False,
     insecure_database: options.InsecureDatabase = False,
     as_json: options.Json = False,
@@ -50,7 +55,9 @@ def backup(
             accepted=tuple(accept or ()),
             storage_class=storage_class,
             parallel=workers,
-            max_blocking_seconds=max_blocking,
+            limits=Limits(
+                max_blocking_seconds=max_blocking, lock_share=lock_share, bytes_per_second=max_rate, gentle=gentle
+            ),
             progress=progress,
         )
     if as_json:
@@ -66,7 +73,7 @@ def _render(result: BackupResult) -> None:
     out.print(f"{result.result}: snapshot {result.snapshot}", style=style, markup=False)
     out.print(
         f"{result.tables:,} tables, {result.rows:,} rows; {human_bytes(result.bytes_read)} read, "
-        f"{human_bytes(result.bytes_stored)} stored; {result.chunks_unchanged:,} of {result.chunks:,} chunks unchanged; "
+        f"{human_bytes(result.bytes_stored)} stored; {result.chunks_unchanged:,} of {result.chunks:,} chunks as before; "
         f"{human_seconds(result.seconds)}, peak memory {human_bytes(result.peak_memory_bytes)}",
         markup=False,
     )

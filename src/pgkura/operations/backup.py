@@ -48,6 +48,19 @@ class BackupResult:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a backup may cost its source; meanings in snapshot.options.Options."""
+
+    max_blocking_seconds: float = 2.0
+    lock_share: float = 0.25
+    bytes_per_second: int = 0
+    gentle: bool = False
+
+
+DEFAULT_LIMITS = Limits()
+
+
 def back_up(
     source: Endpoint,
     repo: Repository,
@@ -56,14 +69,17 @@ def back_up(
     accepted: tuple[str, ...] = (),
     storage_class: str = "",
     parallel: int = 2,
-    max_blocking_seconds: float = 2.0,
+    limits: Limits = DEFAULT_LIMITS,
     progress: Progress,
     stop: Stop | None = None,
 ) -> BackupResult:
     """Take a snapshot. Raises what `snapshot.take` raises; then nothing became a snapshot."""
     options = Options(
         workers=parallel,
-        max_blocking_seconds=max_blocking_seconds,
+        max_blocking_seconds=limits.max_blocking_seconds,
+        lock_share=limits.lock_share,
+        bytes_per_second=limits.bytes_per_second,
+        gentle=limits.gentle,
         storage_class=storage_class,
         accepted=accepted,
     )
