@@ -73,7 +73,7 @@ def _render(result: BackupResult) -> None:
     out.print(f"{result.result}: snapshot {result.snapshot}", style=style, markup=False)
     out.print(
         f"{result.tables:,} tables, {result.rows:,} rows; {human_bytes(result.bytes_read)} read, "
-        f"{human_bytes(result.bytes_stored)} stored; {result.chunks_unchanged:,} of {result.chunks:,} chunks as before; "
+        f"{human_bytes(result.bytes_stored)} stored; {result.chunks_unchanged:,} of {result.chunks:,} chunks known; "
         f"{human_seconds(result.seconds)}, peak memory {human_bytes(result.peak_memory_bytes)}",
         markup=False,
     )

@@ -82,6 +82,8 @@ class Executor:
         session = connect(self._endpoint, application_name="pgkura restore")
         session.execute(f"SET maintenance_work_mem = '{_MAINTENANCE_MEMORY}'")
         session.execute("SET synchronous_commit = off")
+        for setting in self._plan.reading:
+            session.script(setting)
         return session
 
     def _begin(self, session: Session) -> bool:

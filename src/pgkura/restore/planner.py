@@ -57,6 +57,7 @@ class RestorePlan:
     snapshot: str
     target: str
     kind: str
+    reading: tuple[str, ...]
     closed: bool
     roles: tuple[Statement, ...]
     before: tuple[Entry, ...]
@@ -139,6 +140,8 @@ def plan_restore(
         snapshot=snapshot,
         target=target.display,
         kind=target.kind,
+        # How the archive's literals are to be read (standard_conforming_strings); its search_path is empty as ours.
+        reading=tuple(e.defn for e in toc.entries if e.desc == "STDSTRINGS"),
         closed=target.platform.name != "plain" or any(e.desc == "DEFAULT ACL" for e in target.present.entries),
         roles=roles,
         before=tuple(e for e in main if e.dump_id not in after_ids),
