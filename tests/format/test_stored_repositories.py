@@ -1,0 +1,63 @@
+"""Repositories of every format version ever released open for ever, in the product and in the independent reader."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.format.independent_reader import Reader
+from tests.support.cli import Desk
+from tests.support.servers import binaries, needs, newest
+
+HERE = Path(__file__).parent
+VERSIONS = sorted(p.name for p in HERE.glob("v[0-9]*"))
+
+
+@pytest.fixture(params=VERSIONS)
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
+    """A copy of a stored repository with its keys."""
+    shutil.copytree(HERE / request.param, tmp_path / "desk")
+    return Desk(tmp_path / "desk")
+
+
+def test_product_reads_it(desk: Desk) -> None:
+    """Lists, verifies every byte, restores equal."""
+    snapshots = desk.run("snapshots", "--json").expect().json["snapshots"]
+    assert [s["rows"] for s in snapshots] == [51, 52]
+    assert desk.run("verify", "--json").expect().json["result"] == "ok"
+    needs("a PostgreSQL server", binaries(18) is not None)
+    for snapshot in snapshots:
+        target = newest().create_database("from_vectors")
+        restored = desk.run("restore", snapshot["id"], "--to", target, "--json").expect().json
+        assert restored["proof"]["equal"] is True
+
+
+def test_independent_reader_reads_it(desk: Desk) -> None:
+    """Signatures, seals, lists, chunks and MACs are as the document says."""
+    needs("the program age", shutil.which("age") is not None)
+    needs("the program zstd", shutil.which("zstd") is not None)
+    reader = Reader(desk.repository, desk.identity)
+    ids = sorted(p.name for p in (desk.repository / "snapshots").iterdir())
+    for number, snapshot in enumerate(ids):
+        record, components = reader.manifest(snapshot)
+        assert record["version"] == 1 and record["id"] == snapshot and record["result"] == "ok"
+        assert components["archive"].startswith(b"PGDMP")
+        facts = json.loads(components["facts"])
+        tables = reader.tables(components["chunks"])
+        names = {facts["tables"][int(n)]["name"]: rows for n, (_, rows) in tables.items() if n != "-1"}
+        assert names['odd "name\t'].count(b"\n") == 50 and b"\xf0\x9f\x8e\xa7" in names['odd "name\t']
+        assert names["empty"] == b"\n"
+        assert ("later" in names) == (number == 1)
+        assert tables["-1"][1] == b"4711\t0\t\\\\x61206c61726765206f626a656374\n"
+    for prefix, kind in (("index", "index"), ("journal", "journal")):
+        for path in (desk.repository / prefix).iterdir():
+            assert reader.record(f"{prefix}/{path.name}", kind)
+
+
+def test_tables_are_named_as_the_document_says(desk: Desk) -> None:
+    """Control characters in names travel as U&"" so that the list stays one line per record."""
+    needs("the program age", shutil.which("age") is not None)
+    reader = Reader(desk.repository, desk.identity)
+    snapshot = min(p.name for p in (desk.repository / "snapshots").iterdir())
+    tables = reader.tables(reader.manifest(snapshot)[1]["chunks"])
+    assert '"public".U&"odd ""name\\0009"' in {words[2] for words, _ in tables.values()}
