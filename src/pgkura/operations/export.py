@@ -1,22 +1,33 @@
-"""`export`: a snapshot as the plan's files, for stock tools. Clear text: 0700 folder, 0600 files."""
+"""`export`: a snapshot as the plan's files, for stock tools. Clear text: 0700 folders, 0600 files."""
 
+import errno
+import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import zstandard
 
 from pgkura.catalog.components import component_of
+from pgkura.catalog.inventory import Items, read_items
+from pgkura.catalog.platform import detect
+from pgkura.catalog.reconcile import reconcile, reconcile_parameters
 from pgkura.catalog.render import definition, in_passes, ownership
 from pgkura.catalog.toc import Entry, Toc, read_archive
-from pgkura.core.errors import UsageError
+from pgkura.core.errors import StoreError, StoreFull, UsageError
+from pgkura.core.facts import SourceFacts, TableFacts
+from pgkura.core.names import QualifiedName
+from pgkura.core.outcome import Finding
+from pgkura.core.platform import Platform
 from pgkura.core.progress import Progress
+from pgkura.operations.export_texts import HEADER, HOSTED, ORDER, PARTS, PLAIN, README, file_name, master
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
+from pgkura.snapshot.scripts import as_script, database_blocks, large_object_blocks, sequence_blocks, view_blocks
 
 # The plan's file for each component; what it does not name goes to other.sql.
 _FILES = {
@@ -30,175 +41,248 @@ _FILES = {
     "constraints": "constraints.sql",
     "rls": "rls_policies.sql",
     "permissions": "permissions.sql",
-    "sequences": "sequence_definitions.sql",
+    "sequences": "sequences.sql",
     "other": "other.sql",
 }
-_HEADER = """SET client_encoding = 'UTF8';
-SET standard_conforming_strings = on;
-SET check_function_bodies = off;
-SET search_path = '';
-SET row_security = off;
-SET DateStyle = 'ISO, YMD';
-SET IntervalStyle = 'postgres';
-SET TimeZone = 'UTC';
-SET bytea_output = 'hex';
-SET xmloption = 'content';
-SET client_min_messages = warning;
-SET statement_timeout = 0;
-"""
-_README = """This is snapshot {id} of database {database}, in CLEAR TEXT: every row, every password
-hash. Guard it, then delete it.
-
-Load all of it into a new, empty database with psql alone:
-
-    psql -X -v ON_ERROR_STOP=1 -d postgresql://USER:PASSWORD@HOST:5432/DATABASE -f load.sql
-
-The files named after kinds (schema.sql, functions.sql, …) are for reading and for taking parts. What depends on what
-crosses kinds, so load.sql uses the same statements in the order of their dependencies, from parts/.
-data/ holds each table twice: NAME.copy.zst (COPY text, zstd) and NAME.sql (for psql).
-"""
+_SETTINGS = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES"})
+# Written by the platform itself or kept by its own functions: not loaded as rows.
+_NOT_AS_ROWS = frozenset({("vault", "secrets"), ("cron", "job"), ("cron", "job_run_details")})
+_USERS_OWN = frozenset({"ACL", "COMMENT", "TRIGGER", "POLICY", "PUBLICATION", "PUBLICATION TABLE"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What was written."""
+    """What was written. `skipped` is what the snapshot itself lacks."""
 
     snapshot: str
     directory: Path
+    result: str
     tables: int
     rows: int
+    large_objects: int
     files: int
+    bytes: int
+    skipped: tuple[Finding, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The `--json` object."""
         return {
-            "result": "ok",
+            "result": self.result,
             "snapshot": self.snapshot,
             "directory": str(self.directory),
+            "clear_text": True,
             "tables": self.tables,
             "rows": self.rows,
+            "large_objects": self.large_objects,
             "files": self.files,
+            "bytes": self.bytes,
+            "skipped": [f.as_json() for f in self.skipped],
         }
 
 
 def export(repo: Repository, manifest: Manifest, directory: Path, progress: Progress) -> Exported:
-    """Write into a sibling and rename at the end: a folder of this name is whole. Raises UsageError if it exists."""
+    """Write into a sibling and rename at the end: a folder of this name is whole.
+
+    Raises UsageError unless `directory` is new or empty; StoreFull, StoreError, Tampered; then nothing is left.
+    """
+    repo.need_identity("an export")
     directory = directory.expanduser().absolute()
-    if directory.exists():
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(
             f"{directory} exists already", hint="name a new folder; an export is never mixed with other files"
         )
+    progress.note(f"{directory} will hold CLEAR TEXT: every row and password hash; guard it, then delete it")
     unfinished = directory.with_name(f".{directory.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    directory.parent.mkdir(parents=True, exist_ok=True)
     mask = os.umask(0o077)
     try:
-        exported = _write(repo, manifest, unfinished, directory, progress)
-        unfinished.rename(directory)
-    except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
+        (unfinished / "data").mkdir(parents=True)
+        (unfinished / "parts").mkdir()
+        exported = _Export(repo, manifest, unfinished, progress).write(directory)
+        unfinished.rename(directory)
+    except BaseException as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if isinstance(error, OSError):
+            kind = StoreFull if error.errno == errno.ENOSPC else StoreError
+            raise kind(f"cannot write {directory}", detail=error.strerror or str(error)) from error
         raise
     finally:
         os.umask(mask)
     return exported
 
 
-def _write(repo: Repository, manifest: Manifest, folder: Path, named: Path, progress: Progress) -> Exported:
-    (folder / "data").mkdir(parents=True)
-    (folder / "parts").mkdir()
-    toc = read_archive(repo.component(manifest, "archive"))
-    progress.stage("definitions")
-    _definitions(folder, toc)
-    (folder / "roles.sql").write_bytes(repo.component(manifest, "before.sql"))
-    (folder / "sequences.sql").write_bytes(repo.component(manifest, "after.sql"))
-    (folder / "README.txt").write_text(_README.format(id=manifest.id, database=manifest.database))
-    tables = list(repo.chunk_list(manifest))
-    progress.stage("rows", total=sum(t.bytes for t in tables), unit="bytes")
-    data = [_table(repo, folder / "data", table, progress) for table in tables if table.chunks]
-    (folder / "load.sql").write_text("".join(_master(data)))
-    return Exported(
-        snapshot=manifest.id,
-        directory=named,
-        tables=len(data),
-        rows=sum(t.rows for t in tables),
-        files=sum(1 for path in folder.rglob("*") if path.is_file()),
-    )
+class _Export:
+    def __init__(self, repo: Repository, manifest: Manifest, folder: Path, progress: Progress) -> None:
+        self._repo = repo
+        self._manifest = manifest
+        self._folder = folder
+        self._progress = progress
+        self._facts = SourceFacts.from_json(json.loads(repo.component(manifest, "facts")))
+        self._toc = read_archive(repo.component(manifest, "archive"))
+        self._platform = detect((r.name for r in self._facts.roles), _schemas(self._toc))
+
+    def write(self, named: Path) -> Exported:
+        """All files."""
+        hosted = self._platform.name != "plain"
+        self._progress.stage("definitions")
+        self._definitions()
+        self._text("roles.sql", self._repo.component(self._manifest, "before.sql").decode())
+        words = {"id": self._manifest.id, "database": self._manifest.database, "kind": HOSTED if hosted else PLAIN}
+        self._text("README.txt", README.format(**words))
+        self._text("restore-order.txt", ORDER)
+        tables = list(self._repo.chunk_list(self._manifest))
+        self._progress.stage("rows", total=sum(t.bytes for t in tables), unit="bytes")
+        loaded = self._data(tables)
+        self._text("load.sql", "".join(master(loaded)))
+        files = [path for path in self._folder.rglob("*") if path.is_file()]
+        own = [t for t in tables if t.number != BLOBS]
+        return Exported(
+            snapshot=self._manifest.id,
+            directory=named,
+            result=self._manifest.result,
+            tables=len(own),
+            rows=sum(t.rows for t in own),
+            large_objects=len(self._facts.large_objects),
+            files=len(files),
+            bytes=sum(path.stat().st_size for path in files),
+            skipped=self._manifest.skipped,
+        )
+
+    def _text(self, name: str, text: str) -> None:
+        (self._folder / name).write_text(text, encoding="utf-8")
+
+    # --- definitions
+
+    def _definitions(self) -> None:
+        entries = [e for e in self._toc.entries if e.desc not in _SETTINGS and e.subject != "DATABASE"]
+        theirs = [e for e in entries if _is_platforms(e, self._platform)]
+        ours = [e for e in entries if not _is_platforms(e, self._platform)]
+        after = {e.dump_id for e in self._toc.after_rows()}
+        before, early, _ = in_passes(e for e in ours if e.dump_id not in after)
+        later, late, last = in_passes(e for e in ours if e.dump_id in after)
+        items = read_items(self._repo.component(self._manifest, "inventory"))
+        unstated = "".join(unstated_privileges(items))
+        matviews = [QualifiedName(e.schema, e.tag) for e in before if e.desc == "MATERIALIZED VIEW"]
+        parts = (
+            _sql(before),
+            as_script(sequence_blocks(self._facts) + large_object_blocks(self._facts)),
+            _sql(later),
+            _sql((*early, *late)) + unstated,
+            as_script(view_blocks(self._facts, matviews)),
+            as_script(database_blocks(self._facts, self._platform)),
+            _sql(last),
+        )
+        for name, text in zip(PARTS, parts, strict=True):
+            self._text(f"parts/{name}", text)
+        more = {"permissions": unstated, "sequences": sequence_blocks(self._facts)}
+        for component, name in _FILES.items():
+            self._text(name, _sql(e for e in ours if component_of(e) == component) + more.get(component, ""))
+        if theirs:
+            self._text("platform.sql", _sql(theirs))
+
+    # --- rows
+
+    def _data(self, tables: Sequence[TableData]) -> list[str]:
+        """Both forms of all rows; returns the SQL files to load."""
+        loaded = []
+        with (self._folder / "data" / "tables.tsv").open("w", encoding="utf-8") as listed:
+            listed.write("file\ttable\tcolumns\trows\tbytes\n")
+            for table in tables:
+                blobs = table.number == BLOBS
+                stem = "large_objects" if blobs else file_name(table.number, table.name)
+                listed.write(f"{stem}\t{table.name}\t{table.columns or '-'}\t{table.rows}\t{table.bytes}\n")
+                if not table.chunks:
+                    continue
+                self._table(table, stem)
+                if blobs or self._loads(self._facts.tables[table.number]):
+                    loaded.append(f"{stem}.sql")
+        return loaded
+
+    def _loads(self, facts: TableFacts) -> bool:
+        name = (facts.schema, facts.name)
+        return name not in self._platform.service_tables and (
+            self._platform.name == "plain" or name not in _NOT_AS_ROWS
+        )
+
+    def _table(self, table: TableData, stem: str) -> None:
+        folder = self._folder / "data"
+        compressor = zstandard.ZstdCompressor(level=3)
+        with (
+            (folder / f"{stem}.sql").open("wb") as plain,
+            (folder / f"{stem}.copy.zst").open("wb") as packed,
+            compressor.stream_writer(packed, closefd=False) as compressed,
+        ):
+            if table.number == BLOBS:
+                plain.write(HEADER.encode() + b"\\o /dev/null\nBEGIN;\n")
+                self._blobs(table, plain, compressed)
+                plain.write(b"COMMIT;\n\\o\n")
+                return
+            before, after = self._around(table, self._facts.tables[table.number])
+            plain.write(f"{HEADER}{before}COPY {table.target} {table.columns} FROM stdin;\n".encode())
+            for ref in table.chunks:
+                for piece in self._repo.read_chunk(ref):
+                    compressed.write(piece)
+                    plain.write(piece)
+                self._progress.advance(ref.length)
+            plain.write(f"\\.\n{after}".encode())
+
+    def _around(self, table: TableData, facts: TableFacts) -> tuple[str, str]:
+        """What must happen before and after the COPY."""
+        if facts.managed:
+            # The platform's table: its triggers must not fire, and its own first rows make room.
+            guard = "SET session_replication_role = replica;\n"
+            return f"{guard}TRUNCATE {table.target};\n", "SET session_replication_role = origin;\n"
+        if facts.config_of:
+            # Rows that CREATE EXTENSION put there itself; the condition is the extension's own.
+            return f"DELETE FROM ONLY {table.target} {facts.config_where};\n", ""
+        return "", ""
+
+    def _blobs(self, table: TableData, plain: BinaryIO, compressed: Any) -> None:
+        for ref in table.chunks:
+            rest = b""
+            for piece in self._repo.read_chunk(ref):
+                compressed.write(piece)
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    plain.write(_put_statement(line))
+            self._progress.advance(ref.length)
 
 
-def _master(data: Iterable[str]) -> Iterator[str]:
-    yield "\\set ON_ERROR_STOP on\n"
-    yield "\\ir roles.sql\n\\ir parts/1-definitions.sql\n"
-    for name in data:
-        yield f"\\ir data/{name}\n"
-    yield "\\ir parts/2-after-rows.sql\n\\ir sequences.sql\n"
-    yield "\\ir parts/3-permissions.sql\n\\ir parts/4-event-triggers.sql\n"
-    # Statistics alone: a type of the database whose own analysis fails costs no data and is shown as the error it is.
-    yield "\\set ON_ERROR_STOP off\nANALYZE;\n"
+def _put_statement(line: bytes) -> bytes:
+    oid, start, data = line.split(b"\t")
+    made = b"SELECT pg_catalog.lo_create(%s);\n" % oid if start == b"0" else b""
+    # COPY text doubles the backslash of bytea's \x form.
+    return made + b"SELECT pg_catalog.lo_put(%s, %s, '%s');\n" % (oid, start, data.removeprefix(b"\\"))
 
 
-def _definitions(folder: Path, toc: Toc) -> None:
-    before, privileges_a, _ = in_passes(_wanted(toc.before_rows()))
-    after, privileges_b, last = in_passes(_wanted(toc.after_rows()))
-    parts = {
-        "1-definitions.sql": before,
-        "2-after-rows.sql": after,
-        "3-permissions.sql": [*privileges_a, *privileges_b],
-        "4-event-triggers.sql": last,
+def _sql(entries: Iterable[Entry]) -> str:
+    return HEADER + "".join(f"\n{definition(e)}{ownership(e)}" for e in entries)
+
+
+def _schemas(toc: Toc) -> list[str]:
+    return [e.tag for e in toc.entries if e.desc == "SCHEMA"]
+
+
+def _is_platforms(entry: Entry, platform: Platform) -> bool:
+    """Whether the platform makes this object; rows of the user's own kinds on its tables are the user's."""
+    if platform.name == "plain" or entry.desc in _USERS_OWN:
+        return False
+    if entry.desc == "SCHEMA":
+        return entry.tag in platform.managed_schemas
+    return entry.owner in platform.owners
+
+
+def unstated_privileges(items: Items) -> Iterator[str]:
+    """What no archive states: privileges on a range type's constructor functions, and on parameters of the server."""
+    made = {
+        key: item
+        for key, item in items.items()
+        if key[0] == "function" and "range_constructor" in str(item.get("definition")) and isinstance(item["acl"], list)
     }
-    for name, entries in parts.items():
-        (folder / "parts" / name).write_text(_HEADER + "".join(_sql(e) for e in entries))
-    grouped: dict[str, list[Entry]] = {name: [] for name in _FILES}
-    for entry in _wanted(toc.entries):
-        grouped[component_of(entry)].append(entry)
-    for component, name in _FILES.items():
-        (folder / name).write_text(_HEADER + "".join(_sql(e) for e in grouped[component]))
-
-
-def _wanted(entries: Iterable[Entry]) -> list[Entry]:
-    settings = ("ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES")
-    return [e for e in entries if e.desc not in settings and e.subject != "DATABASE"]
-
-
-def _sql(entry: Entry) -> str:
-    return f"\n{definition(entry)}{ownership(entry)}"
-
-
-def _table(repo: Repository, folder: Path, table: TableData, progress: Progress) -> str:
-    """Both forms of one table's rows; returns the name of the SQL file."""
-    blobs = table.number == BLOBS
-    stem = "large_objects" if blobs else f"{table.number:05d}-{_file_name(table.name)}"
-    with (folder / f"{stem}.sql").open("wb") as plain, (folder / f"{stem}.copy.zst").open("wb") as packed:
-        compressor = zstandard.ZstdCompressor(level=3).stream_writer(packed, closefd=False)
-        with compressor:
-            if not blobs:
-                plain.write(f"{_HEADER}COPY {table.target} {table.columns} FROM stdin;\n".encode())
-            else:
-                plain.write(_HEADER.encode() + b"\\o /dev/null\nBEGIN;\n")
-            for piece in _rows(repo, table, progress):
-                compressor.write(piece)
-                plain.write(b"".join(_put_statements(piece)) if blobs else piece)
-            plain.write(b"COMMIT;\n\\o\n" if blobs else b"\\.\n")
-    return f"{stem}.sql"
-
-
-def _rows(repo: Repository, table: TableData, progress: Progress) -> Iterator[bytes]:
-    """Whole rows per piece."""
-    for ref in table.chunks:
-        rest = b""
-        for piece in repo.read_chunk(ref):
-            whole, newline, rest = (rest + piece).rpartition(b"\n")
-            if newline:
-                yield whole + newline
-        progress.advance(ref.length)
-
-
-def _put_statements(piece: bytes) -> Iterator[bytes]:
-    for line in piece.splitlines():
-        oid, start, data = line.split(b"\t")
-        if start == b"0":
-            yield b"SELECT pg_catalog.lo_create(%s);\n" % oid
-        yield b"SELECT pg_catalog.lo_put(%s, %s, '%s');\n" % (oid, start, data.removeprefix(b"\\"))
-
-
-def _file_name(name: str) -> str:
-    return "".join(ch if ch.isalnum() or ch in "._-" else "_" for ch in name)[:80]
+    new = {
+        key: {**item, "acl": [f"PUBLIC=EXECUTE/{item['owner']}", f"{item['owner']}=EXECUTE/{item['owner']}"]}
+        for key, item in made.items()
+    }
+    parameters = {key: item for key, item in items.items() if key[0] == "parameter"}
+    for statement in (*reconcile(made, new), *reconcile_parameters(parameters, {})):
+        yield f"{statement.sql};\n"

@@ -33,16 +33,39 @@ def before_script(facts: SourceFacts, platform: Platform) -> str:
 
 def after_script(facts: SourceFacts, platform: Platform, matviews: Sequence[QualifiedName]) -> str:
     """Sequences, large objects, materialized views in order, the database's own properties."""
+    parts = (
+        sequence_blocks(facts),
+        large_object_blocks(facts),
+        view_blocks(facts, matviews),
+        database_blocks(facts, platform),
+    )
+    return as_script("".join(parts))
+
+
+def as_script(blocks: str) -> str:
+    """A file of its own: settings before, the verdict behind."""
+    return _HEADER + blocks + _VERDICT
+
+
+def sequence_blocks(facts: SourceFacts) -> str:
+    """Values of sequences."""
+    return "".join(_sequence(s) for s in facts.sequences)
+
+
+def large_object_blocks(facts: SourceFacts) -> str:
+    """Large objects that have no contents, then everybody's owner, comment and privileges."""
+    return "".join(text for item in facts.large_objects for text in _large_object(item))
+
+
+def view_blocks(facts: SourceFacts, matviews: Sequence[QualifiedName]) -> str:
+    """Materialized views that were populated, in this order."""
     populated = {t.qname for t in facts.tables if t.kind == "m" and t.populated and not t.managed}
-    parts = [_HEADER]
-    parts += [_sequence(s) for s in facts.sequences]
-    for item in facts.large_objects:
-        parts += _large_object(item)
-    parts += [block(f"REFRESH MATERIALIZED VIEW {m.sql};", f"view {m}") for m in matviews if m in populated]
-    if platform.name == "plain":
-        parts += _database(facts.database)
-    parts.append(_VERDICT)
-    return "".join(parts)
+    return "".join(block(f"REFRESH MATERIALIZED VIEW {m.sql};", f"view {m}") for m in matviews if m in populated)
+
+
+def database_blocks(facts: SourceFacts, platform: Platform) -> str:
+    """The database's own properties; a platform's database is the platform's."""
+    return "".join(_database(facts.database)) if platform.name == "plain" else ""
 
 
 def block(body: str, what: str) -> str:
