@@ -44,7 +44,7 @@ def closed_by(entry: Entry, others: Sequence[str]) -> str:
 def opened_to_default(entry: Entry, others: Sequence[str]) -> str:
     """Back to what PostgreSQL itself gives a new object: archives state privileges relative to that."""
     what = grantable(entry)
-    if not what:
+    if not what or _is_shell(entry):
         return ""
     text = f"REVOKE ALL ON {what} FROM {_list(entry, others)};\n"
     if entry.desc in _ROUTINES:
@@ -52,6 +52,12 @@ def opened_to_default(entry: Entry, others: Sequence[str]) -> str:
     elif entry.desc in _TYPES:
         text += f"GRANT USAGE ON {what} TO PUBLIC;\n"
     return text
+
+
+def _is_shell(entry: Entry) -> bool:
+    """A type that was only announced: it has no privileges, and none can be given."""
+    name = entry.drop.removeprefix("DROP TYPE ").strip().rstrip(";")
+    return entry.desc == "TYPE" and entry.defn.strip() == f"CREATE TYPE {name};"
 
 
 def _list(entry: Entry, others: Sequence[str]) -> str:

@@ -261,9 +261,14 @@ class Executor:
     # --- after the rows
 
     def _after_rows(self) -> None:
-        tables = frozenset(e.dump_id for e in self._plan.before if e.desc == "TABLE")
-        # Row security comes with the permissions at the very end where others can reach the target.
-        nodes = graph(self._plan.after, tables)
+        tables = {e.dump_id: (e.schema, e.tag) for e in self._plan.before if e.desc == "TABLE"}
+        sizes = {(load.target.schema, load.target.name): load.data.bytes for load in self._plan.loads}
+
+        def weight(entry: Entry) -> int:
+            return max((sizes.get(tables[d], 0) for d in entry.deps if d in tables), default=0)
+
+        # What belongs to the largest tables begins first; dependencies are kept by the schedule.
+        nodes = graph(sorted(self._plan.after, key=weight, reverse=True), frozenset(tables))
         self._progress.stage("indexes, constraints, triggers", total=len(nodes), unit="objects")
 
         def execute(session: Session, entry: Entry) -> None:

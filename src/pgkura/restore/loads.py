@@ -1,0 +1,131 @@
+"""Which rows are loaded where: one Load per table, chosen before the first write. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pgkura.core.facts import SourceFacts, TableFacts
+from pgkura.core.names import QualifiedName, quote_ident
+from pgkura.core.outcome import Finding, FindingClass
+from pgkura.repository.lists import BLOBS, TableData
+from pgkura.restore.target import Target
+
+# These rows come back through the platform's own functions.
+_BY_FUNCTION = frozenset({("vault", "secrets"), ("cron", "job"), ("cron", "job_run_details")})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """One table's rows.
+
+    columns  those both sides have; keep: their places in the stored rows, () = all of them
+    managed  a platform's table: loaded with triggers and foreign keys off
+    """
+
+    data: TableData
+    facts: TableFacts | None
+    target: QualifiedName
+    columns: tuple[str, ...]
+    managed: bool
+    keep: tuple[int, ...] = ()
+    delete_where: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loads:
+    """All loads, largest first; `empty` are the platform's tables that must be emptied before."""
+
+    loads: tuple[Load, ...]
+    empty: tuple[QualifiedName, ...]
+    findings: tuple[Finding, ...]
+
+
+def plan_loads(
+    facts: SourceFacts, tables: Sequence[TableData], target: Target, kept: frozenset[QualifiedName]
+) -> Loads:
+    """`kept`: relations of the target that nobody touches."""
+    loads: list[Load] = []
+    empty: list[QualifiedName] = []
+    findings: list[Finding] = []
+    for data in tables:
+        if data.number == BLOBS:
+            continue
+        source = facts.tables[data.number]
+        there = target.tables.get(source.qname)
+        if there is not None and there.managed:
+            load = _managed_load(source, there, data, target, findings, empty)
+        else:
+            load = _own_load(source, data, kept)
+        if load is not None:
+            loads.append(load)
+    return Loads(
+        loads=tuple(sorted(loads, key=lambda load: -load.data.bytes)), empty=tuple(empty), findings=tuple(findings)
+    )
+
+
+def _own_load(source: TableFacts, data: TableData, kept: frozenset[QualifiedName]) -> Load | None:
+    root = source.load_root.split("\0") if source.load_root else None
+    target = QualifiedName(root[0], root[1]) if root else source.qname
+    if target in kept or source.qname in kept:
+        return None
+    return Load(
+        data=data,
+        facts=source,
+        target=target,
+        columns=tuple(c.name for c in source.data_columns),
+        managed=False,
+        delete_where=source.config_where if source.config_of else None,
+    )
+
+
+def _managed_load(
+    source: TableFacts,
+    there: TableFacts,
+    data: TableData,
+    target: Target,
+    findings: list[Finding],
+    empty: list[QualifiedName],
+) -> Load | None:
+    """A platform table: rows only, columns that both sides have."""
+    name = f"rows of {source.qname}"
+    if (source.schema, source.name) in target.platform.service_tables:
+        if data.rows:
+            findings.append(
+                Finding(cls=FindingClass.MANAGED, object=name, reason="the platform's own ledger", rule="platform-rows")
+            )
+        return None
+    if (source.schema, source.name) in _BY_FUNCTION or data.rows == 0:
+        return None
+    rights = target.rights[source.qname]
+    if not rights.insert:
+        findings.append(_denied(name, "no right to insert into this table of the platform"))
+        return None
+    if not target.replica:
+        findings.append(_denied(name, "its triggers and foreign keys cannot be switched off by this role"))
+        return None
+    if rights.rows:
+        if not rights.truncate and not rights.delete:
+            findings.append(_denied(name, "the target's table is not empty and this role may not empty it"))
+            return None
+        empty.append(source.qname)
+    have = {c.name for c in there.data_columns}
+    missing = [c.name for c in source.data_columns if c.name not in have]
+    findings.extend(
+        Finding(
+            cls=FindingClass.LOST,
+            object=f"column {source.qname}.{quote_ident(c)}",
+            reason="the target's platform has no such column",
+        )
+        for c in missing
+    )
+    return Load(
+        data=data,
+        facts=source,
+        target=source.qname,
+        columns=tuple(c.name for c in source.data_columns if c.name in have),
+        managed=True,
+        keep=tuple(n for n, c in enumerate(source.data_columns) if c.name in have) if missing else (),
+    )
+
+
+def _denied(name: str, reason: str) -> Finding:
+    return Finding(cls=FindingClass.DENIED, object=name, reason=reason)
