@@ -14,6 +14,7 @@ from pgkura.core.names import quote_ident
 from pgkura.core.progress import Progress
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
+from pgkura.restore.remains import end_remains
 
 MARKER_SCHEMA = "pgkura_restore"
 _PASSES = 4
@@ -101,6 +102,7 @@ def start_over(session: Session, mark: Mark, present: Toc, progress: Progress) -
     """Drop what the cut-short restore made. What cannot be dropped stays, for the caller to compare with the plan."""
     left = [e for e in reversed(present.entries) if mark.made(e) and _droppable(e)]
     progress.stage("clearing a restore that was cut short", total=len(left), unit="objects")
+    end_remains(session, {(e.schema, e.tag) for e in present.entries if e.desc == "DEFAULT ACL" and mark.made(e)})
     for _ in range(_PASSES):
         before = len(left)
         left = [e for e in left if not _drop(session, e, progress)]
