@@ -215,18 +215,32 @@ def _secret(secret: tuple[str, str, str]) -> str:
 
 
 def _jobs(sides: Sides) -> Iterator[Finding]:
-    """By name: schedule and command as they were; a job that was on may be held off until `release`."""
-    have = {job[0]: job for job in sides.there.cron_jobs}
-    for job in sides.facts.cron_jobs:
-        found = have.pop(job[0], None)
-        name = f"cron job {job[0]}"
+    """By name, unnamed ones by what they run; a job that was on may be held off until `release`."""
+    have = [_job(job, sides.there.database.name) for job in sides.there.cron_jobs]
+    changed = []
+    for want in (_job(job, sides.facts.database.name) for job in sides.facts.cron_jobs):
+        found = next((job for job in have if job[:-1] == want[:-1]), None)
         if found is None:
-            yield _lost(name, "it is missing")
-        elif found[1:5] != job[1:5]:
-            yield _lost(name, "its schedule, command, database or user differs")
-        elif found[5] and not job[5]:
+            changed.append(want[0])
+            continue
+        have.remove(found)
+        name = f"cron job {want[0]}"
+        if found[-1] and not want[-1]:
             yield _lost(name, "it was off and is on")
-        elif job[5] and not found[5]:
+        elif want[-1] and not found[-1]:
             yield Finding(cls=FindingClass.BY_DESIGN, object=name, reason="held back", rule="cron-held")
-    for left in have:
-        yield _lost(f"cron job {left}", "it is not in the snapshot")
+    left = [job[0] for job in have]
+    for name in changed:
+        if name in left:
+            left.remove(name)
+            yield _lost(f"cron job {name}", "its schedule, command, database or user differs")
+        else:
+            yield _lost(f"cron job {name}", "it is missing")
+    for name in left:
+        yield _lost(f"cron job {name}", "it is not in the snapshot")
+
+
+def _job(job: tuple[str, str, str, str, str, bool], here: str) -> tuple[str, str, str, str, str, bool]:
+    """Known by its name or, unnamed, by its command; "this database" is the same under another name."""
+    name, schedule, command, database, user, active = job
+    return (name or command, schedule, command, "" if database == here else database, user, active)
