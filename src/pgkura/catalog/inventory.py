@@ -46,13 +46,20 @@ def read_items(lines: bytes) -> Items:
 
 
 def compare(source: Items, target: Items, platform: Platform, versions: Versions) -> list[Finding]:
-    """Every item that is on one side only or differs. `platform` is the target's."""
+    """Every item that is on one side only or differs. `platform` is the target's.
+
+    A relation that is missing, or too much, stands for its columns, indexes, triggers and the like.
+    """
     owned = _platform_relations(source, platform) | _platform_relations(target, platform)
+    # Not so a platform's: what a user put on it is the user's own.
+    one_sided = (_relations(source) ^ _relations(target)) - owned
     findings: list[Finding] = []
     for key in sorted(source.keys() | target.keys()):
         cls, identity = key
         name = f"{cls} {identity}"
         want, have = source.get(key), target.get(key)
+        if (want is None or have is None) and (want or have or {}).get("of") in one_sided:
+            continue
         mine = _is_platforms(key, want if want is not None else have or {}, platform, owned)
         if want is None:
             findings.append(_extra(name, mine))
@@ -63,6 +70,10 @@ def compare(source: Items, target: Items, platform: Platform, versions: Versions
             if finding is not None:
                 findings.append(finding)
     return findings
+
+
+def _relations(items: Items) -> set[str]:
+    return {identity for cls, identity in items if cls == "relation"}
 
 
 def _platform_relations(items: Items, platform: Platform) -> frozenset[str]:
