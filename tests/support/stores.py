@@ -41,6 +41,12 @@ class S3Server:
         head = self._client().head_object(Bucket=BUCKET, Key=f"{prefix}/{key}")
         return str(head.get("StorageClass", "STANDARD"))
 
+    def keys(self, url: str, prefix: str) -> list[str]:
+        """Listed through another library than the product's."""
+        home = url.removeprefix(f"s3://{BUCKET}/")
+        found = self._client().list_objects_v2(Bucket=BUCKET, Prefix=f"{home}/{prefix}")
+        return [str(o["Key"]).removeprefix(f"{home}/") for o in found["Contents"]]
+
     def make_bucket(self) -> None:
         """The bucket of all tests."""
         self._client().create_bucket(Bucket=BUCKET)

@@ -71,7 +71,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     as_json = "--json" in sys.argv[1:]
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(standalone_mode=False, prog_name="pgkura") or 0)
     except PgkuraError as error:
         print_error(error, as_json=as_json)
         sys.exit(error.exit_code)
