@@ -18,6 +18,7 @@ from pgkura.postgres.endpoint import Endpoint
 
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 _ENCRYPTION_REQUESTS = (_SSL_REQUEST, struct.pack("!ii", 8, 80877104))
+_SASL = struct.pack("!i", 10)
 _PIECE = 65536
 _TIMEOUT = 20.0
 
@@ -109,7 +110,9 @@ class Relay:
                 return
             with server, self._tracked(client, server):
                 server.sendall(first)
-                _pump(client, server)
+                with suppress(OSError):
+                    _introduce(client, server)
+                    _pump(client, server)
 
     @contextmanager
     def _tracked(self, *sockets: socket.socket) -> Iterator[None]:
@@ -160,6 +163,25 @@ def _exactly(sock: socket.socket, count: int) -> bytes:
             raise OSError("the client left")
         data += piece
     return data
+
+
+def _introduce(client: socket.socket, server: ssl.SSLSocket) -> None:
+    """Pass the server's first messages on, without the channel binding that our client could not do.
+
+    A libpq without TLS refuses a server that offers SCRAM-SHA-256-PLUS (PostgreSQL documentation, 55.3). The client then
+    says that it does not know channel binding, which is true, and the exchange stays between the two of them.
+    """
+    while True:
+        kind = _exactly(server, 1)
+        (length,) = struct.unpack("!i", head := _exactly(server, 4))
+        body = _exactly(server, length - 4)
+        if kind == b"R" and body[:4] == _SASL:
+            names = [n for n in body[4:].split(b"\0") if n and not n.endswith(b"-PLUS")]
+            body = _SASL + b"".join(n + b"\0" for n in names) + b"\0"
+            head = struct.pack("!i", len(body) + 4)
+        client.sendall(kind + head + body)
+        if kind != b"v":
+            return
 
 
 def _pump(client: socket.socket, server: ssl.SSLSocket) -> None:

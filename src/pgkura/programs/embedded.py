@@ -79,8 +79,12 @@ class EmbeddedServer:
         # The temporary folder is 0700 and belongs to the server's user from here on.
         if all(_others_may_pass(p) for p in [home, *home.parents]):
             return home
-        copy = self._folder / "pg"
+        # Shared libraries lie beside the package and are found by their relative place: keep the layout.
+        copy = self._folder / home.parent.name / home.name
         shutil.copytree(home, copy, symlinks=True)
+        libraries = home.parent.with_name(f"{home.parent.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, self._folder / libraries.name, symlinks=True)
         return copy
 
     def _initialise(self) -> None:

@@ -1,0 +1,124 @@
+"""A server that wants TLS, reached by the driver and, for a pg_dump that cannot speak it, through the relay."""
+
+import datetime
+import ipaddress
+import os
+import pwd
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from tests.support import compare
+from tests.support.cli import Desk
+from tests.support.cluster import Cluster, start_cluster
+from tests.support.servers import PASSWORD, binaries, needs, server
+
+from pgkura.programs.pgtools import find_client
+
+VERSION = 18
+
+
+@dataclass(frozen=True)
+class Secure:
+    """A TLS-only server, its CA, and a CA that did not sign it."""
+
+    cluster: Cluster
+    ca: Path
+    stranger: Path
+
+    def url(self, options: str) -> str:
+        """With connection options."""
+        return f"postgresql://postgres:{PASSWORD}@127.0.0.1:{self.cluster.port}/postgres?{options}"
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+    """Started with a certificate for 127.0.0.1; pg_hba lets nobody in without TLS."""
+    home = binaries(VERSION)
+    needs(f"PostgreSQL {VERSION} with TLS", home is not None and "pixeltable" not in str(home))
+    assert home is not None
+    folder = tmp_path_factory.mktemp("tls")
+    for parent in (folder, *folder.parents):
+        if parent.owner() == Path("/tmp").owner() and parent != Path("/tmp") and str(parent).startswith("/tmp"):
+            parent.chmod(0o755)
+    certificate, key = make_certificate(folder, "server")
+    stranger, _ = make_certificate(folder, "stranger")
+    if os.geteuid() == 0:
+        os.chown(key, pwd.getpwnam("nobody").pw_uid, -1)
+    settings = {"ssl": "on", "ssl_cert_file": f"'{certificate}'", "ssl_key_file": f"'{key}'", "wal_level": "logical"}
+    cluster = start_cluster(home, superuser="postgres", password=PASSWORD, settings=settings)
+    hba = cluster.folder / "data" / "pg_hba.conf"
+    hba.write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+    with psycopg.connect(f"postgresql://postgres:{PASSWORD}@127.0.0.1:{cluster.port}/postgres", autocommit=True) as c:
+        c.execute("SELECT pg_reload_conf()")
+        c.execute("CREATE TABLE t (id int PRIMARY KEY, note text)")
+        c.execute("INSERT INTO t SELECT n, repeat('x', n % 100) FROM generate_series(1, 5000) n")
+    yield Secure(cluster, certificate, stranger)
+    cluster.stop()
+
+
+def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """Self-signed, for 127.0.0.1."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=2))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, private = folder / f"{name}.crt", folder / f"{name}.key"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    private.chmod(0o600)
+    return certificate, private
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-full"])
+def test_backup_over_tls_with_a_client_that_has_none(mode: str, secure: Secure, tmp_path: Path) -> None:
+    """The wheel's pg_dump has no TLS: the relay speaks it, verifying as the URL says."""
+    assert not find_client("pg_dump", VERSION).has_tls
+    options = f"sslmode={mode}" + (f"&sslrootcert={secure.ca}" if mode == "verify-full" else "")
+    desk = Desk(tmp_path)
+    desk.run("init").expect()
+    backup = desk.run("backup", "--json", env={"DATABASE_URL": secure.url(options)}).expect().json
+    assert backup["result"] == "ok" and backup["rows"] == 5000
+    target = server(VERSION).create_database("from_tls")
+    desk.run("restore", "latest", "--to", target).expect()
+    compare.assert_same(secure.url("sslmode=require"), target, sections=["rows", "sequences"])
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [("sslmode=disable", "pg_hba"), ("sslmode=verify-full&sslrootcert={stranger}", "certificate")],
+)
+def test_refused_connections_say_why(options: str, word: str, secure: Secure, tmp_path: Path) -> None:
+    """No TLS, or a certificate that nobody vouches for."""
+    desk = Desk(tmp_path)
+    desk.run("init").expect()
+    url = secure.url(options.format(stranger=secure.stranger))
+    refused = desk.run("backup", env={"DATABASE_URL": url}).expect(14)
+    assert word in refused.err and PASSWORD not in refused.err and "Traceback" not in refused.err
+
+
+def test_a_server_without_tls_is_not_spoken_to(tmp_path: Path) -> None:
+    """sslmode=require means it."""
+    desk = Desk(tmp_path)
+    desk.run("init").expect()
+    refused = desk.run("backup", env={"DATABASE_URL": server(15).url() + "?sslmode=require"}).expect(14)
+    assert "TLS" in refused.err
