@@ -30,21 +30,35 @@ def grantable(entry: Entry) -> str:
     return f"{kind} {quote_ident(entry.schema)}.{quote_ident(entry.tag)}" if kind else ""
 
 
-def closed_by(entry: Entry, others: Sequence[str]) -> str:
-    """What to run together with the definition: nobody but the owner may use the object for now."""
+def closed_by(entry: Entry, others: Sequence[str], *, relations: bool = True) -> str:
+    """What to run together with the definition: nobody but the owner may use the object for now.
+
+    Routines are closed on every target: one that runs with its owner's rights may be called by everybody as soon as it
+    exists, `relations` and schemas only where default privileges open them.
+    """
     what = grantable(entry)
-    if not what or entry.desc in _TYPES or (entry.desc == "SCHEMA" and not others):
+    if not what or entry.desc in _TYPES or (entry.desc not in _ROUTINES and not relations):
+        return ""
+    if entry.desc == "SCHEMA" and not others:
         return ""
     text = f"REVOKE ALL ON {what} FROM {_list(entry, others)};\n"
     if entry.desc == "TABLE":
-        text += f"ALTER TABLE {quote_ident(entry.schema)}.{quote_ident(entry.tag)} ENABLE ROW LEVEL SECURITY;\n"
+        name = f"{quote_ident(entry.schema)}.{quote_ident(entry.tag)}"
+        text += f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY;\n"
     return text
 
 
-def opened_to_default(entry: Entry, others: Sequence[str]) -> str:
+def unforced(entry: Entry) -> str:
+    """Forced row security would shut out the loading owner of a closed table too."""
+    if entry.desc != "TABLE":
+        return ""
+    return f"ALTER TABLE {quote_ident(entry.schema)}.{quote_ident(entry.tag)} NO FORCE ROW LEVEL SECURITY;\n"
+
+
+def opened_to_default(entry: Entry, others: Sequence[str], *, relations: bool = True) -> str:
     """Back to what PostgreSQL itself gives a new object: archives state privileges relative to that."""
     what = grantable(entry)
-    if not what or _is_shell(entry):
+    if not what or _is_shell(entry) or (entry.desc not in _ROUTINES and not relations):
         return ""
     text = f"REVOKE ALL ON {what} FROM {_list(entry, others)};\n"
     if entry.desc in _ROUTINES:

@@ -12,7 +12,8 @@ from pgkura.core.stop import Stop
 from pgkura.postgres.session import CopyWriter, Session, SqlError
 from pgkura.repository.lists import TableData
 from pgkura.repository.repository import Repository
-from pgkura.restore.planner import Load
+from pgkura.restore.loads import Load
+from pgkura.restore.paths import NAME_ERRORS, under_path
 
 _FORMAT = "FORMAT text, ENCODING 'UTF8'"
 TICK_SECONDS = 0.2
@@ -20,28 +21,40 @@ TICK_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What one load did; `finding` when it could not."""
+    """What one load did; `finding` when it could not; `by_path` when it took the source's search_path."""
 
     load: Load
     rows: int
     finding: Finding | None = None
+    by_path: bool = False
 
 
-def load_table(session: Session, repo: Repository, load: Load, stop: Stop) -> Loaded:
-    """All rows of one table in one transaction. A failure of the server's becomes a finding, nothing half-loaded."""
+def load_table(session: Session, repo: Repository, load: Load, stop: Stop, path: str = "") -> Loaded:
+    """All rows of one table in one transaction. A failure of the server's becomes a finding, nothing half-loaded.
+
+    `path`: a SET search_path to try once more with, for checks that name functions without a schema.
+    """
     try:
-        if load.managed:
-            rows = _load_managed(session, repo, load, stop)
-        else:
-            rows = _load_own(session, repo, load, stop)
+        return Loaded(load=load, rows=_load(session, repo, load, stop))
     except SqlError as error:
         if session.broken:
             raise
         session.rollback()
-        cls = FindingClass.DENIED if error.sqlstate == "42501" else FindingClass.LOST
-        reason = f"its rows could not be loaded: {error.msg}"
-        return Loaded(load=load, rows=0, finding=Finding(cls=cls, object=f"rows of {load.target}", reason=reason))
-    return Loaded(load=load, rows=rows)
+        failed = error
+    if path and failed.sqlstate in NAME_ERRORS:
+        try:
+            with under_path(session, path):
+                return Loaded(load=load, rows=_load(session, repo, load, stop), by_path=True)
+        except SqlError:
+            if session.broken:
+                raise
+    cls = FindingClass.DENIED if failed.sqlstate == "42501" else FindingClass.LOST
+    reason = f"its rows could not be loaded: {failed.msg}"
+    return Loaded(load=load, rows=0, finding=Finding(cls=cls, object=f"rows of {load.target}", reason=reason))
+
+
+def _load(session: Session, repo: Repository, load: Load, stop: Stop) -> int:
+    return (_load_managed if load.managed else _load_own)(session, repo, load, stop)
 
 
 def _load_own(session: Session, repo: Repository, load: Load, stop: Stop) -> int:
@@ -111,8 +124,8 @@ class Loader:
         self._stop = stop
         self._sessions: list[Session] = []
 
-    def run(self, loads: Sequence[Load], progress: Progress) -> Iterator[Loaded]:
-        """Results as they come. The first error of ours stops everything."""
+    def run(self, loads: Sequence[tuple[Load, str]], progress: Progress) -> Iterator[Loaded]:
+        """Results as they come, of loads with their search_path. The first error of ours stops everything."""
         waiting = list(loads)
         idle: list[Session] = []
         running: dict[Future[Loaded], Session] = {}
@@ -121,7 +134,8 @@ class Loader:
                 while waiting or running:
                     while waiting and len(running) < self._parallel:
                         session = idle.pop() if idle else self._new_session()
-                        future = pool.submit(load_table, session, self._repo, waiting.pop(0), self._stop)
+                        load, path = waiting.pop(0)
+                        future = pool.submit(load_table, session, self._repo, load, self._stop, path)
                         running[future] = session
                     done, _ = wait(running, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
                     self._stop.check()
@@ -147,22 +161,24 @@ class Loader:
 
 
 def load_large_objects(
-    session: Session, repo: Repository, blobs: TableData, oids: Iterable[int], stop: Stop, progress: Progress
+    session: Session, repo: Repository, blobs: TableData | None, oids: Sequence[int], stop: Stop, progress: Progress
 ) -> None:
-    """Contents of large objects, made with their old numbers in one transaction."""
+    """Contents of large objects, made with their old numbers in one transaction; empty ones have no rows."""
+    wanted = frozenset(oids)
     session.begin(isolation="read committed", read_only=False)
-    for oid in oids:
-        session.execute("SELECT pg_catalog.lo_create(%s)", (oid,))
-    for ref in blobs.chunks:
+    session.rows("SELECT pg_catalog.lo_create(o) FROM pg_catalog.unnest(%s::oid[]) o", (list(oids),))
+    for ref in blobs.chunks if blobs is not None else ():
         stop.check()
-        _put_chunk(session, repo, ref)
+        _put_chunk(session, repo, ref, wanted)
         progress.advance(ref.length)
     session.commit()
 
 
-def _put_chunk(session: Session, repo: Repository, ref: ChunkRef) -> None:
+def _put_chunk(session: Session, repo: Repository, ref: ChunkRef, wanted: frozenset[int]) -> None:
     for line in whole_lines(repo.read_chunk(ref)):
         oid, offset, data = line.split(b"\t")
+        if int(oid) not in wanted:
+            continue
         # COPY text doubles the backslash of bytea's \x form.
         piece = bytes.fromhex(data.removeprefix(b"\\\\x").decode("ascii"))
         session.execute("SELECT pg_catalog.lo_put(%s, %s, %s)", (int(oid), int(offset), piece))

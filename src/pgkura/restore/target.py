@@ -16,8 +16,8 @@ from pgkura.postgres.queries import query
 from pgkura.postgres.relay import client_environment
 from pgkura.postgres.session import Session, SqlError
 from pgkura.programs.pgtools import dump_schema, find_client
+from pgkura.restore.marker import Mark, is_marker, read_mark
 
-MARKER_SCHEMA = "pgkura_restore"
 _SETTINGS = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES"})
 
 
@@ -27,6 +27,7 @@ class TableRights:
 
     insert: bool
     truncate: bool
+    delete: bool
     trigger: bool
     owner: bool
     rows: bool
@@ -37,7 +38,7 @@ class Target:
     """Everything the planner needs to know.
 
     present     definitions that are there (an empty database has hardly any)
-    half_done   this database holds a restore of ours that did not end
+    mark        what a restore of ours left that did not end
     replica     `SET session_replication_role = replica` is allowed
     supautils   the hosted platform's hook that lets `postgres` make policies on managed tables
     """
@@ -60,7 +61,7 @@ class Target:
     extensions: frozenset[str]
     large_objects: frozenset[int]
     replica: bool
-    half_done: bool
+    mark: Mark | None
 
     @property
     def kind(self) -> str:
@@ -70,9 +71,23 @@ class Target:
         return "database, as superuser" if self.may.superuser else "database, as plain owner"
 
     @property
+    def standing(self) -> tuple[Entry, ...]:
+        """What is there apart from our own half-done work."""
+        mark = self.mark
+        if mark is None:
+            return self.present.entries
+        return tuple(e for e in self.present.entries if not mark.made(e) and not is_marker(e))
+
+    @property
+    def standing_large_objects(self) -> frozenset[int]:
+        """Large objects apart from our own half-done work."""
+        made = self.mark.made_large_objects(self.large_objects) if self.mark is not None else frozenset[int]()
+        return self.large_objects - made
+
+    @property
     def foreign(self) -> tuple[Entry, ...]:
         """Objects that are neither the platform's, nor an empty database's own, nor our half-done work."""
-        return tuple(e for e in self.present.entries if is_user_state(e, self.platform))
+        return tuple(e for e in self.standing if is_user_state(e, self.platform))
 
 
 def is_user_state(entry: Entry, platform: Platform) -> bool:
@@ -80,8 +95,6 @@ def is_user_state(entry: Entry, platform: Platform) -> bool:
     if entry.desc in _SETTINGS or entry.subject in ("DATABASE", "SCHEMA", "EXTENSION"):
         return False
     if entry.desc in ("ACL", "DEFAULT ACL", "COMMENT", "EXTENSION", "ROW SECURITY", "SECURITY LABEL"):
-        return False
-    if entry.tag == MARKER_SCHEMA or entry.schema == MARKER_SCHEMA:
         return False
     if platform.name == "plain":
         return not (entry.desc == "SCHEMA" and entry.tag == "public")
@@ -125,13 +138,13 @@ def inspect_target(endpoint: Endpoint, session: Session) -> Target:
         extensions=frozenset(n for (n,) in session.rows(query("target", "available_extensions"))),
         large_objects=frozenset(o for (o,) in session.rows(query("target", "large_objects"))),
         replica=_may_be_replica(session),
-        half_done=any(e.desc == "SCHEMA" and e.tag == MARKER_SCHEMA for e in present.entries),
+        mark=read_mark(session),
     )
 
 
 def _rights(session: Session, platform: Platform) -> dict[QualifiedName, TableRights]:
     found: dict[QualifiedName, TableRights] = {}
-    for schema, table, insert, truncate, trigger, owner in session.rows(query("target", "table_rights")):
+    for schema, table, insert, truncate, delete, trigger, owner in session.rows(query("target", "table_rights")):
         qname = QualifiedName(schema, table)
         rows = False
         if schema in platform.managed_schemas:
@@ -140,7 +153,9 @@ def _rights(session: Session, platform: Platform) -> dict[QualifiedName, TableRi
             except SqlError as error:
                 if error.sqlstate != "42501":
                     raise
-        found[qname] = TableRights(insert=insert, truncate=truncate, trigger=trigger, owner=owner, rows=rows)
+        found[qname] = TableRights(
+            insert=insert, truncate=truncate, delete=delete, trigger=trigger, owner=owner, rows=rows
+        )
     return found
 
 
