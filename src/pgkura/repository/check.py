@@ -14,6 +14,8 @@ from pgkura.repository.packs import object_key
 from pgkura.repository.repository import INDEX, JOURNAL, SNAPSHOTS, Repository
 from pgkura.storage.base import KeyNotFound
 
+_NO_LIST = "chunk list"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
@@ -69,8 +71,8 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
             objects[ref.object.id] = ref.object
             needed[ref.object.id].add(manifest.id)
             chunks[ref.object.id][ref.offset, ref.length] = ref
-    if not deep:
-        # Without the identity the chunk lists stay closed; the index knows every object.
+    if not deep or any(p.reason.startswith(_NO_LIST) for p in report.problems):
+        # Chunk lists stay closed without the identity, and a damaged one names nothing: the index knows every object.
         for ref in _indexed(repo, report):
             objects.setdefault(ref.object.id, ref.object)
     progress.stage("reading objects", total=sum(o.cipher_bytes for o in objects.values()), unit="bytes")
@@ -127,7 +129,7 @@ def _references(repo: Repository, manifest: Manifest, deep: bool, report: CheckR
             yield from table.chunks
     except PgkuraError as error:
         report.problems.append(
-            Problem(file=SNAPSHOTS + manifest.id, reason=f"chunk list: {_reason(error)}", snapshots=(manifest.id,))
+            Problem(file=SNAPSHOTS + manifest.id, reason=f"{_NO_LIST}: {_reason(error)}", snapshots=(manifest.id,))
         )
 
 

@@ -1,0 +1,157 @@
+"""SIGKILL of restore and backup at many moments: what was there stays whole, a rerun succeeds, nothing lingers."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from tests.support import compare, nasty
+from tests.support.cli import Desk
+from tests.support.servers import Server, newest, server, versions
+
+RESTORE_STAGES = (
+    "reading the snapshot", "looking at the target", "definitions", "rows", "large objects", "indexes, constraints",
+    "sequences", "materialized views", "permissions", "database settings", "statistics",
+)  # fmt: skip
+PROOF_STAGES = ("comparing the catalog", "comparing rows", "checking foreign keys")
+BACKUP_STAGES = (
+    "looking at the database", "locking tables", "taking the snapshot", "reading definitions", "reading rows",
+    "finishing",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A nasty database, its backup, and where to restore it."""
+
+    desk: Desk
+    home: Server
+    source: str
+    target_name: str
+
+
+def make_scene(folder: Path) -> Scene:
+    """A database large enough to be killed in; 15 has contrib everywhere."""
+    home = server(15) if 15 in versions() else newest()
+    name = f"killed_{uuid4().hex[:8]}"
+    source = nasty.fill(home, name, scale=4).url
+    desk = Desk(folder)
+    desk.run("init").expect()
+    desk.run("backup", env={"DATABASE_URL": source}).expect()
+    return Scene(desk=desk, home=home, source=source, target_name=f"{name}_back")
+
+
+def end_scene(scene: Scene) -> None:
+    """Both databases."""
+    scene.home.drop_database(scene.target_name)
+    scene.home.drop_database(scene.target_name.removesuffix("_back"))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """To be restored: its source stays as it is."""
+    made = make_scene(tmp_path_factory.mktemp("restored"))
+    yield made
+    end_scene(made)
+
+
+@pytest.fixture(scope="module")
+def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """To be backed up again and again: its source changes."""
+    made = make_scene(tmp_path_factory.mktemp("backed_up"))
+    yield made
+    end_scene(made)
+
+
+def kill_at(desk: Desk, arguments: tuple[str, ...], stage: str, delay: float, database: str) -> bool:
+    """Run until stderr says `stage`, wait, SIGKILL the whole group; whether the stage was reached."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pgkura", *arguments],
+        env=desk.environment | {"DATABASE_URL": database},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert child.stderr is not None
+    with child, child.stderr as said:
+        reached = any(line.lower().startswith(stage) for line in said)
+        time.sleep(delay)
+        os.killpg(child.pid, signal.SIGKILL)
+    return reached
+
+
+def leftovers(url: str) -> list[str]:
+    """Roles and schemas of ours that should be gone."""
+    with psycopg.connect(url, autocommit=True, options="-c search_path=pg_catalog") as connection:
+        return [
+            str(row[0])
+            for row in connection.execute(
+                "SELECT rolname::text FROM pg_roles WHERE rolname ~ '^pgkura_guest_' UNION ALL "
+                "SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^pgkura'"
+            )
+        ]
+
+
+@pytest.mark.parametrize("stage", RESTORE_STAGES)
+def test_killed_restore_is_done_again(stage: str, scene: Scene) -> None:
+    """The same command again clears what the killed one made, and ends equal to the source."""
+    target = scene.home.create_database(scene.target_name)
+    # the last stage is short, and after it the restore is whole
+    delay = 0.0 if stage == RESTORE_STAGES[-1] else random.uniform(0, 0.15)
+    reached = kill_at(scene.desk, ("restore", "latest", "--to", target, "--yes"), stage, delay, target)
+    if not reached:
+        pytest.fail(f"the restore never said {stage!r}")
+    done = scene.desk.run("restore", "latest", "--to", target, "--yes", "--json")
+    assert done.code == 0, f"killed {delay:.3f} s into {stage!r}: exit {done.code}\n{done.out}\n{done.err}"
+    assert done.json["result"] == "ok" and done.json["proof"]["equal"] is True
+    assert leftovers(target) == [], f"killed {delay:.3f} s into {stage!r}"
+    compare.assert_same(scene.source, target)
+
+
+@pytest.mark.parametrize("stage", PROOF_STAGES)
+def test_killed_proof_is_made_again(stage: str, scene: Scene) -> None:
+    """Everything is back, only the proof is not: the target is never cleared again, `verify --against` proves it."""
+    target = scene.home.create_database(scene.target_name)
+    assert kill_at(scene.desk, ("restore", "latest", "--to", target, "--yes"), stage, 0, target)
+    assert leftovers(target) == []
+    again = scene.desk.run("restore", "latest", "--to", target, "--yes", "--json").expect(18)
+    assert again.json["result"] == "failed"
+    proven = scene.desk.run("verify", "latest", "--against", target, "--json").expect().json
+    assert proven["proof"]["equal"] is True
+    compare.assert_same(scene.source, target)
+
+
+@pytest.mark.parametrize("stage", BACKUP_STAGES)
+def test_killed_backup_is_no_backup(stage: str, living: Scene) -> None:
+    """Earlier snapshots stay whole, the killed one is none, and the next is."""
+    desk = living.desk
+    with psycopg.connect(living.source, autocommit=True) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS public.changing (v text)")
+        connection.execute("INSERT INTO public.changing SELECT md5(random()::text) FROM generate_series(1, 30000)")
+    before = [s["id"] for s in desk.run("snapshots", "--json").expect().json["snapshots"]]
+    delay = random.uniform(0, 0.2)
+    assert kill_at(desk, ("backup",), stage, delay, living.source), f"the backup never said {stage!r}"
+    after = [s["id"] for s in desk.run("snapshots", "--json").expect().json["snapshots"]]
+    assert after[: len(before)] == before and len(after) - len(before) <= (stage == "finishing"), (stage, delay)
+    assert desk.run("verify", "--json").expect().json["problems"] == []
+    backup = desk.run("backup", "--json", env={"DATABASE_URL": living.source}).expect().json
+    assert backup["result"] == "ok"
+    assert desk.run("verify", "--json").expect().json["problems"] == []
+
+
+def test_after_all_that_the_last_snapshot_restores(living: Scene) -> None:
+    """The proof of the pudding: whatever the killed ones left in the repository, the newest one comes back."""
+    target = living.home.create_database(living.target_name)
+    living.desk.run("backup", env={"DATABASE_URL": living.source}).expect()
+    living.desk.run("restore", "latest", "--to", target).expect()
+    compare.assert_same(living.source, target)
