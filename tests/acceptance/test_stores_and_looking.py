@@ -1,5 +1,7 @@
 """On S3 and on a full disk; and the verbs that only look: show, history, diff, doctor, completion."""
 
+import json
+import shutil
 from pathlib import Path
 
 import psycopg
@@ -120,3 +122,20 @@ def change(url: str, *statements: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement.encode())
+
+
+def test_restore_from_a_store_that_may_only_be_read(desk: Desk, tmp_path: Path) -> None:
+    """The restore is not undone by a journal that cannot be written: the proof is saved and named."""
+    home = newest()
+    url = home.create_database("read_only_source")
+    change(url, "CREATE TABLE t (id int)", "INSERT INTO t VALUES (1)")
+    desk.run("init").expect()
+    desk.run("backup", env={"DATABASE_URL": url}).expect()
+    target = home.create_database("read_only_target")
+    journal = desk.repository / "journal"
+    shutil.rmtree(journal)
+    journal.write_text("in the way, for root too")
+    done = desk.run("restore", "latest", "--to", target, cwd=tmp_path).expect()
+    saved = list(tmp_path.glob("pgkura-proof-*.json"))
+    assert len(saved) == 1 and saved[0].name in done.err
+    assert json.loads(saved[0].read_text())["equal"] is True

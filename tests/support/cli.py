@@ -67,9 +67,12 @@ class Desk:
         """The host key file."""
         return self.folder / "keys" / "host.key"
 
-    def run(self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 240) -> Done:
+    def run(
+        self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 240, cwd: Path | None = None
+    ) -> Done:
         """`pgkura ARGUMENTS`."""
-        return command([sys.executable, "-m", "pgkura", *arguments], self.environment | dict(env or {}), timeout)
+        argv = [sys.executable, "-m", "pgkura", *arguments]
+        return command(argv, self.environment | dict(env or {}), timeout, cwd)
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
         """The same in the background, in a process group of its own."""

@@ -13,6 +13,7 @@ from pgkura.core.outcome import Finding, Result, decide
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.operations.listing import server_name
+from pgkura.operations.proofs import keep_proof
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.session import connect
 from pgkura.repository.manifest import Manifest
@@ -202,7 +203,7 @@ def execute_restore(planned: PlannedRestore, *, progress: Progress, stop: Stop |
         progress=progress,
         stop=token,
     )
-    planned.repo.append_journal("proof", proof.as_json())
+    keep_proof(planned.repo, "proof", proof.as_json(), progress)
     return RestoreResult(
         result=decide(proof.differences, (*accepted, *planned.manifest.accepted)),
         snapshot=planned.manifest.id,

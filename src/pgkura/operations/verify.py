@@ -8,6 +8,7 @@ from pgkura.core.errors import Tampered
 from pgkura.core.outcome import Finding, Result
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
+from pgkura.operations.proofs import keep_proof
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.check import check_repository
 from pgkura.repository.repository import Repository
@@ -51,7 +52,7 @@ def verify_repository(repo: Repository, snapshot: str, *, progress: Progress) ->
     form = "read, decrypted and decoded" if repo.can_read_data else "in sealed form only (no identity here)"
     body = report.as_json()
     if repo.can_read_data:
-        repo.append_journal("check", body)
+        keep_proof(repo, "check", body, progress)
     return VerifyResult(
         result=Result.INCOMPLETE if report.problems else Result.OK,
         summary=f"{len(ids)} snapshots, {report.objects} objects, {report.chunks} chunks {form}; "
@@ -85,7 +86,7 @@ def verify_against(
         progress=progress,
         stop=Stop(),
     )
-    repo.append_journal("proof", proof.as_json())
+    keep_proof(repo, "proof", proof.as_json(), progress)
     word = "equal" if proof.equal else "NOT equal"
     return VerifyResult(
         result=proof.result,
