@@ -22,7 +22,7 @@ DEFAULTS = "default_privileges"
 PARAMETER = "parameter"
 GRANTABLE = (*_NAMES, DEFAULTS, PARAMETER)
 # pg_default_acl.defaclobjtype
-_DEFAULT_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}
+DEFAULT_KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}
 _FIRST_WITH_MAINTAIN = 17
 
 
@@ -47,14 +47,14 @@ def reconcile_defaults(want: Items, have: Items, me: str) -> Iterator[Statement]
         where = "" if schema == "all schemas" else f" IN SCHEMA {schema}"
         a = set(want[key]["acl"]) if key in want else set()
         b = set(have[key].get("acl") or ()) if key in have else set()
-        if kind not in _DEFAULT_KINDS or (schema == "all schemas" and key not in want):
+        if kind not in DEFAULT_KINDS or (schema == "all schemas" and key not in want):
             continue
         head = f"ALTER DEFAULT PRIVILEGES FOR ROLE {me}{where}"
         for verb, items, word in (("REVOKE", b - a, "FROM"), ("GRANT", a - b, "TO")):
             for item in sorted(items):
                 grantee, privilege, option, _ = _parse(item, "")
                 tail = option if verb == "GRANT" else ""
-                sql = f"{head} {verb} {privilege} ON {_DEFAULT_KINDS[kind]} {word} {grantee}{tail}"
+                sql = f"{head} {verb} {privilege} ON {DEFAULT_KINDS[kind]} {word} {grantee}{tail}"
                 yield Statement(object=f"{cls} {identity}", sql=sql)
 
 

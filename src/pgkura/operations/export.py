@@ -21,8 +21,20 @@ from pgkura.core.errors import StoreError, StoreFull, UsageError
 from pgkura.core.facts import SourceFacts, TableFacts
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding
-from pgkura.core.platform import Platform
 from pgkura.core.progress import Progress
+from pgkura.operations.export_hosted import (
+    around_rows,
+    guarded_definitions,
+    guarded_statements,
+    hosted_sequences,
+    is_loaded,
+    is_platforms,
+    open_roles,
+    opening,
+    own_defaults,
+    own_settings,
+    secrets_and_jobs,
+)
 from pgkura.operations.export_texts import HEADER, HOSTED, ORDER, PARTS, PLAIN, README, file_name, master
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.manifest import Manifest
@@ -45,9 +57,6 @@ _FILES = {
     "other": "other.sql",
 }
 _SETTINGS = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES"})
-# Written by the platform itself or kept by its own functions: not loaded as rows.
-_NOT_AS_ROWS = frozenset({("vault", "secrets"), ("cron", "job"), ("cron", "job_run_details")})
-_USERS_OWN = frozenset({"ACL", "COMMENT", "TRIGGER", "POLICY", "PUBLICATION", "PUBLICATION TABLE"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +130,20 @@ class _Export:
         self._toc = read_archive(repo.component(manifest, "archive"))
         self._platform = detect((r.name for r in self._facts.roles), _schemas(self._toc))
 
+    @property
+    def _is_hosted(self) -> bool:
+        return self._platform.name != "plain"
+
     def write(self, named: Path) -> Exported:
         """All files."""
-        hosted = self._platform.name != "plain"
         self._progress.stage("definitions")
         self._definitions()
         self._text("roles.sql", self._repo.component(self._manifest, "before.sql").decode())
-        words = {"id": self._manifest.id, "database": self._manifest.database, "kind": HOSTED if hosted else PLAIN}
+        words = {
+            "id": self._manifest.id,
+            "database": self._manifest.database,
+            "kind": HOSTED if self._is_hosted else PLAIN,
+        }
         self._text("README.txt", README.format(**words))
         self._text("restore-order.txt", ORDER)
         tables = list(self._repo.chunk_list(self._manifest))
@@ -155,30 +171,62 @@ class _Export:
 
     def _definitions(self) -> None:
         entries = [e for e in self._toc.entries if e.desc not in _SETTINGS and e.subject != "DATABASE"]
-        theirs = [e for e in entries if _is_platforms(e, self._platform)]
-        ours = [e for e in entries if not _is_platforms(e, self._platform)]
+        theirs = [e for e in entries if is_platforms(e, self._platform)]
+        ours = [e for e in entries if not is_platforms(e, self._platform)]
         after = {e.dump_id for e in self._toc.after_rows()}
         before, early, _ = in_passes(e for e in ours if e.dump_id not in after)
         later, late, last = in_passes(e for e in ours if e.dump_id in after)
         items = read_items(self._repo.component(self._manifest, "inventory"))
         unstated = "".join(unstated_privileges(items))
-        matviews = [QualifiedName(e.schema, e.tag) for e in before if e.desc == "MATERIALIZED VIEW"]
+        privileges = (*early, *late)
         parts = (
-            _sql(before),
-            as_script(sequence_blocks(self._facts) + large_object_blocks(self._facts)),
-            _sql(later),
-            _sql((*early, *late)) + unstated,
-            as_script(view_blocks(self._facts, matviews)),
-            as_script(database_blocks(self._facts, self._platform)),
-            _sql(last),
+            self._hosted(before, later, privileges, last, items)
+            if self._is_hosted
+            else (_sql(before), _sql(later), _sql(privileges) + unstated, _sql(last))
         )
-        for name, text in zip(PARTS, parts, strict=True):
+        matviews = [QualifiedName(e.schema, e.tag) for e in before if e.desc == "MATERIALIZED VIEW"]
+        sequences = hosted_sequences(self._facts) if self._is_hosted else sequence_blocks(self._facts)
+        values = sequences + large_object_blocks(self._facts)
+        database = database_blocks(self._facts, self._platform)
+        if self._is_hosted:
+            database = own_settings(self._facts) + secrets_and_jobs(self._facts)
+        # Where refusals are expected, the verdict waits for the last part.
+        as_part = (lambda text: HEADER + text) if self._is_hosted else as_script
+        texts = (
+            parts[0],
+            as_part(values),
+            parts[1],
+            parts[2],
+            as_part(view_blocks(self._facts, matviews)),
+            as_part(database),
+            parts[3],
+        )
+        for name, text in zip(PARTS, texts, strict=True):
             self._text(f"parts/{name}", text)
         more = {"permissions": unstated, "sequences": sequence_blocks(self._facts)}
         for component, name in _FILES.items():
             self._text(name, _sql(e for e in ours if component_of(e) == component) + more.get(component, ""))
         if theirs:
             self._text("platform.sql", _sql(theirs))
+
+    def _hosted(
+        self,
+        before: Sequence[Entry],
+        later: Sequence[Entry],
+        privileges: Sequence[Entry],
+        last: Sequence[Entry],
+        items: Items,
+    ) -> tuple[str, str, str, str]:
+        others = open_roles(self._facts)
+        return (
+            HEADER + guarded_definitions(before, others),
+            HEADER + guarded_definitions(later, ()),
+            HEADER
+            + opening(before, self._facts, others)
+            + own_defaults(items, self._platform, others)
+            + guarded_statements((definition(e), e.title) for e in privileges),
+            as_script(guarded_definitions(last, ())),
+        )
 
     # --- rows
 
@@ -194,15 +242,9 @@ class _Export:
                 if not table.chunks:
                     continue
                 self._table(table, stem)
-                if blobs or self._loads(self._facts.tables[table.number]):
+                if blobs or is_loaded(self._facts.tables[table.number], self._platform):
                     loaded.append(f"{stem}.sql")
         return loaded
-
-    def _loads(self, facts: TableFacts) -> bool:
-        name = (facts.schema, facts.name)
-        return name not in self._platform.service_tables and (
-            self._platform.name == "plain" or name not in _NOT_AS_ROWS
-        )
 
     def _table(self, table: TableData, stem: str) -> None:
         folder = self._folder / "data"
@@ -229,9 +271,7 @@ class _Export:
     def _around(self, table: TableData, facts: TableFacts) -> tuple[str, str]:
         """What must happen before and after the COPY."""
         if facts.managed:
-            # The platform's table: its triggers must not fire, and its own first rows make room.
-            guard = "SET session_replication_role = replica;\n"
-            return f"{guard}TRUNCATE {table.target};\n", "SET session_replication_role = origin;\n"
+            return around_rows(facts)
         if facts.config_of:
             # Rows that CREATE EXTENSION put there itself; the condition is the extension's own.
             return f"DELETE FROM ONLY {table.target} {facts.config_where};\n", ""
@@ -261,15 +301,6 @@ def _sql(entries: Iterable[Entry]) -> str:
 
 def _schemas(toc: Toc) -> list[str]:
     return [e.tag for e in toc.entries if e.desc == "SCHEMA"]
-
-
-def _is_platforms(entry: Entry, platform: Platform) -> bool:
-    """Whether the platform makes this object; rows of the user's own kinds on its tables are the user's."""
-    if platform.name == "plain" or entry.desc in _USERS_OWN:
-        return False
-    if entry.desc == "SCHEMA":
-        return entry.tag in platform.managed_schemas
-    return entry.owner in platform.owners
 
 
 def unstated_privileges(items: Items) -> Iterator[str]:

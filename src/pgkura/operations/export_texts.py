@@ -85,7 +85,7 @@ def master(data: Sequence[str]) -> Iterator[str]:
     for name in PARTS[1:]:
         yield f"\\ir parts/{name}\n"
     # A type of the database whose own analysis fails costs no data and is shown as the error it is.
-    yield "\\set ON_ERROR_STOP off\nANALYZE;\n"
+    yield "\\set ON_ERROR_STOP off\nSET client_min_messages = error;\nANALYZE;\n"
 
 
 def file_name(number: int, name: str) -> str:

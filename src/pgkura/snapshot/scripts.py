@@ -77,6 +77,11 @@ def block(body: str, what: str) -> str:
     return f"DO {quote_literal(text).strip()};\n"
 
 
+def guarded(statement: str, what: str) -> str:
+    """Any statements whose refusal shall be a warning."""
+    return block(_execute(statement), what)
+
+
 def _execute(statement: str) -> str:
     return f"EXECUTE {quote_literal(statement).strip()};"
 
