@@ -81,7 +81,8 @@ def test_hash_partitions_by_an_enum_are_compared_as_one(scene: tuple[Scene, Mani
     )
     # Detached, the catalog differs; the rows of all leaves together do not.
     assert not [name for name in counted(proven(where, manifest)) if name.startswith("rows of")]
-    where.sql("UPDATE by_color_1 SET v = 'other' WHERE ctid = (SELECT min(ctid) FROM by_color_1)")
+    # Which leaf holds a color depends on the OIDs of this database.
+    where.sql(*(f"UPDATE by_color_{n} SET v = 'other' WHERE n = 1 AND c = 'red'" for n in (0, 1)))
     assert 'rows of "public"."by_color"' in counted(proven(where, manifest))
 
 

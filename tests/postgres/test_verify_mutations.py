@@ -44,13 +44,12 @@ def read_changes() -> dict[str, list[Change]]:
 
 
 CHANGES = read_changes()
+BackedUp = tuple[Scene, Manifest, Proof]
 
 
 @pytest.fixture(scope="module", params=versions())
-def backed_up(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Scene, Manifest]]:
-    """The nasty database, without the event triggers that write a row at each DDL, and its snapshot."""
+def backed_up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackedUp]:
+    """The nasty database, without the event triggers that write a row at each DDL, its snapshot and a first proof."""
     home = server(request.param)
     home.create_database("mutated")
     filled = nasty.fill(home, "mutated")
@@ -61,7 +60,8 @@ def backed_up(
             # tables without a replica identity could not be updated
             connection.execute(f"ALTER PUBLICATION {name} SET (publish = 'insert')".encode())
     scene = make_scene(filled.url, tmp_path_factory.mktemp("verify") / "repository")
-    yield scene, scene.take().manifest
+    manifest = scene.take().manifest
+    yield scene, manifest, proven(scene, manifest)
     nasty.remove_subscriptions(filled.url)
     home.drop_database("mutated")
 
@@ -77,10 +77,9 @@ def counted(proof: Proof) -> dict[str, str]:
     return {plain(f.object): f.reason for f in proof.differences if f.cls in kinds}
 
 
-def test_a_database_equals_its_own_snapshot(backed_up: tuple[Scene, Manifest]) -> None:
+def test_a_database_equals_its_own_snapshot(backed_up: BackedUp) -> None:
     """Nothing differs, and nearly all tables are proven without reading the repository."""
-    scene, manifest = backed_up
-    proof = proven(scene, manifest)
+    _, manifest, proof = backed_up
     assert proof.equal and proof.result is Result.OK, counted(proof)
     assert proof.rows == manifest.counts["rows"]
     assert proof.tables == manifest.counts["tables"]
@@ -88,9 +87,9 @@ def test_a_database_equals_its_own_snapshot(backed_up: tuple[Scene, Manifest]) -
     assert proof.objects > 800 and proof.foreign_keys >= 7 and proof.sequences >= 18 and proof.large_objects == 4
 
 
-def test_another_order_of_rows_is_equal_too(backed_up: tuple[Scene, Manifest]) -> None:
+def test_another_order_of_rows_is_equal_too(backed_up: BackedUp) -> None:
     """Tables that read back in another order are compared as multisets; a row moved within a table is no difference."""
-    scene, manifest = backed_up
+    scene, manifest, _ = backed_up
     before = proven(scene, manifest)
     scene.sql(
         "UPDATE nasty.by_hash_1 SET v = v WHERE id % 2 = 0",
@@ -107,9 +106,9 @@ def test_another_order_of_rows_is_equal_too(backed_up: tuple[Scene, Manifest]) -
 
 
 @pytest.mark.parametrize("group", CHANGES)
-def test_every_change_is_found_under_its_name(backed_up: tuple[Scene, Manifest], group: str) -> None:
+def test_every_change_is_found_under_its_name(backed_up: BackedUp, group: str) -> None:
     """All changes of a group at once: each expected name is there and no other; undone, the database is equal again."""
-    scene, manifest = backed_up
+    scene, manifest, _ = backed_up
     version = manifest.server_version_num // 10000
     if group == "since 15" and version < 15:
         return

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,14 +193,3 @@ def _tokens(text: Any) -> list[str] | None:
         else:
             kept.append(word)
     return kept
-
-
-def merge(told: Iterable[Finding], found: Iterable[Finding]) -> list[Finding]:
-    """Each object once: what the restore already said (denied, by design) explains what the proof sees."""
-    first = list(told)
-    known = {_plain(f.object) for f in first}
-    return [*first, *(f for f in found if _plain(f.object) not in known)]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r'["\s]', "", name)

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from pgkura.catalog.inventory import merge, read_items
+from pgkura.catalog.inventory import read_items
 from pgkura.catalog.kinds import Stage
 from pgkura.catalog.toc import read_archive
 from pgkura.core.facts import SourceFacts
@@ -22,6 +22,7 @@ from pgkura.restore.executor import Executor
 from pgkura.restore.planner import Options, RestorePlan, stage_counts
 from pgkura.restore.planner import plan_restore as make_plan
 from pgkura.restore.target import inspect_target
+from pgkura.verify.merging import merge
 from pgkura.verify.proof import prove
 
 
