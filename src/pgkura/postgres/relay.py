@@ -168,8 +168,8 @@ def _exactly(sock: socket.socket, count: int) -> bytes:
 def _introduce(client: socket.socket, server: ssl.SSLSocket) -> None:
     """Pass the server's first messages on, without the channel binding that our client could not do.
 
-    A libpq without TLS refuses a server that offers SCRAM-SHA-256-PLUS (PostgreSQL documentation, 55.3). The client then
-    says that it does not know channel binding, which is true, and the exchange stays between the two of them.
+    A libpq without TLS refuses a server that offers SCRAM-SHA-256-PLUS (PostgreSQL documentation, 55.3). The client
+    then says that it knows no channel binding, which is true, and the exchange stays between the two of them.
     """
     while True:
         kind = _exactly(server, 1)
