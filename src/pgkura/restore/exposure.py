@@ -40,7 +40,7 @@ def evaluating(toc: Toc, facts: SourceFacts, tainted: frozenset[int]) -> frozens
     """Entries that would run tainted code when executed: they go to a login that is nobody but the owner."""
     if not tainted:
         return frozenset()
-    generated = {t.qname for t in facts.tables if any(c.generated for c in t.columns)}
+    computed = _computed(facts)
     by_id = {e.dump_id: e for e in toc.entries}
     casts = any(by_id[d].desc == "CAST" for d in tainted)
     parts_of: dict[int, bool] = {}
@@ -48,7 +48,7 @@ def evaluating(toc: Toc, facts: SourceFacts, tainted: frozenset[int]) -> frozens
         if entry.dump_id in tainted and entry.desc in ("INDEX", "STATISTICS"):
             parts_of.update((d, True) for d in entry.deps if d in by_id and by_id[d].desc == "TABLE")
     return frozenset(
-        e.dump_id for e in toc.entries if _evaluates(e, by_id, tainted, generated, casts=casts, parts_of=parts_of)
+        e.dump_id for e in toc.entries if _evaluates(e, by_id, tainted, computed, casts=casts, parts_of=parts_of)
     )
 
 
@@ -56,7 +56,7 @@ def _evaluates(
     entry: Entry,
     by_id: dict[int, Entry],
     tainted: frozenset[int],
-    generated: set[QualifiedName],
+    computed: frozenset[QualifiedName],
     *,
     casts: bool,
     parts_of: dict[int, bool],
@@ -64,8 +64,7 @@ def _evaluates(
     touched = any(d in tainted for d in entry.deps)
     if entry.desc == "TABLE":
         child = any(d in by_id and by_id[d].desc == "TABLE" for d in entry.deps)
-        computed = entry.relkind == "p" or QualifiedName(entry.schema, entry.tag) in generated
-        return touched and (computed or child)
+        return touched and (child or QualifiedName(entry.schema, entry.tag) in computed)
     if entry.desc in ("TABLE ATTACH", "INDEX ATTACH", "CHECK CONSTRAINT"):
         return touched
     if entry.desc == "FK CONSTRAINT":
@@ -76,7 +75,7 @@ def _evaluates(
 def watched(toc: Toc, facts: SourceFacts, items: Items, tainted: frozenset[int]) -> tuple[QualifiedName, ...]:
     """Tables whose rows will run tainted code when loaded, as far as the archive tells; the target is asked again."""
     checked = {str(a.get("of")) for (cls, _), a in items.items() if cls == "constraint" and _is_check(a)}
-    computed = {t.qname for t in facts.tables if any(c.generated for c in t.columns)}
+    computed = _computed(facts)
     plain = {identity.replace('"', "") for identity in checked}
     by_id = {e.dump_id: e for e in toc.entries}
     found = []
@@ -85,9 +84,14 @@ def watched(toc: Toc, facts: SourceFacts, items: Items, tainted: frozenset[int])
             continue
         name = QualifiedName(entry.schema, entry.tag)
         inherits = any(d in tainted and by_id[d].desc in ("TYPE", "DOMAIN", "TABLE") for d in entry.deps)
-        if inherits or entry.relkind == "p" or name in computed or f"{entry.schema}.{entry.tag}" in plain:
+        if inherits or name in computed or f"{entry.schema}.{entry.tag}" in plain:
             found.append(name)
     return tuple(found)
+
+
+def _computed(facts: SourceFacts) -> frozenset[QualifiedName]:
+    """Tables with generated columns or a partition key (archives tell the kind of a relation since 17 only)."""
+    return frozenset(t.qname for t in facts.tables if t.kind == "p" or any(c.generated for c in t.columns))
 
 
 def _is_check(attributes: Mapping[str, object]) -> bool:

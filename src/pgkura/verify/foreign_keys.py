@@ -11,6 +11,7 @@ from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
+from pgkura.verify.planning import tables_not_to_plan
 
 _PARTITIONED = "p"
 _FULL = "f"
@@ -46,9 +47,10 @@ def read_foreign_keys(session: Session) -> tuple[list[ForeignKey], list[Finding]
     """Those that can be checked, and a `denied` finding for each that cannot."""
     found: list[ForeignKey] = []
     findings: list[Finding] = []
+    not_to_plan = tables_not_to_plan(session)
     for row in session.rows(query("foreign_keys", "list")):
         schema, table, kind, name, fschema, ftable, fkind, match, columns, keys, schemas, operators = row[:12]
-        readable, period, foreign_code = row[12:]
+        readable, period, foreign_code, tables = row[12:]
         key = ForeignKey(
             table=QualifiedName(schema, table),
             name=name,
@@ -65,6 +67,8 @@ def read_foreign_keys(session: Session) -> tuple[list[ForeignKey], list[Finding]
             findings.append(_denied(key, "no right to read both tables"))
         elif foreign_code:
             findings.append(_denied(key, "comparing would run another role's operator or cast with our rights"))
+        elif not not_to_plan.isdisjoint(tables):
+            findings.append(_denied(key, "planning the comparison would run another role's function with our rights"))
         else:
             found.append(key)
     return found, findings

@@ -60,7 +60,7 @@ WITH RECURSIVE strangers AS (
 ), code AS (
     SELECT classid, objid FROM direct UNION ALL SELECT 'pg_catalog.pg_type'::regclass, oid FROM types
 ), users AS (
-    SELECT d.classid, d.objid FROM pg_catalog.pg_depend d JOIN code c ON c.classid = d.refclassid AND c.objid = d.refobjid
+    SELECT d.classid, d.objid, d.objsubid FROM pg_catalog.pg_depend d JOIN code c ON c.classid = d.refclassid AND c.objid = d.refobjid
     WHERE d.classid IN ('pg_catalog.pg_constraint'::regclass, 'pg_catalog.pg_attrdef'::regclass, 'pg_catalog.pg_class'::regclass)
 ), keyed AS (
     SELECT u.objid AS oid FROM users u JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = u.objid
@@ -74,6 +74,10 @@ WITH RECURSIVE strangers AS (
     SELECT a.adrelid FROM users u JOIN pg_catalog.pg_attrdef a
       ON u.classid = 'pg_catalog.pg_attrdef'::regclass AND a.oid = u.objid
       JOIN pg_catalog.pg_attribute t ON t.attrelid = a.adrelid AND t.attnum = a.adnum AND t.attgenerated <> ''
+    UNION
+    -- before 15 a generated column itself depends on what its expression calls
+    SELECT t.attrelid FROM users u JOIN pg_catalog.pg_attribute t
+      ON u.classid = 'pg_catalog.pg_class'::regclass AND t.attrelid = u.objid AND t.attnum = u.objsubid AND t.attgenerated <> ''
     UNION
     SELECT k.oid FROM keyed k
     UNION
