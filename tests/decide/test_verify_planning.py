@@ -27,7 +27,7 @@ def call(function: int, *arguments: str) -> str:
         (f"({call(20000, VAR)} {call(20000, CONST)})", True),
         (f"{{OPEXPR :opno 20001 :opfuncid 0 :args ({CONST} {CONST})}}", True),
         (f"{{OPEXPR :opno 20001 :opfuncid 0 :args ({CONST} {VAR})}}", False),
-        (call(20000, r"{ALIAS :aliasname a\\{VAR\\}b}"), True),
+        (call(20000, r"{ALIAS :aliasname a\{VAR\}b}"), True),
     ],
 )
 def test_only_constants_count(tree: str, found: bool) -> None:

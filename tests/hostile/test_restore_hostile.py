@@ -14,7 +14,8 @@ from tests.support.servers import Server, newest, server, versions
 # Expressions with constant parts are evaluated while a definition is executed; checks and casts while rows are.
 EVALUATED_BY_DEFINITIONS = r"""
 CREATE SCHEMA ddl;
-CREATE TABLE ddl.computed (a text, b text GENERATED ALWAYS AS (a || tenant.calm('constant in a generated column', 'x')) STORED);
+CREATE TABLE ddl.computed (a text, b text
+    GENERATED ALWAYS AS (a || tenant.calm('constant in a generated column', 'x')) STORED);
 INSERT INTO ddl.computed VALUES ('1');
 CREATE TABLE ddl.keyed (a text) PARTITION BY LIST ((a || tenant.calm('constant in a partition key', 'x')));
 CREATE TABLE ddl.keyed_1 PARTITION OF ddl.keyed DEFAULT;
@@ -48,7 +49,8 @@ CREATE TABLE ddl.lines (page integer REFERENCES ddl.pages (id), v text);
 INSERT INTO ddl.pages VALUES (1, 'a');
 INSERT INTO ddl.lines VALUES (1, 'a');
 CREATE INDEX lines_index ON ddl.lines (page) WHERE tenant.calm_bool('predicate beside a foreign key');
-CREATE STATISTICS ddl.lines_statistics ON page, (v || tenant.calm('statistics beside a foreign key', 'x')) FROM ddl.lines;
+CREATE STATISTICS ddl.lines_statistics
+    ON page, (v || tenant.calm('statistics beside a foreign key', 'x')) FROM ddl.lines;
 -- domains inside other types
 CREATE TYPE ddl.holder AS (v tenant.checked_text);
 CREATE TABLE ddl.held (a ddl.holder, b tenant.checked_text[], c ddl.holder[]);
