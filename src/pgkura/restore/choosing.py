@@ -40,6 +40,13 @@ _INVENTORY_KINDS = {
     "PROCEDURAL LANGUAGE": "language",
 }
 
+# Their tags are bare names; those of routines, operators and casts are SQL already.
+_NAMED = _RELATIONS | {
+    "SCHEMA", "EXTENSION", "TYPE", "DOMAIN", "COLLATION", "CONVERSION", "INDEX", "STATISTICS", "EVENT TRIGGER",
+    "PUBLICATION", "SUBSCRIPTION", "SERVER", "FOREIGN DATA WRAPPER", "ACCESS METHOD", "PROCEDURAL LANGUAGE",
+    "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE", "TEXT SEARCH DICTIONARY", "TEXT SEARCH CONFIGURATION",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
@@ -164,7 +171,7 @@ def title_of(entry: Entry, by_id: Mapping[int, Entry]) -> str:
         return f"{kind} {quote_ident(name)} on {table}"
     kind = _INVENTORY_KINDS.get(entry.desc, entry.desc.lower().replace(" ", "_"))
     schema = f"{quote_ident(entry.schema)}." if entry.schema else ""
-    return f"{kind} {schema}{entry.tag}"
+    return f"{kind} {schema}{quote_ident(entry.tag) if entry.desc in _NAMED else entry.tag}"
 
 
 def _lost(name: str, reason: str) -> Finding:
