@@ -10,6 +10,7 @@ from pgkura.app.compose import Composition
 from pgkura.app.settings import read_settings
 from pgkura.cli import options, output
 from pgkura.cli.progress import human_bytes, shown
+from pgkura.core.outcome import Result
 from pgkura.operations.export import export as export_snapshot
 from pgkura.operations.init import initialise
 from pgkura.operations.listing import KINDS, kind_history, list_snapshots, show_snapshot
@@ -152,9 +153,11 @@ def export(
         exported = export_snapshot(repo, repo.manifest(snapshot), directory, progress)
     if as_json:
         output.print_json(exported.as_json())
-        return
+        raise typer.Exit(output.exit_code(Result(exported.result)))
     output.out().print(
         f"exported to {directory}: this is CLEAR TEXT with every row and password hash; guard it, then delete it\n"
         f"load it with: psql -X -v ON_ERROR_STOP=1 -d URL -f {directory}/load.sql",
         markup=False,
     )
+    output.findings(exported.skipped)
+    raise typer.Exit(output.exit_code(Result(exported.result)))
