@@ -1,8 +1,10 @@
 """What a snapshot is made of. Written last: a snapshot exists when its manifest does."""
 
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pgkura.core.errors import FormatTooNew, Tampered
@@ -12,6 +14,8 @@ from pgkura.repository import canonical
 
 VERSION = 1
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\Z")
+# Clocks of two backing-up hosts may differ by so much without `latest` naming the older snapshot.
+SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,7 @@ class Component:
 class Manifest:
     """One snapshot.
 
-    id           `20261123T170836Z-` + 6 hex digits
+    id           `20261123T170836Z-` + 6 hex digits: 16 times the microsecond, and a random digit; ids sort by time
     snapshot     `pg_current_snapshot()`; lsn: WAL position when it was taken
     counts       tables, rows, bytes_read, bytes_stored, chunks, chunks_unchanged, …
     components   `archive`, `facts`, `inventory`, `chunks`, `before.sql`, `after.sql`, and one per history kind
@@ -52,6 +56,22 @@ class Manifest:
 def valid_id(text: str) -> bool:
     """Whether this can be a snapshot's id (it becomes part of a key)."""
     return _ID.match(text) is not None
+
+
+def new_id(now: datetime, newest: str | None) -> str:
+    """The id of a snapshot made now (UTC). It sorts after `newest`, if that is not dated later than SKEW from now."""
+    if newest is not None and valid_id(newest):
+        after = dated(newest) + timedelta(microseconds=1)
+        if now < after <= now + SKEW:
+            now = after
+    return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond * 16 + secrets.randbelow(16):06x}"
+
+
+def dated(snapshot_id: str) -> datetime:
+    """When a snapshot was made, by its id. Ids of before 2026-11-24 end in random digits: right to the second."""
+    stamp, digits = snapshot_id.split("-")
+    second = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return second + timedelta(microseconds=min(int(digits, 16) // 16, 999_999))
 
 
 def encode(m: Manifest) -> bytes:

@@ -7,6 +7,7 @@ from pgkura.core.outcome import FindingClass
 from pgkura.postgres.session import Session, SqlError
 from pgkura.restore.closing import closed_by, unforced
 from pgkura.restore.guests import Guests
+from pgkura.restore.marker import plain
 from pgkura.restore.parallel import graph, run_parallel
 from pgkura.restore.run import Run, execute, execute_as_owner
 
@@ -124,9 +125,11 @@ def analyze(run: Run, session: Session) -> None:
 
 def cleared(run: Run, entries: tuple[Entry, ...]) -> None:
     """What clearing a cut-short restore could not drop must be just what would be made again."""
-    wanted = {e.key: e for e in (*run.plan.before, *run.plan.after, *run.plan.last)}
+    wanted = {plain(e.key): e for e in (*run.plan.before, *run.plan.after, *run.plan.last)}
     for entry in entries:
-        made = wanted.get(entry.key)
+        if entry.desc in ("ACL", "DEFAULT ACL"):
+            continue  # cannot be dropped, are given again, and the proof compares them
+        made = wanted.get(plain(entry.key))
         if made is None or definition(made) != definition(entry):
             run.tell(FindingClass.LOST, entry.title, "a restore that was cut short left it, and it cannot be dropped")
         else:

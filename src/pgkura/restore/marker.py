@@ -38,7 +38,7 @@ class Mark:
 
     def made(self, entry: Entry) -> bool:
         """Whether that restore made this object."""
-        return entry.key in self.ours and entry.key not in self.before
+        return plain(entry.key) in self.ours and plain(entry.key) not in self.before
 
     def made_large_objects(self, present: frozenset[int]) -> frozenset[int]:
         """The large objects it made."""
@@ -140,4 +140,10 @@ def _drop(session: Session, entry: Entry, progress: Progress) -> bool:
 
 def keys(entries: Iterable[Entry]) -> frozenset[Key]:
     """Identities."""
-    return frozenset(e.key for e in entries)
+    return frozenset(plain(e.key) for e in entries)
+
+
+def plain(key: Key) -> Key:
+    """Without quotes: a source with quote_all_identifiers has `f("text")` in its archive, its target `f(text)`."""
+    desc, schema, tag = key
+    return desc, schema, tag.replace('"', "")

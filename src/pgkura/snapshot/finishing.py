@@ -1,6 +1,5 @@
 """After the rows: sequences, components, manifest, journal. The snapshot exists when the manifest is written."""
 
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from pgkura.postgres.facts import read_sequences
 from pgkura.postgres.session import Session, SqlError
 from pgkura.repository import canonical
 from pgkura.repository.lists import BLOBS, TableData, write_chunk_list
-from pgkura.repository.manifest import Component, Manifest
+from pgkura.repository.manifest import Component, Manifest, new_id
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.attempt import VANISHED, Desk, Seen, read_labels, relabelled
 from pgkura.snapshot.components import Stored, previous_manifest, reusable_archive, store_components
@@ -83,6 +82,8 @@ def finish(
         counts=_counts(tables, reading.ledger, new.values(), elapsed(), peak_memory()),
     )
     repo.commit_snapshot(manifest, new.values())
+    if (newest := repo.manifest_ids()[-1]) != manifest.id:
+        desk.progress.note(f"snapshot {newest} is dated later than this one, {manifest.id}: `latest` names that one")
     repo.append_journal(
         "backup",
         {"snapshot": manifest.id, "database": manifest.database, "result": result.value, "counts": manifest.counts},
@@ -229,7 +230,7 @@ def _manifest(
 ) -> Manifest:
     now = datetime.now(UTC)
     return Manifest(
-        id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
+        id=new_id(now, max(repo.manifest_ids(), default=None)),
         created=f"{now:%Y-%m-%dT%H:%M:%SZ}",
         host_id=repo.host_id,
         database=facts.database.name,
