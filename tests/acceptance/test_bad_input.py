@@ -200,13 +200,15 @@ def test_wrong_password(place: Place) -> None:
     refused(place, 14, "backup", env={"DATABASE_URL": wrong}, says="wrong password")
 
 
-def test_no_rights(place: Place) -> None:
+def test_no_rights(place: Place, tmp_path: Path) -> None:
     """A role that may log in and read nothing: never a green backup."""
     with psycopg.connect(place.server.url(), autocommit=True) as connection:
         connection.execute("DROP ROLE IF EXISTS bad_input_nobody")
         connection.execute("CREATE ROLE bad_input_nobody LOGIN PASSWORD 'right'")
     poor = with_user(place.source, "bad_input_nobody", "right")
-    done = place.desk.run("backup", "--json", env={"DATABASE_URL": poor})
+    copy = tmp_path / "repository"
+    shutil.copytree(place.desk.repository, copy)
+    done = place.desk.run("backup", "--json", env={"DATABASE_URL": poor, "PGKURA_REPOSITORY": str(copy)})
     assert done.code in (3, 15) and "kept" in done.out + done.err, (done.code, done.out, done.err)
     assert done.json["result"] in ("incomplete", "failed") and "Traceback" not in done.err
 

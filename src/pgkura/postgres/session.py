@@ -209,6 +209,9 @@ class Session:
         try:
             yield from self._receive(pgconn)
             finished = True
+        except psycopg.Error as error:
+            # A server process ended while its sending was held up has no way to say so: the connection just breaks.
+            raise SqlError("the connection broke", detail=f"{' '.join(str(error).split())}; {_short(sql)}") from None
         finally:
             if not finished and not self.broken:
                 self.cancel()
