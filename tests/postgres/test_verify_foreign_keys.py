@@ -8,7 +8,8 @@ from tests.support.servers import server, versions
 
 from pgkura.core.outcome import FindingClass
 from pgkura.postgres.endpoint import Endpoint
-from pgkura.postgres.session import Session, connect
+from pgkura.postgres.pinning import connect
+from pgkura.postgres.session import Session
 from pgkura.verify.foreign_keys import check_foreign_key, read_foreign_keys
 
 SCHEMA = """

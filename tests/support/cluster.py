@@ -49,7 +49,7 @@ def start_cluster(
     folder = Path(tempfile.mkdtemp(prefix="kura-cluster-"))
     data, secret = folder / "data", folder / "password"
     secret.write_text(password)
-    port = _free_port()
+    port = free_port()
     if os.geteuid() == 0:
         owner = pwd.getpwnam("nobody")
         for path in (folder, secret):
@@ -103,7 +103,7 @@ def _as_server_user(argv: list[str]) -> None:
             raise FixtureError(f"{Path(argv[0]).name} failed: {output.read().decode(errors='replace')[-3000:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

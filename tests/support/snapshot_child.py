@@ -4,6 +4,7 @@ The source's URL comes from DATABASE_URL, the host key from PGKURA_HOST_KEY.
 """
 
 import os
+import signal
 import sys
 
 from pgkura.core.access import Access
@@ -32,6 +33,8 @@ class _Told:
 
 def main() -> None:
     """Take one snapshot."""
+    # A background job of a shell starts with SIGINT ignored, and its children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder, executor, rate = sys.argv[1:4]
     repo = Repository.open(open_storage(folder), host=HostKey.parse(os.environ["PGKURA_HOST_KEY"]))
     access = Access(database="env:DATABASE_URL", repository=folder, host_key="env:PGKURA_HOST_KEY")

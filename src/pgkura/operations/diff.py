@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from pgkura.catalog.diff import Change, as_text, compare
 from pgkura.catalog.toc import Toc, read_archive
 from pgkura.postgres.endpoint import Endpoint
-from pgkura.postgres.session import connect
+from pgkura.postgres.pinning import connect
 from pgkura.repository.repository import Repository
 from pgkura.restore.target import dump_definitions
 

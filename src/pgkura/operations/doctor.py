@@ -7,8 +7,8 @@ from pgkura.core.errors import PgkuraError, RepositoryNotFound, RightsError, Usa
 from pgkura.operations.listing import server_name
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.facts import read_facts
+from pgkura.postgres.pinning import connect
 from pgkura.postgres.relay import needs_tls
-from pgkura.postgres.session import connect
 from pgkura.programs.pgtools import find_client
 from pgkura.repository.repository import Repository
 from pgkura.restore.target import inspect_target
@@ -83,9 +83,9 @@ def examine(composition: Composition) -> Report:
 
 def _database(composition: Composition, report: Report) -> None:
     endpoint = composition.source()
-    kind = {"": "direct", "session": "session pooler: fine for backups", "transaction": "transaction pooler"}
-    report.add("ok", "connection", f"{endpoint.display}, {kind[endpoint.pooler]}")
     with connect(endpoint, application_name="pgkura doctor") as session:
+        kind = "through a session pooler: fine for backups" if session.pooled else "direct"
+        report.add("ok", "connection", f"{endpoint.display}, {kind}")
         version = session.server_version
         supported = 140000 <= version < 190000
         report.add(

@@ -7,7 +7,7 @@ from typing import Any
 from pgkura.core.facts import SourceFacts
 from pgkura.core.outcome import Finding, Result, decide
 from pgkura.postgres.endpoint import Endpoint
-from pgkura.postgres.session import connect
+from pgkura.postgres.pinning import connect
 from pgkura.repository.repository import Repository
 from pgkura.restore.platform_state import release_jobs as release_on
 

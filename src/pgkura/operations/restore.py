@@ -15,7 +15,7 @@ from pgkura.core.stop import Stop
 from pgkura.operations.listing import server_name
 from pgkura.operations.proofs import keep_proof
 from pgkura.postgres.endpoint import Endpoint
-from pgkura.postgres.session import connect
+from pgkura.postgres.pinning import connect
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
 from pgkura.restore.executor import Executor

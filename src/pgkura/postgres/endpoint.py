@@ -183,10 +183,15 @@ def _pooler(host: str, port: str, user: str) -> str:
 
 
 def refuse_transaction_pooler(endpoint: Endpoint) -> None:
-    """Raises UsageError: a transaction pooler gives every transaction another server connection."""
+    """Raises UsageError when the URL alone shows a pooler in transaction mode."""
     if endpoint.pooler == "transaction":
-        raise UsageError(
-            f"port {endpoint.port} of {endpoint.host or 'this host'} is a pooler in transaction mode",
-            detail="it forgets session settings and snapshots between transactions; a backup through it would be wrong",
-            hint="use the session pooler (port 5432 on the same host) or the direct host",
-        )
+        raise transaction_pooler(endpoint)
+
+
+def transaction_pooler(endpoint: Endpoint) -> UsageError:
+    """A transaction pooler gives every transaction another server connection."""
+    return UsageError(
+        f"port {endpoint.port} of {endpoint.host or 'this host'} is a pooler in transaction mode",
+        detail="it forgets session settings and snapshots between transactions; a backup through it would be wrong",
+        hint="use the session pooler (on Supabase port 5432 of the same host) or the direct host",
+    )

@@ -1,7 +1,4 @@
-"""A pinned connection: every value prints the same way whatever the role's, the database's or the client's settings.
-
-All SQL of the product passes through here; driver errors leave as SqlError with their SQLSTATE.
-"""
+"""One connection. All SQL of the product passes through here; driver errors leave as SqlError with their SQLSTATE."""
 
 import re
 import select
@@ -15,52 +12,9 @@ import psycopg
 from psycopg import pq
 
 from pgkura.core.errors import DatabaseError
-from pgkura.postgres.endpoint import Endpoint, refuse_transaction_pooler
-from pgkura.postgres.failures import connection_failure
+from pgkura.postgres.endpoint import Endpoint
 
-CONNECT_TIMEOUT_SECONDS = 15
 BATCH_BYTES = 256 * 1024
-_KEEPALIVES = {
-    "keepalives": 1,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 6,
-    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-}
-
-# row_security first: without it a role that is subject to policies would silently read a part of the rows.
-# search_path empties the way for tenants' functions and operators; the rest pins how values print.
-PINNED: tuple[tuple[str, str], ...] = (
-    ("row_security", "off"),
-    ("search_path", ""),
-    ("client_encoding", "UTF8"),
-    ("TimeZone", "UTC"),
-    ("DateStyle", "ISO, YMD"),
-    ("IntervalStyle", "postgres"),
-    ("extra_float_digits", "3"),
-    ("bytea_output", "hex"),
-    ("xmloption", "content"),
-    ("lc_monetary", "C"),
-    ("standard_conforming_strings", "on"),
-    ("escape_string_warning", "off"),
-    ("check_function_bodies", "off"),
-    ("default_transaction_read_only", "off"),
-    ("default_transaction_isolation", "read committed"),
-    ("default_transaction_deferrable", "off"),
-    ("session_replication_role", "origin"),
-    ("synchronize_seqscans", "off"),
-    ("statement_timeout", "0"),
-    ("lock_timeout", "0"),
-    ("idle_in_transaction_session_timeout", "0"),
-    ("client_min_messages", "warning"),
-    ("quote_all_identifiers", "off"),
-    ("array_nulls", "on"),
-    ("transform_null_equals", "off"),
-    ("jit", "off"),
-)
-# Only superusers (or holders of SET on the parameter) may set these; their default is what is wanted anyway.
-_MAY_BE_REFUSED = frozenset({"session_replication_role"})
-_SINCE = {"idle_session_timeout": 140000, "transaction_timeout": 170000}
 
 
 class SqlError(DatabaseError):
@@ -98,12 +52,17 @@ class CopyWriter:
 
 
 class Session:
-    """One pinned server connection; autocommit unless `begin` was called. Use from one thread, but `cancel`."""
+    """One pinned server connection; autocommit unless `begin` was called. Use from one thread, but `cancel`.
+
+    `pid` is the server process's, asked of the server: poolers announce a number of their own, which is how an
+    unannounced one is recognized (`pooled`).
+    """
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], endpoint: Endpoint) -> None:
         self._connection = connection
         self.endpoint = endpoint
-        self.pid: int = connection.info.backend_pid
+        self.pid: int = self.one("SELECT pg_catalog.pg_backend_pid()")[0]
+        self.pooled: bool = bool(endpoint.pooler) or self.pid != connection.info.backend_pid
         self.server_version: int = connection.info.server_version
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -320,49 +279,6 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def connect(endpoint: Endpoint, *, application_name: str, statement_timeout: int = 0) -> Session:
-    """A pinned session. `statement_timeout` in milliseconds, 0 = none.
-
-    Raises DatabaseError with a plain reason, UsageError for a transaction-mode pooler.
-    """
-    refuse_transaction_pooler(endpoint)
-    try:
-        connection = psycopg.connect(
-            endpoint.conninfo(application_name=application_name, **_KEEPALIVES), autocommit=True
-        )
-    except psycopg.Error as error:
-        raise connection_failure(endpoint, error) from None
-    # Without this the driver prepares what is run often, which poolers may not carry over.
-    connection.prepare_threshold = None
-    session = Session(connection, endpoint)
-    try:
-        _pin(session, statement_timeout)
-    except BaseException:
-        session.close()
-        raise
-    return session
-
-
-def _pin(session: Session, statement_timeout: int) -> None:
-    for name, value in PINNED:
-        shown = str(statement_timeout) if name == "statement_timeout" else value
-        try:
-            session.execute(f"SET {name} = '{shown}'")
-        except SqlError:
-            if name not in _MAY_BE_REFUSED:
-                raise
-    for name, since in _SINCE.items():
-        if session.server_version >= since:
-            session.execute(f"SET {name} = 0")
-    pid, path = session.one("SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('search_path')")
-    if pid != session.pid or path not in ("", '""'):
-        raise DatabaseError(
-            f"{session.endpoint.display} does not keep a session",
-            detail="settings were lost between two statements: a pooler in transaction mode",
-            hint="use the session pooler or the direct host",
-        )
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from threading import Lock
 from pgkura.core.errors import DatabaseError
 from pgkura.core.names import quote_ident, quote_literal
 from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.pinning import connect
 from pgkura.postgres.queries import query
-from pgkura.postgres.session import Session, SqlError, connect
+from pgkura.postgres.session import Session, SqlError
 
 _HOURS = 24
 _UNKNOWN_ROLE = "42704"

@@ -123,7 +123,8 @@ def plan_restore(
         raise TargetNotEmpty(
             f"the target {target.display} is not empty",
             detail=f"it holds {len(foreign)} objects: {names}{' …' if len(foreign) > 5 else ''}",
-            hint="restore into a new database; or add --allow-non-empty to restore beside what is there",
+            hint="restore into a new database, or add --allow-non-empty to restore beside what is there; if a restore "
+            "made these, `pgkura verify ID --against URL` says whether it is whole",
         )
     chosen = choose(toc, target)
     loads = plan_loads(facts, tables, target, chosen.kept_relations)

@@ -8,7 +8,8 @@ from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
-from pgkura.postgres.session import Session, SqlError, connect
+from pgkura.postgres.pinning import connect
+from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.repository import Repository
 from pgkura.restore.guests import Guests
 from pgkura.restore.paths import NAME_ERRORS, search_path, trusted_path, under_path

@@ -11,10 +11,10 @@ from threading import Lock, Thread, local
 
 from pgkura.core.access import Access, hold, resolve
 from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session
 from pgkura.repository.keys import HostKey
 from pgkura.repository.repository import Repository
-from pgkura.snapshot.opening import open_session
 from pgkura.storage.opening import open_storage
 
 
@@ -53,7 +53,7 @@ class Station:
 
     def _open(self, application_name: str) -> Session:
         endpoint = Endpoint.parse(resolve(self._access.database), insecure=self._access.insecure_database)
-        session = open_session(endpoint, application_name)
+        session = connect(endpoint, application_name=application_name)
         # Rows must come in physical order, from one scan: a chunk's bytes then repeat while its pages do not change.
         session.execute("SET max_parallel_workers_per_gather = 0")
         return session

@@ -18,6 +18,7 @@ from pgkura.core.progress import Progress, Silent
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.facts import read_platform_names
+from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.attempt import Desk, GaveWay, Seen, enumerate_tables, lock_before, look, wait_for_tables
@@ -28,7 +29,6 @@ from pgkura.snapshot.finishing import Finished, Reading, finish
 from pgkura.snapshot.holders import Holders
 from pgkura.snapshot.ledger import Ledger, by_oid, first_requests
 from pgkura.snapshot.memory import MemoryMeter
-from pgkura.snapshot.opening import open_session
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import group_blobs, group_pieces, has_rows, size_of
 from pgkura.snapshot.queries import query
@@ -199,7 +199,7 @@ class _Run:
         )
 
     def _open(self, part: Part) -> Session:
-        return open_session(self._source, application_name(self._name, part))
+        return connect(self._source, application_name=application_name(self._name, part))
 
     def _open_until_end(self, part: Part) -> Session:
         session = self._open(part)

@@ -15,7 +15,8 @@ from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.facts import read_facts, read_platform_names
 from pgkura.postgres.inventory import read_inventory
-from pgkura.postgres.session import Session, connect
+from pgkura.postgres.pinning import connect
+from pgkura.postgres.session import Session
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
 from pgkura.verify.checks import LARGE_OBJECTS, TableCheck, plan_checks

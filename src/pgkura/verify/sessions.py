@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
-from pgkura.postgres.session import Session, connect
+from pgkura.postgres.pinning import connect
+from pgkura.postgres.session import Session
 
 APPLICATION = "pgkura verify"
 TICK_SECONDS = 0.2

@@ -16,7 +16,7 @@ from pgkura.operations.backup import BackupResult, back_up
 from pgkura.operations.init import initialise
 from pgkura.operations.restore import RestoreResult, execute_restore, plan_restore
 from pgkura.postgres.endpoint import Endpoint
-from pgkura.postgres.session import connect
+from pgkura.postgres.pinning import connect
 from pgkura.programs.embedded import EmbeddedServer
 from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.repository import Repository

@@ -1,8 +1,9 @@
--- Our own connections, and everybody who waits with one of them in the way.
+-- Our own connections, and everybody who waits with one of them in the way. Poolers put their own name in front of
+-- ours (Supavisor: "Supavisor - …").
 with ours as (
     select a.pid, a.application_name
     from pg_catalog.pg_stat_activity a
-    where a.usename = current_user and pg_catalog.starts_with(a.application_name, %s)
+    where a.usename = current_user and pg_catalog.strpos(a.application_name, %s) > 0
 )
 select o.pid, o.application_name, null::int4, null::pg_catalog.text, null::int8, null::float8
 from ours o
