@@ -42,6 +42,7 @@ def _start(scene: Scene, executor: str, rate: int = 0) -> "subprocess.Popen[str]
         "DATABASE_URL": scene.url,
         "PGKURA_HOST_KEY": resolve(scene.access.host_key),
         "PYTHONPATH": f"{SRC}/src:{SRC}:{os.environ.get('PYTHONPATH', '')}",
+        "TMPDIR": str(_temporary(scene)),
     }
     return subprocess.Popen(
         [sys.executable, "-m", "tests.support.snapshot_child", scene.access.repository, executor, str(rate)],
@@ -50,6 +51,17 @@ def _start(scene: Scene, executor: str, rate: int = 0) -> "subprocess.Popen[str]
         stderr=subprocess.DEVNULL,
         text=True,
     )
+
+
+def _temporary(scene: Scene) -> Path:
+    folder = Path(scene.access.repository).parent / "temporary"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _in_clear(scene: Scene) -> list[Path]:
+    """Files that a backup left lying about: definitions are nobody's business."""
+    return [p for p in _temporary(scene).rglob("*") if p.is_file()]
 
 
 def _await_stage(child: "subprocess.Popen[str]", beginning: str) -> None:
@@ -88,6 +100,7 @@ def test_killed_when_a_stage_has_just_begun(scene: Scene, stage: str, executor: 
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
     assert scene.leftovers() == []
+    assert _in_clear(scene) == []
     _whole(scene)
 
 
@@ -100,6 +113,7 @@ def test_killed_in_the_middle_of_reading_then_run_again(scene: Scene) -> None:
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
     assert scene.leftovers() == []
+    assert _in_clear(scene) == []
     assert scene.repo.manifest_ids() == before
     taken = scene.take()
     assert taken.result is Result.OK
@@ -122,4 +136,5 @@ def test_an_interrupt_ends_everything(scene: Scene, number: signal.Signals) -> N
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
     assert scene.leftovers() == []
+    assert _in_clear(scene) == []
     assert scene.repo.manifest_ids() == before

@@ -1,9 +1,8 @@
 """A pg_dump archive as structure: its table of contents, never its text split by patterns."""
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import IO
 
 from pgdumplib import exceptions
 from pgdumplib.dump import Dump
@@ -11,6 +10,7 @@ from pgdumplib.models import Entry as ArchiveEntry
 
 from pgkura.catalog.kinds import KINDS, Section
 from pgkura.core.errors import FormatTooNew, Tampered
+from pgkura.core.scratch import new_scratch, scratch_path
 
 _NEWEST = (1, 16)
 _OLDEST = (1, 12)
@@ -71,16 +71,18 @@ class Toc:
         return len(self.entries)
 
 
-def read_archive(source: Path | bytes) -> Toc:
-    """Raises Tampered for no archive, FormatTooNew for one of a later pg_dump or with unknown kinds of entries."""
+def read_archive(source: IO[bytes] | bytes) -> Toc:
+    """Raises Tampered for no archive, FormatTooNew for one of a later pg_dump or with unknown kinds of entries.
+
+    A file is one of `new_scratch`, and stays open.
+    """
     if isinstance(source, bytes):
-        with tempfile.NamedTemporaryFile(prefix="pgkura-", suffix=".dump") as file:
+        with new_scratch() as file:
             file.write(source)
-            file.flush()
-            return read_archive(Path(file.name))
+            return read_archive(file)
     dump = Dump()
     try:
-        dump.load(source)
+        dump.load(scratch_path(source))
     except (exceptions.PgDumpLibError, ValueError, IndexError, EOFError, KeyError, UnicodeDecodeError) as error:
         raise _unreadable(source, error) from error
     finally:
@@ -107,9 +109,9 @@ def _let_go(dump: Dump) -> None:
     dump._temp_dir.cleanup()
 
 
-def _unreadable(source: Path, error: Exception) -> Tampered | FormatTooNew:
-    with source.open("rb") as file:
-        head = file.read(7)
+def _unreadable(source: IO[bytes], error: Exception) -> Tampered | FormatTooNew:
+    source.seek(0)
+    head = source.read(7)
     if head[:5] == b"PGDMP" and tuple(head[5:7]) > _NEWEST:
         return FormatTooNew(f"a pg_dump archive of format {head[5]}.{head[6]}", hint="use a newer pgkura")
     return Tampered("this is no pg_dump archive", detail=f"{type(error).__name__}: {error}")

@@ -81,7 +81,7 @@ def _render(result: BackupResult) -> None:
 
 
 def demo(
-    rows: Annotated[int, typer.Option("--rows", min=1, help="Reservations to make [env: DEMO_ROWS]")] = 0,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Reservations to make [env: DEMO_ROWS]")] = None,
     keep: Annotated[str, typer.Option("--keep", help="Folder for the repository and keys; must not exist.")] = "",
     quiet: options.Quiet = False,
     as_json: options.Json = False,

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pgkura.core.errors import ToolError
 from pgkura.programs.runner import Ended, run
@@ -110,7 +111,7 @@ def _ask(path: Path, *, embedded: bool) -> Tool | None:
 def dump_schema(
     tool: Tool,
     environment: Mapping[str, str],
-    out: Path,
+    out: IO[bytes],
     *,
     snapshot: str = "",
     exclude_tables: Sequence[str] = (),
@@ -122,13 +123,13 @@ def dump_schema(
 
     `exclude_tables` are quoted SQL names, taken literally. Raises ToolError with pg_dump's last lines.
     """
-    argv = [str(tool.path), "--format=custom", "--schema-only", "--no-password", f"--file={out}"]
+    argv = [str(tool.path), "--format=custom", "--schema-only", "--no-password"]
     if snapshot:
         argv.append(f"--snapshot={snapshot}")
     if lock_wait_ms:
         argv.append(f"--lock-wait-timeout={lock_wait_ms}")
     argv += [f"--exclude-table={name}" for name in exclude_tables]
-    ended = run(argv, environment=environment, cancelled=cancelled, started=started)
+    ended = run(argv, environment=environment, cancelled=cancelled, started=started, to=out)
     if ended.code != 0:
         raise ToolError(
             f"{tool.title} failed with exit code {ended.code}",

@@ -44,17 +44,19 @@ def run(
     user: int | None = None,
     cwd: Path | None = None,
     started: Callable[[int], None] | None = None,
+    to: IO[bytes] | None = None,
 ) -> Ended:
     """Run to the end. Raises ToolError when it cannot start, passes `deadline` seconds, says too much or is cancelled.
 
-    `started` is told the pid. A program that is given up is killed with its whole group.
+    `started` is told the pid. Standard output goes to the file `to` if there is one, and `Ended.out` is then empty.
+    A program that is given up is killed with its whole group.
     """
     try:
         process = subprocess.Popen(
             list(argv),
             env=clean_environment(environment),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if to is None else to,
             stderr=subprocess.PIPE,
             start_new_session=True,
             user=user,

@@ -1,8 +1,6 @@
 """What a restore finds at its target, read before anything is written."""
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from pgkura.catalog.platform import detect
 from pgkura.catalog.roles import Abilities
@@ -10,6 +8,7 @@ from pgkura.catalog.toc import Entry, Toc, read_archive
 from pgkura.core.facts import DatabaseFacts, MembershipFacts, RoleFacts, TableFacts
 from pgkura.core.names import QualifiedName
 from pgkura.core.platform import Platform
+from pgkura.core.scratch import new_scratch
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.facts import read_database, read_memberships, read_platform_names, read_roles, read_tables
 from pgkura.postgres.queries import query
@@ -173,10 +172,6 @@ def _may_be_replica(session: Session) -> bool:
 def dump_definitions(endpoint: Endpoint, server_version: int, *, snapshot: str = "") -> Toc:
     """The definitions of a database as they are, through pg_dump."""
     tool = find_client("pg_dump", server_version // 10000)
-    with (
-        tempfile.TemporaryDirectory(prefix="pgkura-") as folder,
-        client_environment(endpoint, has_tls=tool.has_tls) as environment,
-    ):
-        out = Path(folder) / "definitions.dump"
+    with new_scratch() as out, client_environment(endpoint, has_tls=tool.has_tls) as environment:
         dump_schema(tool, environment, out, snapshot=snapshot)
         return read_archive(out)

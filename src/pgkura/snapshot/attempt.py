@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO
 
 from pgkura.core.facts import SourceFacts
 from pgkura.core.names import QualifiedName
@@ -37,7 +37,7 @@ class Seen:
     moment: Moment
     facts: SourceFacts
     denied: tuple[Finding, ...]
-    inventory: Path
+    inventory: IO[bytes]
     comparison: Comparison
     labels: dict[int, tuple[str, str, str]]
     divisible: frozenset[int]
@@ -60,7 +60,7 @@ class Desk:
     progress: Progress
     stop: Stop
     watcher: Watcher
-    folder: Path
+    scratch: Callable[[], IO[bytes]]
 
 
 def enumerate_tables(session: Session) -> list[Lockable]:
@@ -115,14 +115,14 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
     desk.progress.stage("taking the snapshot")
     moment = export_snapshot(exporter)
     locked = holders.read_locked(exporter)
-    path = desk.folder / "inventory"
+    inventory = desk.scratch()
     reader = desk.open(Part.READER)
     try:
         # Sizes of a relation wait for its lock.
         reader.execute(f"SET lock_timeout = '{desk.options.queue_wait_ms}ms'")
         reader.adopt(moment.id)
         read = read_facts(reader, platform)
-        write_inventory(reader, path)
+        write_inventory(reader, inventory)
         labels = read_labels(reader)
         divisible = frozenset(oid for (oid,) in reader.rows(query("divisible")))
         reader.commit()
@@ -143,7 +143,7 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         moment=moment,
         facts=read.facts,
         denied=read.denied,
-        inventory=path,
+        inventory=inventory,
         comparison=Comparison(held=comparison.held - lost, late=comparison.late | lost),
         labels=labels,
         divisible=divisible,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO
 
 from pgkura.catalog.components import component_texts
 from pgkura.catalog.toc import Toc, read_archive
@@ -30,7 +30,7 @@ _AGAIN = (
 class Definitions:
     """The archive, its table of contents, and who wrote it."""
 
-    archive: Path
+    archive: IO[bytes]
     toc: Toc
     pg_dump_version: str
 
@@ -47,8 +47,7 @@ def read_definitions(desk: Desk, source: Endpoint, run: str, seen: Seen) -> Defi
     """Run pg_dump in the snapshot. Raises GaveWay when it had to be ended, ToolError when it failed."""
     tool = find_client("pg_dump", seen.facts.server_version_num // 10000)
     desk.progress.stage(f"reading definitions ({tool.title})")
-    archive = desk.folder / "archive"
-    archive.unlink(missing_ok=True)
+    archive = desk.scratch()
     try:
         with client_environment(source, has_tls=tool.has_tls) as environment:
             dump_schema(

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pgkura.catalog.platform import detect
 from pgkura.core.access import Access, hold
@@ -15,6 +13,7 @@ from pgkura.core.errors import DatabaseError, RightsError
 from pgkura.core.names import QualifiedName
 from pgkura.core.platform import Platform
 from pgkura.core.progress import Progress, Silent
+from pgkura.core.scratch import new_scratch
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.facts import read_platform_names
@@ -108,7 +107,7 @@ class _Run:
             progress=progress,
             stop=self._stop,
             watcher=watcher,
-            folder=Path(self._stack.enter_context(TemporaryDirectory(prefix="pgkura-"))),
+            scratch=lambda: self._stack.enter_context(new_scratch()),
         )
         plan = lock_before(desk, exporter, holders, capacity, connections, views)
         seen, definitions = self._attempts(desk, exporter, holders, plan, platform)
