@@ -10,7 +10,6 @@ import argparse
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,11 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
+import psutil
 from benchmarks.data import generate
 from tests.support.cli import Desk
-from tests.support.cluster import start_cluster
+from tests.support.cluster import Cluster, start_cluster
 from tests.support.psql import client
 from tests.support.servers import PASSWORD, binaries
 
@@ -40,11 +41,12 @@ SETTINGS = {
 
 @dataclass(slots=True)
 class Measured:
-    """Runs of one contestant: wall seconds, client CPU seconds, bytes written, peak memory in bytes."""
+    """Runs of one contestant: wall seconds, CPU seconds of client and server, bytes written, peak memory in bytes."""
 
     name: str
     wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
+    client: list[float] = field(default_factory=list)
+    server: list[float] = field(default_factory=list)
     bytes: int = 0
     peak: int = 0
 
@@ -67,60 +69,84 @@ def main() -> None:
         generate(f"{base}/source", scale=options.scale, note=print)
         psql(f"{base}/source", "VACUUM ANALYZE")
         psql(f"{base}/source", "CHECKPOINT")
-        race(base, folder, options.rounds)
+        Race(base, folder, cluster).run(options.rounds)
     finally:
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def race(base: str, folder: Path, rounds: int) -> None:
+class Race:
     """Backup and restore of each contestant, interleaved."""
-    desk = Desk(folder / "desk")
-    ours_out, theirs_out = Measured("pgkura backup (sealed)"), Measured("pg_dump -Fd -j2 -Z1")
-    ours_in, theirs_in = Measured("pgkura restore (without proof)"), Measured("pg_restore -j2")
-    proof = Measured("pgkura proof")
-    for number in range(rounds):
-        print(f"round {number + 1} of {rounds}", flush=True)
-        shutil.rmtree(folder / "desk", ignore_errors=True)
-        shutil.rmtree(folder / "dump", ignore_errors=True)
-        desk = Desk(folder / "desk")
+
+    def __init__(self, base: str, folder: Path, cluster: Cluster) -> None:
+        self._base = base
+        self._folder = folder
+        self._postmaster = psutil.Process(int((cluster.folder / "data" / "postmaster.pid").read_text().split()[0]))
+        self._ours_out, self._theirs_out = Measured("pgkura backup (sealed)"), Measured("pg_dump -Fd -j2 -Z1")
+        self._ours_in, self._theirs_in = Measured("pgkura restore (with proof)"), Measured("pg_restore -j2")
+        self._load, self._proof = Measured("  of it the restore"), Measured("  of it the proof")
+
+    def run(self, rounds: int) -> None:
+        """All rounds, then the table."""
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", flush=True)
+            desk = self._back_up()
+            self._restore(desk)
+        show(self._ours_out, self._theirs_out)
+        show(self._ours_in, self._theirs_in)
+        show(self._load, self._theirs_in)
+        print(f"proof: {median(self._proof.wall):.1f} s, {ratio(self._proof, self._load):.2f} of the restore")
+        print(f"peak memory of all our processes in the backup: {self._ours_out.peak / 1e6:.0f} MB")
+
+    def _back_up(self) -> Desk:
+        for name in ("desk", "dump"):
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+        desk = Desk(self._folder / "desk")
         desk.run("init").expect()
-        told = timed(
-            ours_out, partial(desk.run, "backup", "--json", env={"DATABASE_URL": f"{base}/source"}, timeout=3600)
-        )
-        answer = told.expect().json
-        ours_out.bytes, ours_out.peak = size(desk.repository), max(ours_out.peak, answer["peak_memory_bytes"])
-        dump = [str(client("pg_dump", VERSION)), "-Fd", "-j2", "-Z1", "-f", str(folder / "dump"), f"{base}/source"]
-        timed(theirs_out, partial(subprocess.run, dump, check=True))
-        theirs_out.bytes = size(folder / "dump")
+        source = f"{self._base}/source"
+        ours = partial(desk.run, "backup", "--json", env={"DATABASE_URL": source}, timeout=3600)
+        answer = self._timed(self._ours_out, ours).expect().json
+        self._ours_out.bytes = size(desk.repository)
+        self._ours_out.peak = max(self._ours_out.peak, answer["peak_memory_bytes"])
+        dump = [str(client("pg_dump", VERSION)), "-Fd", "-j2", "-Z1", "-f", str(self._folder / "dump"), source]
+        self._timed(self._theirs_out, partial(subprocess.run, dump, check=True))
+        self._theirs_out.bytes = size(self._folder / "dump")
+        return desk
 
+    def _restore(self, desk: Desk) -> None:
         for name in ("ours", "theirs"):
-            psql(f"{base}/postgres", f"DROP DATABASE IF EXISTS {name}")
-            psql(f"{base}/postgres", f"CREATE DATABASE {name} TEMPLATE template0")
-        psql(f"{base}/postgres", "CHECKPOINT")
-        restored = desk.run("restore", "latest", "--to", f"{base}/ours", "--json", timeout=3600).expect().json
-        if not restored["proof"]["equal"]:
+            psql(f"{self._base}/postgres", f"DROP DATABASE IF EXISTS {name}")
+            psql(f"{self._base}/postgres", f"CREATE DATABASE {name} TEMPLATE template0")
+        psql(f"{self._base}/postgres", "CHECKPOINT")
+        ours = partial(desk.run, "restore", "latest", "--to", f"{self._base}/ours", "--json", timeout=3600)
+        told = self._timed(self._ours_in, ours).expect().json
+        if not told["proof"]["equal"]:
             sys.exit("the restored database is not equal: no time of it means anything")
-        ours_in.wall.append(restored["restore_seconds"])
-        proof.wall.append(restored["proof_seconds"])
-        psql(f"{base}/postgres", "CHECKPOINT")
-        load = [str(client("pg_restore", VERSION)), "-j2", "-d", f"{base}/theirs", str(folder / "dump")]
-        timed(theirs_in, partial(subprocess.run, load, check=True))
-    show(ours_out, theirs_out)
-    show(ours_in, theirs_in)
-    print(f"proof: {statistics.median(proof.wall):.1f} s, {ratio(proof, ours_in):.2f} of the restore")
-    print(f"peak memory of all our processes in the backup: {ours_out.peak / 1e6:.0f} MB")
+        self._load.wall.append(told["restore_seconds"])
+        self._proof.wall.append(told["proof_seconds"])
+        psql(f"{self._base}/postgres", "CHECKPOINT")
+        load = [str(client("pg_restore", VERSION)), "-j2", "-d", f"{self._base}/theirs", str(self._folder / "dump")]
+        self._timed(self._theirs_in, partial(subprocess.run, load, check=True))
 
+    def _timed(self, measured: Measured, act: Callable[[], T]) -> T:
+        """Run it and book wall and CPU: of our children, and of the server's processes."""
+        before, served = resource.getrusage(resource.RUSAGE_CHILDREN), self._server_cpu()
+        begun = time.monotonic()
+        result = act()
+        measured.wall.append(time.monotonic() - begun)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        measured.client.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        time.sleep(0.5)  # until the postmaster has collected its children
+        measured.server.append(self._server_cpu() - served)
+        return result
 
-def timed(measured: Measured, act: Callable[[], T]) -> T:
-    """Run it and book wall and the CPU of its children."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    begun = time.monotonic()
-    result = act()
-    measured.wall.append(time.monotonic() - begun)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    measured.cpu.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return result
+    def _server_cpu(self) -> float:
+        """Of the postmaster, of what it has collected, and of its living children."""
+        ours = self._postmaster.cpu_times()
+        living = [p.cpu_times() for p in self._postmaster.children()]
+        return sum((ours.user, ours.system, ours.children_user, ours.children_system)) + sum(
+            c.user + c.system for c in living
+        )
 
 
 def psql(url: str, sql: str) -> None:
@@ -136,17 +162,21 @@ def size(folder: Path) -> int:
 
 def ratio(a: Measured, b: Measured) -> float:
     """Of the median walls."""
-    return statistics.median(a.wall) / statistics.median(b.wall)
+    return median(a.wall) / median(b.wall)
 
 
 def show(ours: Measured, theirs: Measured) -> None:
     """Two lines and their ratio."""
     for one in (ours, theirs):
-        cpu = f"{statistics.median(one.cpu):7.1f} s client CPU" if one.cpu else " " * 20
-        written = f"{one.bytes / 1e6:8.0f} MB" if one.bytes else ""
+        cpu = f"CPU s {median(one.client):6.1f} client {median(one.server):6.1f} server" if one.client else " " * 35
+        written = f"{one.bytes / 1e6:8.0f} MB" if one.bytes else " " * 11
         runs = " ".join(f"{w:.1f}" for w in one.wall)
-        print(f"{one.name:<34}{statistics.median(one.wall):7.1f} s wall {cpu} {written}   ({runs})")
-    print(f"{'ratio':<34}{ratio(ours, theirs):7.2f}")
+        print(f"{one.name:<30}{median(one.wall):7.1f} s wall  {cpu} {written}  ({runs})")
+    cpus = ""
+    if ours.client and theirs.client:
+        total = [median(one.client) + median(one.server) for one in (ours, theirs)]
+        cpus = f", CPU {total[0] / total[1]:.2f}"
+    print(f"{'ratio':<30}{ratio(ours, theirs):7.2f} wall{cpus}")
 
 
 if __name__ == "__main__":

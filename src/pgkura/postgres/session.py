@@ -45,10 +45,23 @@ class CopyWriter:
 
     def __init__(self, pgconn: pq.abc.PGconn) -> None:
         self._pgconn = pgconn
+        self._socket = select.poll()
+        self._socket.register(pgconn.socket, select.POLLIN | select.POLLOUT)
 
     def write(self, data: bytes) -> None:
         """Send bytes; any cut is fine, rows need not be whole."""
-        self._pgconn.put_copy_data(data)
+        for start in range(0, len(data), BATCH_BYTES):
+            self._pgconn.put_copy_data(data[start : start + BATCH_BYTES])
+            self._drain()
+
+    def _drain(self) -> None:
+        """Wait until the server has taken everything: libpq would keep any amount for a server slower than us.
+
+        The driver's connections do not block, so other threads run while we wait.
+        """
+        while self._pgconn.flush():
+            if any(event & select.POLLIN for _, event in self._socket.poll()):
+                self._pgconn.consume_input()
 
 
 class Session:
