@@ -96,7 +96,8 @@ class Race:
         show(self._ours_in, self._theirs_in)
         show(self._load, self._theirs_in)
         print(f"proof: {median(self._proof.wall):.1f} s, {ratio(self._proof, self._load):.2f} of the restore")
-        print(f"peak memory of all our processes in the backup: {self._ours_out.peak / 1e6:.0f} MB")
+        peaks = " and ".join(f"{one.peak / 1e6:.0f} MB" for one in (self._ours_out, self._ours_in))
+        print(f"peak memory of all our processes in backup and restore: {peaks}")
 
     def _back_up(self) -> Desk:
         for name in ("desk", "dump"):
@@ -122,6 +123,7 @@ class Race:
         told = self._timed(self._ours_in, ours).expect().json
         if not told["proof"]["equal"]:
             sys.exit("the restored database is not equal: no time of it means anything")
+        self._ours_in.peak = max(self._ours_in.peak, told["peak_memory_bytes"])
         self._load.wall.append(told["restore_seconds"])
         self._proof.wall.append(told["proof_seconds"])
         psql(f"{self._base}/postgres", "CHECKPOINT")

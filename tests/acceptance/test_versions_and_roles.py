@@ -24,7 +24,7 @@ def desk(tmp_path: Path) -> Desk:
 def test_from_older_to_newer(old: int, new: int, desk: Desk) -> None:
     """Equal by our proof; rows, sequences and large objects by the independent comparison too."""
     source = server(old).create_database(f"from_{old}")
-    nasty.fill(server(old), f"from_{old}")
+    nasty.fill(server(old), f"from_{old}", bound_for=server(new))
     desk.run("backup", env={"DATABASE_URL": source}).expect()
     target = blank(new).create_database(f"from_{old}_to_{new}")
     restored = desk.run("restore", "latest", "--to", target, "--json").expect().json

@@ -34,7 +34,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scene, 
     """The nasty database of the oldest server with contrib, exported."""
     home = server(min(versions(), key=lambda v: (v != 15, v)))
     home.create_database("exported")
-    filled = nasty.fill(home, "exported")
+    filled = nasty.fill(home, "exported", bound_for=server(versions()[-1]))
     folder = tmp_path_factory.mktemp("export")
     scene = make_scene(filled.url, folder / "repository")
     manifest = scene.take().manifest

@@ -4,9 +4,9 @@ from contextlib import closing
 
 from tests.support.servers import newest
 
+from pgkura.core.memory import sample
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
-from pgkura.snapshot.memory import sample
 
 MIB = 1024 * 1024
 

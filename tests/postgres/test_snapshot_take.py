@@ -19,9 +19,9 @@ from tests.support.snapshot_scene import Scene, Script, Statement, held_transact
 
 from pgkura.core.access import resolve
 from pgkura.core.errors import DatabaseError, RightsError, SourceBusy
+from pgkura.core.memory import sample
 from pgkura.core.outcome import Finding, FindingClass, Result
 from pgkura.snapshot.conductor import WorkerDied
-from pgkura.snapshot.memory import sample
 from pgkura.snapshot.station import close_stations
 
 BOUND = 2.0

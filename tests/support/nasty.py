@@ -7,7 +7,7 @@ table; extension/ holds one of our own, put into the servers that the tests unpa
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, LiteralString, Protocol
 
@@ -72,18 +72,22 @@ def fill(
     scale: int = 1,
     big_value_mb: int = 0,
     force_rls: bool | None = None,
+    bound_for: ServerLike | None = None,
 ) -> Filled:
     """Fill `database` on `server`, making it if it is not there; `role` is "superuser" or "owner".
 
     scale         multiplies the bulk rows (5,000 narrow, 20 wide ones)
     big_value_mb  adds one text value of that many megabytes
     force_rls     tables with FORCE ROW LEVEL SECURITY, which their plain owner cannot back up; default: superuser only
+    bound_for     the server it will be restored into: what that one does not offer is left out
     """
     plain_owner = role == "owner"
     admin_url = server.url("postgres", "postgres")
     url = server.url(database, "postgres")
     _install_extension()
     abilities = _probe(admin_url)
+    if bound_for is not None:
+        abilities = _both(abilities, _probe(bound_for.url("postgres", "postgres")))
     with psycopg.connect(admin_url, autocommit=True) as connection:
         known = connection.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (database,)).fetchone()
         if known is None:
@@ -127,6 +131,16 @@ def _probe(url: str) -> _Abilities:
         xml = _works(connection, "SELECT '<a/>'::pg_catalog.xml")
     contrib, config = available.issuperset(CONTRIB), "kura_config" in available
     return _Abilities(major=major, contrib=contrib, config=config, icu=icu, xml=xml)
+
+
+def _both(source: _Abilities, target: _Abilities) -> _Abilities:
+    return replace(
+        source,
+        contrib=source.contrib and target.contrib,
+        config=source.config and target.config,
+        icu=source.icu and target.icu,
+        xml=source.xml and target.xml,
+    )
 
 
 def _install_extension() -> None:

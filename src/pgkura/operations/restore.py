@@ -2,13 +2,14 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pgkura.catalog.inventory import read_items
 from pgkura.catalog.kinds import Stage
 from pgkura.catalog.toc import read_archive
 from pgkura.core.facts import SourceFacts
+from pgkura.core.memory import MemoryMeter
 from pgkura.core.outcome import Finding, Result, decide
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
@@ -140,6 +141,7 @@ class RestoreResult:
     seconds: float
     restore_seconds: float
     proof_seconds: float
+    peak_memory_bytes: int
     proof: dict[str, Any]
     skipped: tuple[Finding, ...]
     accepted: tuple[str, ...]
@@ -154,6 +156,7 @@ class RestoreResult:
             "seconds": round(self.seconds, 3),
             "restore_seconds": round(self.restore_seconds, 3),
             "proof_seconds": round(self.proof_seconds, 3),
+            "peak_memory_bytes": self.peak_memory_bytes,
             "proof": self.proof,
             "skipped": [f.as_json() for f in self.skipped],
             "accepted": list(self.accepted),
@@ -188,7 +191,12 @@ def plan_restore(
 
 def execute_restore(planned: PlannedRestore, *, progress: Progress, stop: Stop | None = None) -> RestoreResult:
     """Execute exactly the plan, then prove. The proof goes to the journal where this machine may write it."""
-    token = stop or Stop()
+    with MemoryMeter() as meter:
+        result = _restore_and_prove(planned, progress, stop or Stop())
+    return replace(result, peak_memory_bytes=meter.peak)
+
+
+def _restore_and_prove(planned: PlannedRestore, progress: Progress, token: Stop) -> RestoreResult:
     begun = time.monotonic()
     restored = Executor(planned.plan, planned.endpoint, planned.repo, progress, token).run()
     accepted = planned.plan.options.accepted
@@ -213,6 +221,7 @@ def execute_restore(planned: PlannedRestore, *, progress: Progress, stop: Stop |
         seconds=time.monotonic() - begun,
         restore_seconds=restored.seconds,
         proof_seconds=proof.seconds,
+        peak_memory_bytes=0,
         proof=proof.as_json(),
         skipped=proof.differences,
         accepted=proof.accepted,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pgkura.catalog.platform import detect
 from pgkura.core.access import Access, hold
 from pgkura.core.errors import DatabaseError, RightsError
+from pgkura.core.memory import MemoryMeter
 from pgkura.core.names import QualifiedName
 from pgkura.core.platform import Platform
 from pgkura.core.progress import Progress, Silent
@@ -27,7 +28,6 @@ from pgkura.snapshot.definitions import Definitions, read_definitions
 from pgkura.snapshot.finishing import Finished, Reading, finish
 from pgkura.snapshot.holders import Holders
 from pgkura.snapshot.ledger import Ledger, by_oid, first_requests
-from pgkura.snapshot.memory import MemoryMeter
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import group_blobs, group_pieces, has_rows, size_of
 from pgkura.snapshot.queries import query

@@ -1,6 +1,7 @@
 """How much memory we take: the sum of PSS over our processes and their children, sampled."""
 
 from threading import Event, Thread
+from typing import Self
 
 import psutil
 
@@ -23,6 +24,12 @@ class MemoryMeter:
         self._ended.set()
         self._thread.join()
         return self.peak
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _run(self) -> None:
         while True:
