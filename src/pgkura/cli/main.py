@@ -11,6 +11,7 @@ from pgkura import __version__
 from pgkura.cli import verbs_inspect, verbs_repository, verbs_restore, verbs_run
 from pgkura.cli.output import print_error
 from pgkura.core.errors import Interrupted, PgkuraError, UsageError
+from pgkura.core.memory import rarely_collect
 
 EPILOG = (
     "Exit codes: 0 ok · 1 failed · 2 usage · 3 incomplete (something could not be saved or restored; it is named) · "
@@ -69,6 +70,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
+    rarely_collect()
     as_json = "--json" in sys.argv[1:]
     try:
         sys.exit(app(standalone_mode=False, prog_name="pgkura") or 0)

@@ -1,7 +1,9 @@
 """One connection. All SQL of the product passes through here; driver errors leave as SqlError with their SQLSTATE."""
 
+import os
 import re
 import select
+import socket
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ from pgkura.core.errors import DatabaseError
 from pgkura.postgres.endpoint import Endpoint
 
 BATCH_BYTES = 256 * 1024
+# Rows of a large COPY are taken from the system this many bytes at a time, or as many as came within this time.
+GATHER_BYTES = 1024 * 1024
+GATHER_MILLISECONDS = 10
 
 
 class SqlError(DatabaseError):
@@ -76,6 +81,7 @@ class Session:
         self.endpoint = endpoint
         self.pid: int = self.one("SELECT pg_catalog.pg_backend_pid()")[0]
         self.pooled: bool = bool(endpoint.pooler) or self.pid != connection.info.backend_pid
+        self._roomy = False
         self.server_version: int = connection.info.server_version
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -174,6 +180,10 @@ class Session:
         also after rows were delivered: nothing may be kept before the iterator is exhausted.
         """
         pgconn = self._connection.pgconn
+        if not self._roomy:
+            # libpq's buffer grows to the largest row and stays so: from then on one system call brings a megabyte.
+            self.execute(f"SELECT pg_catalog.repeat('x', {GATHER_BYTES})")
+            self._roomy = True
         begun = pgconn.exec_(sql.encode())
         if begun.status != pq.ExecStatus.COPY_OUT:
             raise self._failed(begun, sql)
@@ -185,6 +195,8 @@ class Session:
             # A server process ended while its sending was held up has no way to say so: the connection just breaks.
             raise SqlError("the connection broke", detail=f"{' '.join(str(error).split())}; {_short(sql)}") from None
         finally:
+            if not self.broken:
+                _wake_at(pgconn, 1)
             if not finished and not self.broken:
                 self.cancel()
                 self._drain(pgconn)
@@ -193,8 +205,9 @@ class Session:
     def _receive(self, pgconn: pq.abc.PGconn) -> Iterator[CopyBatch]:
         ready = select.poll()
         ready.register(pgconn.socket, select.POLLIN)
+        patience: int | None = None
         parts: list[bytes | memoryview] = []
-        size = 0
+        size = total = 0
         receive = pgconn.get_copy_data
         while True:
             count, data = receive(1)
@@ -203,9 +216,14 @@ class Session:
                 size += count
                 if size >= BATCH_BYTES:
                     yield CopyBatch(b"".join(parts), len(parts))
+                    total += size
                     parts, size = [], 0
+                    if patience is None and total >= GATHER_BYTES:
+                        # Much more follows, it seems: be woken once per megabyte, not once per packet.
+                        _wake_at(pgconn, GATHER_BYTES)
+                        patience = GATHER_MILLISECONDS
             elif count == 0:
-                ready.poll()  # releases the GIL, unlike a blocking read inside the driver
+                ready.poll(patience)  # releases the GIL, unlike a blocking read inside the driver
                 pgconn.consume_input()
             else:
                 break
@@ -292,6 +310,12 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _wake_at(pgconn: pq.abc.PGconn, count: int) -> None:
+    """How many bytes must have come before a wait on the connection ends by itself."""
+    with socket.socket(fileno=os.dup(pgconn.socket)) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
 
 @contextmanager

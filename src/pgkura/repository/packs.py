@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import zstandard
 from blake3 import blake3
 
 from pgkura.core.refs import ChunkRef, ObjectRef
-from pgkura.repository.seal import LEVEL, seal
+from pgkura.repository.seal import compress_parts, new_compressor, seal
 from pgkura.storage.base import Storage
 
 PACK_BYTES = 8 * 1024 * 1024
@@ -56,7 +55,7 @@ class PackWriter:
         self._known = known
         self._storage_class = storage_class
         self._pack_bytes = pack_bytes
-        self._compressor = zstandard.ZstdCompressor(level=LEVEL)
+        self._compressor = new_compressor()
         self._frames: list[bytes] = []
         self._pack_size = 0
         self._waiting: list[_Waiting] = []
@@ -73,16 +72,13 @@ class PackWriter:
         self._tag = tag
         self._length = 0
         self._hash = blake3(key=self._mac_key)
-        self._frame: list[bytes] = []
-        self._stream = self._compressor.compressobj()
+        self._parts: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        """Add plain bytes to the open chunk."""
+        """Add plain bytes to the open chunk; they are kept until it ends."""
         self._hash.update(data)
         self._length += len(data)
-        out = self._stream.compress(data)
-        if out:
-            self._frame.append(out)
+        self._parts.append(data)
 
     @property
     def length(self) -> int:
@@ -92,24 +88,22 @@ class PackWriter:
     def end(self, rows: int) -> None:
         """Finish the open chunk. May store a pack."""
         self._open = False
+        parts, self._parts = self._parts, []
         mac = self._hash.hexdigest()
         known = self._known(mac)
         if known is not None and known.length == self._length and known.rows == rows:
-            self._frame.clear()
             self._done.append((self._tag, known, False))
             return
         if (mac, rows) in self._twins:
-            self._frame.clear()
             self._twins[mac, rows].append(self._tag)
             return
-        self._frame.append(self._stream.flush())
-        stored = sum(len(part) for part in self._frame)
+        frame = compress_parts(self._compressor, parts)
+        stored = len(frame)
         self._waiting.append(
             _Waiting(tag=self._tag, offset=self._pack_size, stored=stored, length=self._length, rows=rows, mac=mac)
         )
         self._twins[mac, rows] = []
-        self._frames.extend(self._frame)
-        self._frame = []
+        self._frames.append(frame)
         self._pack_size += stored
         if self._pack_size >= self._pack_bytes:
             self.flush()

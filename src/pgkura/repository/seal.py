@@ -9,6 +9,7 @@ import zstandard
 from pgkura.core.errors import Tampered, WrongKey
 
 LEVEL = 1
+AT_ONCE = 16 * 1024 * 1024
 PIECE = 1024 * 1024
 
 
@@ -32,6 +33,28 @@ def unseal(data: bytes, secrets: Sequence[str], what: str) -> bytes:
 def compress(plain: bytes) -> bytes:
     """One zstd frame."""
     return zstandard.ZstdCompressor(level=LEVEL).compress(plain)
+
+
+def new_compressor() -> zstandard.ZstdCompressor:
+    """For `compress_parts`; one per thread."""
+    return zstandard.ZstdCompressor(level=LEVEL)
+
+
+def compress_parts(compressor: zstandard.ZstdCompressor, parts: list[bytes]) -> bytes:
+    """One zstd frame of all parts, which are let go of.
+
+    In one call where memory allows: that is a tenth faster than piece by piece.
+    """
+    if sum(map(len, parts)) <= AT_ONCE:
+        plain = b"".join(parts)
+        parts.clear()
+        return compressor.compress(plain)
+    stream = compressor.compressobj()
+    out = []
+    while parts:
+        out.append(stream.compress(parts.pop(0)))
+    out.append(stream.flush())
+    return b"".join(out)
 
 
 def decompress(frame: bytes, what: str, *, limit: int) -> Iterator[bytes]:

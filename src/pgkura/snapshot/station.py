@@ -10,6 +10,7 @@ from multiprocessing.connection import wait
 from threading import Lock, Thread, local
 
 from pgkura.core.access import Access, hold, resolve
+from pgkura.core.memory import rarely_collect
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session
@@ -116,6 +117,7 @@ def start_worker_process(secrets: dict[str, str]) -> None:
     for name, secret in secrets.items():
         hold(name, secret)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    rarely_collect()
     Thread(target=_die_with_parent, name="pgkura-parent-watch", daemon=True).start()
 
 
