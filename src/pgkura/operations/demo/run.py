@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from pgkura.core.access import Access, hold
@@ -48,16 +49,20 @@ class Told:
         return [
             "",
             "What happened",
-            f"  had      a learning platform on PostgreSQL {self.version}: {counted};",
-            "           users, storage rows, row level security, grants, functions, triggers, a large object",
+            f"  had      a learning platform on PostgreSQL {self.version}:",
+            *(f"           {line}" for line in wrap(f"{counted};", 66)),
+            "           users, storage rows, row level security, grants, functions,",
+            "           triggers, a large object",
             f"  saved    {b.tables} tables, {b.rows:,} rows in {b.seconds:.1f} s; {stored:.1f} MB, sealed ({b.result})",
-            "  lost     everything: the server was stopped and its data directory deleted",
+            "  lost     everything: the server was stopped, its data directory deleted",
             f"  back     {r.rows:,} rows in {r.restore_seconds:.1f} s, on a new server",
-            f"  proof    {same}: {r.proof['tables']} tables row by row, {r.proof['sequences']} sequences, "
-            f"{r.proof['foreign_keys']} foreign keys, {r.proof['objects']} catalog objects in {r.proof_seconds:.1f} s",
+            f"  proof    {same} in {r.proof_seconds:.1f} s: {r.proof['tables']} tables row by row, "
+            f"{r.proof['sequences']} sequences,",
+            f"           {r.proof['foreign_keys']} foreign keys, {r.proof['objects']} catalog objects",
             f"  outage   {self.outage_seconds:.1f} s from the loss to a proven database",
             f"  backup   {self.repository}",
-            f"  identity {self.identity}  (whoever has it can read the backup; without it nobody can)",
+            f"  identity {self.identity}",
+            "           (whoever has it can read the backup; without it nobody can)",
             "",
             "Yours next: pgkura doctor, pgkura init, pgkura backup. See README.md.",
         ]
