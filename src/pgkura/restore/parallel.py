@@ -9,7 +9,7 @@ from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.session import Session
 
-# These lock their tables against each other; pg_restore keeps such pairs apart too (identify_locking_dependencies).
+# These lock their tables against everything that works on them; pg_restore keeps them apart too (has_lock_conflicts).
 _EXCLUSIVE = frozenset(
     {"CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "RULE", "TRIGGER", "ROW SECURITY", "POLICY", "DEFAULT"}
 )
@@ -18,10 +18,11 @@ TICK_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """An entry, what must be done before it, and the tables it locks."""
+    """An entry, what must be done before it, the tables it works on, and those of them that it locks."""
 
     entry: Entry
     deps: frozenset[int]
+    uses: frozenset[int]
     locks: frozenset[int]
 
 
@@ -31,8 +32,9 @@ def graph(entries: Sequence[Entry], tables: frozenset[int]) -> list[Node]:
     nodes = []
     for entry in entries:
         deps = frozenset(d for d in entry.deps if d in ids)
-        locks = frozenset(d for d in entry.deps if d in tables) if entry.desc in _EXCLUSIVE else frozenset()
-        nodes.append(Node(entry=entry, deps=deps, locks=locks))
+        uses = tables.intersection(entry.deps)
+        locks = uses if entry.desc in _EXCLUSIVE else frozenset[int]()
+        nodes.append(Node(entry=entry, deps=deps, uses=uses, locks=locks))
     return nodes
 
 
@@ -42,23 +44,27 @@ class Schedule:
 
     waiting: list[Node]
     unfinished: set[int] = field(default_factory=set)
-    locked: set[int] = field(default_factory=set)
+    running: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.unfinished = {n.entry.dump_id for n in self.waiting}
 
     def take(self) -> Node | None:
-        """The first node in archive order whose dependencies are done and whose tables nobody locks."""
+        """The first node whose dependencies are done and that neither waits for a running one nor holds it up."""
         for place, node in enumerate(self.waiting):
-            if not node.deps & self.unfinished and not node.locks & self.locked:
-                self.locked |= node.locks
+            if not node.deps & self.unfinished and not any(_conflict(node, other) for other in self.running):
+                self.running.append(node)
                 return self.waiting.pop(place)
         return None
 
     def done(self, node: Node) -> None:
         """A node has ended, well or not."""
         self.unfinished.discard(node.entry.dump_id)
-        self.locked -= node.locks
+        self.running.remove(node)
+
+
+def _conflict(one: Node, other: Node) -> bool:
+    return bool(one.locks & other.uses or other.locks & one.uses)
 
 
 def run_parallel(
