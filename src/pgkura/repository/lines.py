@@ -1,0 +1,53 @@
+"""Rows of a chunk by their number, in bulk: where lines end, and what is left when some rows are taken out. Pure.
+
+Two shapes of rows: COPY text, whose rows end with a newline and never hold a raw one, and rows whose lengths are known
+(binary COPY). Nothing here runs once per row in Python; what is kept is returned as views, never copied.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkura.core.errors import Tampered
+
+Numbers = NDArray[np.int64]
+
+_NEWLINE = 10
+# Searched at a time: the bytes of a mask are never as many as those of a long value.
+_BLOCK = 4 << 20
+
+
+def line_ends(text: bytes | memoryview) -> Numbers:
+    """The place after each newline, ascending."""
+    view = np.frombuffer(text, np.uint8)
+    blocks = [np.flatnonzero(view[at : at + _BLOCK] == _NEWLINE) + (at + 1) for at in range(0, len(view), _BLOCK)]
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.int64)
+
+
+def drop_lines(text: bytes | memoryview, drops: Numbers) -> list[memoryview]:
+    """Newline-terminated text without these lines (ascending, from 0), as the runs that are kept."""
+    ends = line_ends(text)
+    if len(text) != (ends[-1] if len(ends) else 0):
+        raise Tampered("rows end in the middle of a line", detail="COPY text always ends with a newline")
+    return _without(memoryview(text), ends, drops)
+
+
+def drop_rows(buffer: bytes | memoryview, lengths: Numbers, drops: Numbers) -> list[memoryview]:
+    """Rows of these lengths, one after the other, without the dropped ones, as the runs that are kept."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if (len(lengths) and np.min(lengths) < 0) or len(buffer) != (ends[-1] if len(ends) else 0):
+        raise Tampered("rows are not as long as they are said to be")
+    return _without(memoryview(buffer), ends, drops)
+
+
+def _without(view: memoryview, ends: Numbers, drops: Numbers) -> list[memoryview]:
+    if not len(drops):
+        return [view] if view else []
+    drops = np.asarray(drops, np.int64)
+    if drops[0] < 0 or drops[-1] >= len(ends) or np.any(drops[1:] <= drops[:-1]):
+        raise Tampered("a list of dropped rows does not fit its rows", detail="numbers must ascend and exist")
+    # What is kept lies between the end of one dropped row and the start of the next.
+    starts = np.concatenate(([0], ends))
+    froms = np.concatenate(([0], ends[drops]))
+    untils = np.concatenate((starts[drops], [len(view)]))
+    some = froms < untils
+    return [view[a:b] for a, b in zip(froms[some].tolist(), untils[some].tolist(), strict=True)]
