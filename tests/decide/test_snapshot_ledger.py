@@ -4,7 +4,7 @@ from tests.support.snapshot_facts import column, table
 
 from pgkura.core.access import Access
 from pgkura.core.outcome import FindingClass, Result, decide
-from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.snapshot.changed import LiveTable, compare_with_locks, difference, plan_reread
 from pgkura.snapshot.ledger import MAX_INTERRUPTIONS, Ledger, Request, first_requests
 from pgkura.snapshot.units import (
@@ -46,7 +46,7 @@ def _piece(number: int, first: int = 0) -> Piece:
 def _chunk(piece: int, position: int, mac: str, *, is_new: bool = True) -> StoredChunk:
     where = ObjectRef(id="0" * 32, cipher_bytes=1, sha256="0" * 64)
     ref = ChunkRef(object=where, offset=0, stored=1, length=1, rows=1, mac=mac)
-    return StoredChunk(piece=piece, position=position, ref=ref, is_new=is_new)
+    return StoredChunk(piece=piece, position=position, layer=Layer(chunk=ref), fresh=(ref,) if is_new else ())
 
 
 def _done(number: int, *chunks: StoredChunk) -> TableRead:
@@ -60,8 +60,8 @@ def test_pieces_come_back_in_order_whatever_the_order_of_results() -> None:
     assert ledger.record(second) == []
     assert ledger.record(first) == []
     (stored,) = ledger.stored()
-    assert [c.mac for c in stored.chunks] == ["a", "c", "d"]
-    assert (stored.rows, stored.bytes, ledger.chunks_unchanged) == (3, 30, 1)
+    assert [x.chunk.mac for x in stored.layers] == ["a", "c", "d"]
+    assert (stored.rows, ledger.bytes_read, ledger.chunks_unchanged) == (3, 30, 1)
     assert {c.mac for c in ledger.new_chunks()} == {"c", "d"}
     assert decide(ledger.findings) is Result.OK
 
@@ -85,7 +85,7 @@ def test_a_table_taken_again_and_again_is_given_up_and_named() -> None:
         assert ledger.record(result)
     assert ledger.record(result) == []
     assert [f.cls for f in ledger.findings] == [FindingClass.LOST]
-    assert ledger.stored()[0].chunks == ()
+    assert ledger.stored()[0].layers == ()
 
 
 def test_a_changed_table_forgets_its_rows_and_is_read_again_whole() -> None:
@@ -98,7 +98,7 @@ def test_a_changed_table_forgets_its_rows_and_is_read_again_whole() -> None:
     assert ledger.record(UnitResult(unit=_unit(Mode.LATE, _piece(0, 2)), tables=(_done(0, _chunk(2, 0, "x")),))) == []
     reread = UnitResult(unit=_unit(Mode.REREAD, *request.pieces), tables=(_done(0, _chunk(0, 0, "new")),))
     assert ledger.record(reread) == []
-    assert [c.mac for c in ledger.stored()[0].chunks] == ["new"]
+    assert [x.chunk.mac for x in ledger.stored()[0].layers] == ["new"]
     assert [f.reason for f in ledger.findings] == ["changed while the backup ran; stored as of a later instant"]
     assert decide(ledger.findings) is Result.INCOMPLETE
 
@@ -112,7 +112,7 @@ def test_rows_read_after_the_holder_gave_way_do_not_count() -> None:
     after = UnitResult(unit=_unit(Mode.HELD, _piece(0, 1)), tables=(_done(0, _chunk(1, 0, "b")),), locked_at=100.5)
     assert ledger.record(before) == []
     assert ledger.record(after) == [Request(mode=Mode.LATE, pieces=(_piece(0, 1),))]
-    assert [c.mac for c in ledger.stored()[0].chunks] == ["a"]
+    assert [x.chunk.mac for x in ledger.stored()[0].layers] == ["a"]
 
 
 def test_dropped_and_refused_tables_keep_no_rows_and_are_named() -> None:
@@ -120,7 +120,7 @@ def test_dropped_and_refused_tables_keep_no_rows_and_are_named() -> None:
     ledger.record(UnitResult(unit=_unit(Mode.HELD, _piece(0, 0)), tables=(_done(0, _chunk(0, 0, "a")),)))
     ledger.record(UnitResult(unit=_unit(Mode.LATE, _piece(0, 1)), tables=(TableRead(number=0, outcome=Read.GONE),)))
     ledger.record(UnitResult(unit=_unit(Mode.LATE, _piece(1)), tables=(TableRead(number=1, outcome=Read.REFUSED),)))
-    assert [s.chunks for s in ledger.stored()] == [(), ()]
+    assert [s.layers for s in ledger.stored()] == [(), ()]
     assert [f.object for f in ledger.findings] == ['table "public"."a"', 'table "public"."b"']
 
 

@@ -9,16 +9,17 @@ from tests.support.snapshot_facts import column, table
 from pgkura.core.facts import LargeObjectFacts
 from pgkura.core.names import QualifiedName
 from pgkura.snapshot.options import MIB, Options
-from pgkura.snapshot.planner import PAGE, TINY_PER_UNIT, group_blobs, group_pieces, pieces_of, size_of
+from pgkura.snapshot.planner import TINY_PER_UNIT, group_blobs, group_pieces, pieces_of, size_of
 from pgkura.snapshot.statements import blob_statement, copy_statement
 from pgkura.snapshot.units import BlobRange, Piece
 
-OPTIONS = Options(chunk_bytes=4 * MIB)
+PAGE = 8192
+OPTIONS = Options(range_pages=512)
 
 
-@given(st.integers(0, 200_000), st.sampled_from([1, 4, 16]))
-def test_pieces_cover_every_page_once(pages: int, chunk: int) -> None:
-    options = Options(chunk_bytes=chunk * MIB)
+@given(st.integers(0, 200_000), st.sampled_from([64, 512, 2048]))
+def test_pieces_cover_every_page_once(pages: int, step: int) -> None:
+    options = Options(range_pages=step)
     pieces = pieces_of(0, table(pages=pages, size=pages * PAGE), options, divisible=True)
     assert pieces[0].start == 0
     assert pieces[-1].end is None

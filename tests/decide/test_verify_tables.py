@@ -1,5 +1,6 @@
 """Cutting a stream at chunk lengths, projecting rows, and planning what is compared with what."""
 
+from dataclasses import replace
 from typing import Any
 
 from blake3 import blake3
@@ -11,7 +12,7 @@ from pgkura.core.facts import Column, DatabaseFacts, LargeObjectFacts, SourceFac
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import FindingClass
 from pgkura.core.platform import PLAIN
-from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.verify.checks import plan_checks
 from pgkura.verify.tables import Cutter, copy_statements, numbered, projected, whole_lines
@@ -35,7 +36,7 @@ def cut(text: bytes, places: list[int]) -> list[bytes]:
 
 def same(chunks: list[bytes], stream: list[bytes]) -> bool:
     """What the cutter says."""
-    cutter = Cutter(lambda: blake3(key=KEY), [ref(c) for c in chunks])
+    cutter = Cutter(lambda: blake3(key=KEY), [(r.length, r.mac) for r in map(ref, chunks)])
     return all(cutter.feed(piece) for piece in stream) and cutter.ended()
 
 
@@ -97,8 +98,8 @@ def facts(*tables: TableFacts, objects: tuple[int, ...] = ()) -> SourceFacts:
 
 def data(number: int, name: str, rows: int = 1) -> TableData:
     """Its rows."""
-    chunk = ref(b"x" * rows)
-    return TableData(number=number, name=name, columns="", target=name, rows=rows, bytes=rows, chunks=(chunk,))
+    layer = Layer(chunk=replace(ref(b"x" * rows), rows=rows))
+    return TableData(number=number, name=name, columns="", target=name, rows=rows, bytes=rows, layers=(layer,))
 
 
 def test_a_table_of_the_same_columns_is_compared_as_a_stream() -> None:

@@ -84,7 +84,7 @@ def _end(child: "subprocess.Popen[str]") -> list[psutil.Process]:
 def _whole(scene: Scene) -> None:
     for manifest in scene.repo.manifests():
         for table in scene.repo.chunk_list(manifest):
-            assert sum(len(scene.repo.read_bytes(ref)) for ref in table.chunks) == table.bytes
+            assert sum(len(scene.repo.read_bytes(layer.chunk)) for layer in table.layers) == table.bytes
         assert manifest.counts["rows"] == 3 * ROWS
 
 

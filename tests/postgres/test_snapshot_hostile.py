@@ -52,7 +52,7 @@ def test_page_ranges_are_not_planned_where_planning_runs_a_tenants_code(tmp_path
         connection.execute("SELECT id FROM own_with_code WHERE ctid < '(5,0)'")
     taken = scene.take(chunk_bytes=4 * 1024 * 1024)
     assert taken.result is Result.OK
-    rows = {t.name: [ref.rows for ref in t.chunks] for t in scene.repo.chunk_list(taken.manifest)}
+    rows = {t.name: [layer.rows for layer in t.layers] for t in scene.repo.chunk_list(taken.manifest)}
     # Every page holds one row, and a range of 4 MiB holds 512 pages; a whole table's stream is cut later.
     assert set(rows['"public"."own"'][:-1]) == {512}
     assert 512 not in rows['"public"."own_with_code"'] + rows['"public"."tenants"']

@@ -79,7 +79,9 @@ class Scene:
     def stored(self, taken: Taken) -> dict[str, list[bytes]]:
         """Lines of COPY text per table, decrypted."""
         return {
-            table.name: [line for ref in table.chunks for line in self.repo.read_bytes(ref).split(b"\n")[:-1]]
+            table.name: [
+                line for layer in table.layers for line in b"".join(self.repo.read_rows(layer)).split(b"\n")[:-1]
+            ]
             for table in self.repo.chunk_list(taken.manifest)
         }
 

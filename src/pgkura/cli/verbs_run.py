@@ -33,6 +33,9 @@ def backup(
     ] = 0.25,
     max_rate: Annotated[int, typer.Option("--max-rate", min=0, help="Bytes of rows per second; 0 = no limit.")] = 0,
     gentle: Annotated[bool, typer.Option("--gentle", help="Never read a table in ranges: spares the cache.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read everything, whatever is known to be unchanged since the last backup.")
+    ] = False,
     insecure_store: options.InsecureStore = False,
     insecure_database: options.InsecureDatabase = False,
     as_json: options.Json = False,
@@ -56,7 +59,11 @@ def backup(
             storage_class=storage_class,
             parallel=workers,
             limits=Limits(
-                max_blocking_seconds=max_blocking, lock_share=lock_share, bytes_per_second=max_rate, gentle=gentle
+                max_blocking_seconds=max_blocking,
+                lock_share=lock_share,
+                bytes_per_second=max_rate,
+                gentle=gentle,
+                full=full,
             ),
             progress=progress,
         )

@@ -34,3 +34,29 @@ class ChunkRef:
     length: int
     rows: int
     mac: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A stored chunk of a page range, and what is left of it.
+
+    dropped  rows of the chunk that do not count any more
+    drops    their places in the chunk: ascending line numbers from 1, one a line; None = all rows count
+    sizes    bytes of each row, for chunks of binary rows, whose ends cannot be seen; None for text
+    places   the TID of each row (docs/formats/repository.md, "State"); known to the state only, None in a chunk list
+    """
+
+    chunk: ChunkRef
+    dropped: int = 0
+    drops: ChunkRef | None = None
+    sizes: ChunkRef | None = None
+    places: ChunkRef | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows that count."""
+        return self.chunk.rows - self.dropped
+
+    def refs(self) -> tuple[ChunkRef, ...]:
+        """All that a restore must read."""
+        return tuple(r for r in (self.chunk, self.drops, self.sizes) if r is not None)

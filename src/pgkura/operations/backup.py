@@ -56,6 +56,7 @@ class Limits:
     lock_share: float = 0.25
     bytes_per_second: int = 0
     gentle: bool = False
+    full: bool = False
 
 
 DEFAULT_LIMITS = Limits()
@@ -80,6 +81,7 @@ def back_up(
         lock_share=limits.lock_share,
         bytes_per_second=limits.bytes_per_second,
         gentle=limits.gentle,
+        full=limits.full,
         storage_class=storage_class,
         accepted=accepted,
     )

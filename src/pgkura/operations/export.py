@@ -239,7 +239,7 @@ class _Export:
                 blobs = table.number == BLOBS
                 stem = "large_objects" if blobs else file_name(table.number, table.name)
                 listed.write(f"{stem}\t{table.name}\t{table.columns or '-'}\t{table.rows}\t{table.bytes}\n")
-                if not table.chunks:
+                if not table.layers:
                     continue
                 self._table(table, stem)
                 if blobs or is_loaded(self._facts.tables[table.number], self._platform):
@@ -261,11 +261,11 @@ class _Export:
                 return
             before, after = self._around(table, self._facts.tables[table.number])
             plain.write(f"{HEADER}{before}COPY {table.target} {table.columns} FROM stdin;\n".encode())
-            for ref in table.chunks:
-                for piece in self._repo.read_chunk(ref):
+            for layer in table.layers:
+                for piece in self._repo.read_rows(layer):
                     compressed.write(piece)
                     plain.write(piece)
-                self._progress.advance(ref.length)
+                self._progress.advance(layer.chunk.length)
             plain.write(f"\\.\n{after}".encode())
 
     def _around(self, table: TableData, facts: TableFacts) -> tuple[str, str]:
@@ -278,14 +278,14 @@ class _Export:
         return "", ""
 
     def _blobs(self, table: TableData, plain: BinaryIO, compressed: Any) -> None:
-        for ref in table.chunks:
+        for layer in table.layers:
             rest = b""
-            for piece in self._repo.read_chunk(ref):
+            for piece in self._repo.read_chunk(layer.chunk):
                 compressed.write(piece)
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
                     plain.write(_put_statement(line))
-            self._progress.advance(ref.length)
+            self._progress.advance(layer.chunk.length)
 
 
 def _put_statement(line: bytes) -> bytes:

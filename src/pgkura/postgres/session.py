@@ -90,6 +90,11 @@ class Session:
             cursor = self._connection.execute(sql.encode(), params or None)
             return cursor.fetchall() if cursor.description is not None else []
 
+    def binary_rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """As `rows`, but values travel in binary form: bytea at half the size."""
+        with _translated(sql):
+            return self._connection.cursor(binary=True).execute(sql.encode()).fetchall()
+
     def one(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...]:
         """The single row of a statement. Raises SqlError when there is not exactly one."""
         found = self.rows(sql, params)

@@ -126,7 +126,7 @@ def _references(repo: Repository, manifest: Manifest, deep: bool, report: CheckR
         return
     try:
         for table in repo.chunk_list(manifest):
-            yield from table.chunks
+            yield from table.refs()
     except PgkuraError as error:
         report.problems.append(
             Problem(file=SNAPSHOTS + manifest.id, reason=f"{_NO_LIST}: {_reason(error)}", snapshots=(manifest.id,))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pgkura.core.errors import FormatTooNew, Tampered
-from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 
 BLOBS = -1
 _HEX = re.compile(r"[0-9a-f]+\Z")
@@ -22,6 +22,9 @@ class TableData:
     name     quoted SQL name it was read from
     columns  `("a", "b")`, or '' for a table without columns
     target   quoted SQL name that must take the rows (a partition root, or `name`)
+    rows     of all layers, without those dropped
+    bytes    plain bytes of all chunks
+    binary   whether its chunks hold rows of binary COPY
     """
 
     number: int
@@ -30,7 +33,13 @@ class TableData:
     target: str
     rows: int
     bytes: int
-    chunks: tuple[ChunkRef, ...] = field(default=())
+    layers: tuple[Layer, ...] = field(default=())
+    binary: bool = False
+
+    def refs(self) -> Iterator[ChunkRef]:
+        """Everything that reading the table needs."""
+        for layer in self.layers:
+            yield from layer.refs()
 
 
 class Lines:
@@ -39,47 +48,64 @@ class Lines:
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
-    def chunk(self, ref: ChunkRef, prefix: str = "") -> Iterator[bytes]:
+    def layer(self, layer: Layer, prefix: str) -> Iterator[bytes]:
+        """The line of a layer's chunk, preceded by what has to be known before it is read."""
+        if layer.sizes is not None:
+            yield from self.chunk(layer.sizes, word="sizes")
+        if layer.drops is not None:
+            yield from self.chunk(layer.drops, f"{layer.dropped}\t", word="drops")
+        yield from self.chunk(layer.chunk, prefix)
+
+    def chunk(self, ref: ChunkRef, prefix: str = "", word: str = "chunk") -> Iterator[bytes]:
         """The line of a chunk, preceded by its object's if new."""
         if ref.object.id not in self._seen:
             self._seen.add(ref.object.id)
             yield f"object\t{ref.object.id}\t{ref.object.cipher_bytes}\t{ref.object.sha256}\n".encode()
         yield (
-            f"chunk\t{prefix}{ref.object.id}\t{ref.offset}\t{ref.stored}\t{ref.length}\t{ref.rows}\t{ref.mac}\n"
+            f"{word}\t{prefix}{ref.object.id}\t{ref.offset}\t{ref.stored}\t{ref.length}\t{ref.rows}\t{ref.mac}\n"
         ).encode()
 
 
 def write_chunk_list(tables: Iterable[TableData]) -> Iterator[bytes]:
-    """Lines of a chunk list."""
-    yield b"pgkura-chunks\t1\n"
+    """Lines of a chunk list, format 2."""
+    yield b"pgkura-chunks\t2\n"
     lines = Lines()
     for table in tables:
-        words = ("table", table.number, table.name, table.columns or "-", table.target, table.rows, table.bytes)
+        form = "binary" if table.binary else "text"
+        words = ("table", table.number, table.name, table.columns or "-", table.target, table.rows, table.bytes, form)
         yield ("\t".join(str(w) for w in words) + "\n").encode()
-        for ref in table.chunks:
-            yield from lines.chunk(ref, f"{table.number}\t")
+        for layer in table.layers:
+            yield from lines.layer(layer, f"{table.number}\t")
 
 
 def read_chunk_list(pieces: Iterable[bytes]) -> Iterator[TableData]:
-    """Tables of a chunk list, streamed. Raises Tampered or FormatTooNew."""
-    reader = _Reader(pieces, "pgkura-chunks", "the chunk list")
-    current: tuple[list[str], list[ChunkRef]] | None = None
+    """Tables of a chunk list of format 1 or 2, streamed. Raises Tampered or FormatTooNew."""
+    reader = ListReader(pieces, "pgkura-chunks", "the chunk list", newest=2)
+    current: tuple[list[str], list[Layer]] | None = None
+    sizes: ChunkRef | None = None
+    drops: tuple[int, ChunkRef] | None = None
     for words in reader:
-        if words[0] == "table" and len(words) == 7:
+        if words[0] == "table" and len(words) == (7 if reader.version == 1 else 8):
             if current is not None:
                 yield _table(*current)
             current = (words, [])
+        elif words[0] == "sizes":
+            sizes = reader.chunk(words[1:])
+        elif words[0] == "drops" and words[1].isdigit():
+            drops = int(words[1]), reader.chunk(words[2:])
         elif words[0] == "chunk" and current is not None and words[1] == current[0][1]:
-            current[1].append(reader.chunk(words[2:]))
+            dropped, ref = drops or (0, None)
+            current[1].append(Layer(chunk=reader.chunk(words[2:]), dropped=dropped, drops=ref, sizes=sizes))
+            sizes, drops = None, None
         elif words[0] != "object":
             raise reader.damaged()
     if current is not None:
         yield _table(*current)
 
 
-def _table(words: Sequence[str], chunks: list[ChunkRef]) -> TableData:
+def _table(words: Sequence[str], layers: list[Layer]) -> TableData:
     rows = int(words[5])
-    if rows != sum(c.rows for c in chunks):
+    if rows != sum(layer.rows for layer in layers):
         raise Tampered("the chunk list is damaged", detail=f"{words[2]}: rows of its chunks do not add up")
     return TableData(
         number=int(words[1]),
@@ -88,7 +114,8 @@ def _table(words: Sequence[str], chunks: list[ChunkRef]) -> TableData:
         target=words[4],
         rows=rows,
         bytes=int(words[6]),
-        chunks=tuple(chunks),
+        layers=tuple(layers),
+        binary=words[7:] == ["binary"],
     )
 
 
@@ -102,7 +129,7 @@ def write_index(refs: Iterable[ChunkRef]) -> Iterator[bytes]:
 
 def read_index(pieces: Iterable[bytes]) -> Iterator[ChunkRef]:
     """Chunks of an index file. Raises Tampered or FormatTooNew."""
-    reader = _Reader(pieces, "pgkura-index", "an index file")
+    reader = ListReader(pieces, "pgkura-index", "an index file")
     for words in reader:
         if words[0] == "chunk":
             yield reader.chunk(words[1:])
@@ -110,21 +137,27 @@ def read_index(pieces: Iterable[bytes]) -> Iterator[ChunkRef]:
             raise reader.damaged()
 
 
-class _Reader:
-    """Splits pieces into lines of words, remembers objects, checks every number and digest."""
+class ListReader:
+    """Splits pieces into lines of words, remembers objects, checks every number and digest.
 
-    def __init__(self, pieces: Iterable[bytes], header: str, what: str) -> None:
+    `version` is known once the first line was given out.
+    """
+
+    def __init__(self, pieces: Iterable[bytes], header: str, what: str, *, newest: int = 1) -> None:
         self._pieces = pieces
         self._header = header
         self._what = what
+        self._newest = newest
+        self.version = 0
         self._objects: dict[str, ObjectRef] = {}
 
     def __iter__(self) -> Iterator[list[str]]:
         lines = self._lines()
         first = next(lines, b"").decode("utf-8", "replace").split("\t")
-        if first[0] != self._header or len(first) != 2:
+        if first[0] != self._header or len(first) != 2 or not first[1].isdigit():
             raise self.damaged()
-        if first[1] != "1":
+        self.version = int(first[1])
+        if not 1 <= self.version <= self._newest:
             raise FormatTooNew(f"{self._what} has format {first[1]}", hint="use a newer pgkura")
         for line in lines:
             try:

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,14 +43,14 @@ class PackWriter:
         self,
         storage: Storage,
         *,
-        recipient: str,
+        recipients: Sequence[str],
         mac_key: bytes,
         known: Callable[[str], ChunkRef | None],
         storage_class: str = "",
         pack_bytes: int = PACK_BYTES,
     ) -> None:
         self._storage = storage
-        self._recipient = recipient
+        self._recipients = recipients
         self._mac_key = mac_key
         self._known = known
         self._storage_class = storage_class
@@ -114,7 +114,7 @@ class PackWriter:
             return
         plain = b"".join(self._frames)
         self._frames.clear()
-        sealed = seal(plain, [self._recipient])
+        sealed = seal(plain, self._recipients)
         del plain
         object_ref = ObjectRef(
             id=secrets.token_hex(16), cipher_bytes=len(sealed), sha256=hashlib.sha256(sealed).hexdigest()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -12,12 +12,13 @@ from typing import Any
 from blake3 import blake3
 
 from pgkura.core.errors import RepositoryExists, RepositoryNotFound, Tampered, WrongKey
-from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.repository import canonical
 from pgkura.repository import manifest as manifests_format
 from pgkura.repository.container import ROOT, open_signature, seal_signature
 from pgkura.repository.keyring import FORMAT, REPOSITORY_KEY, Keyring, epoch_key, host_file, open_keyring
 from pgkura.repository.keys import HostKey, Identity, NewKeys, public_hex
+from pgkura.repository.lines import drop_lines, drop_rows, read_numbers
 from pgkura.repository.lists import TableData, read_chunk_list, read_index, write_index
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import PackWriter, object_key
@@ -27,6 +28,9 @@ from pgkura.storage.base import KeyExists, KeyNotFound, Storage
 SNAPSHOTS = "snapshots/"
 INDEX = "index/"
 JOURNAL = "journal/"
+STATE = "state/"
+# Opened objects kept by each thread: the layers that a month of changes leaves on one unit of ranges fit in.
+KEPT_BYTES = 16 * 1024 * 1024
 _ESCAPE = ("RESTORE.md", "restore.sh")
 
 
@@ -151,12 +155,12 @@ class Repository:
 
     # --- objects
 
-    def pack_writer(self, *, storage_class: str = "") -> PackWriter:
-        """A writer of chunks for one thread."""
+    def pack_writer(self, *, storage_class: str = "", for_hosts: bool = False) -> PackWriter:
+        """A writer of chunks for one thread. `for_hosts`: lists of places, which hosts must be able to read too."""
         self.need_host()
         return PackWriter(
             self.storage,
-            recipient=self._keys.recipients[0],
+            recipients=self._keys.recipients if for_hosts else self._keys.recipients[:1],
             mac_key=self._keys.mac_key,
             known=self.known,
             storage_class=storage_class,
@@ -188,8 +192,7 @@ class Repository:
         yield from read_index([self._open_record("index", key)])
 
     def open_object(self, ref: ObjectRef) -> bytes:
-        """The decrypted object (zstd frames). Raises Tampered naming the file, WrongKey without the identity."""
-        self.need_identity("reading data")
+        """The decrypted object (zstd frames). Raises Tampered naming the file; WrongKey."""
         key = object_key(ref.id)
         try:
             sealed = self.storage.get(key)
@@ -197,7 +200,7 @@ class Repository:
             raise Tampered(f"{key} is missing", hint="get it back from a copy of the repository") from error
         if len(sealed) != ref.cipher_bytes or hashlib.sha256(sealed).hexdigest() != ref.sha256:
             raise Tampered(f"{key} is damaged", detail="its bytes are not those that were stored")
-        return unseal(sealed, [self._keys.data], key)
+        return unseal(sealed, self._keys.secrets, key)
 
     def read_chunk(self, ref: ChunkRef) -> Iterator[bytes]:
         """Plain bytes in pieces of at most 1 MiB; the MAC is checked at the end, so keep nothing before that."""
@@ -217,12 +220,30 @@ class Repository:
         """A whole chunk, checked."""
         return b"".join(self.read_chunk(ref))
 
+    def read_rows(self, layer: Layer) -> Iterator[bytes]:
+        """The rows of a chunk that count, in pieces; the chunk's MAC is checked at the end."""
+        if layer.drops is None:
+            yield from self.read_chunk(layer.chunk)
+            return
+        drops = read_numbers(self.read_bytes(layer.drops)) - 1
+        if len(drops) != layer.dropped:
+            raise Tampered("a list of dropped rows is damaged", detail=f"{len(drops)} instead of {layer.dropped}")
+        whole = self.read_bytes(layer.chunk)
+        if layer.sizes is None:
+            yield b"".join(drop_lines(whole, drops))
+        else:
+            yield b"".join(drop_rows(whole, read_numbers(self.read_bytes(layer.sizes)), drops))
+
     def _opened(self, ref: ObjectRef) -> bytes:
-        last: tuple[str, bytes] | None = getattr(self._local, "last", None)
-        if last is None or last[0] != ref.id:
-            last = (ref.id, self.open_object(ref))
-            self._local.last = last
-        return last[1]
+        """The last few objects of this thread: the layers of neighbouring ranges lie in the same ones."""
+        kept: dict[str, bytes] = self._local.__dict__.setdefault("opened", {})
+        opened = kept.pop(ref.id, None)
+        if opened is None:
+            opened = self.open_object(ref)
+            while kept and sum(map(len, kept.values())) + len(opened) > KEPT_BYTES:
+                del kept[next(iter(kept))]
+        kept[ref.id] = opened
+        return opened
 
     # --- records of the index class
 
@@ -254,12 +275,20 @@ class Repository:
 
     # --- snapshots
 
-    def commit_snapshot(self, manifest: Manifest, new_chunks: Iterable[ChunkRef]) -> None:
-        """Index, then manifest: after this returns the snapshot exists; before, it does not."""
+    def commit_snapshot(
+        self, manifest: Manifest, new_chunks: Iterable[ChunkRef], state: Sequence[ChunkRef] = ()
+    ) -> None:
+        """Index, state, then manifest: after this returns the snapshot exists; before, it does not.
+
+        `state`: the parts of what the next backup can go on from; without any it will read everything.
+        """
         self.need_host()
         chunks = list(new_chunks)
         if chunks:
             self._append("index", INDEX, b"".join(write_index(chunks)))
+        if state:
+            key = STATE + manifest.id
+            self.storage.create(key, self._seal_record("state", key, b"".join(write_index(state))))
         key = SNAPSHOTS + manifest.id
         self.storage.create(key, self._seal_record("manifest", key, manifests_format.encode(manifest)))
         if self._index is not None:
@@ -293,6 +322,15 @@ class Repository:
         if made.id != snapshot_id:
             raise Tampered(f"{key} is the manifest of another snapshot", detail=made.id)
         return made
+
+    def state(self, snapshot_id: str) -> Iterator[bytes] | None:
+        """What a snapshot left for the next one, piece by piece; None if it left nothing."""
+        key = STATE + snapshot_id
+        try:
+            record = self._open_record("state", key)
+        except KeyNotFound:
+            return None
+        return (piece for ref in read_index([record]) for piece in self.read_chunk(ref))
 
     def component(self, manifest: Manifest, name: str) -> bytes:
         """A component's bytes (b'' when empty). Raises Tampered when the manifest has none of that name."""

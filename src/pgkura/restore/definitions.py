@@ -110,7 +110,7 @@ def sequence_values(run: Run, session: Session) -> None:
 
 def analyze(run: Run, session: Session) -> None:
     """Planner statistics of what was loaded. They are no state: a table that refuses is a note, no finding."""
-    tables = [load.target for load in run.plan.loads if load.data.chunks and not load.managed]
+    tables = [load.target for load in run.plan.loads if load.data.layers and not load.managed]
     run.progress.stage("statistics", total=len(tables), unit="tables")
     for table in tables:
         run.stop.check()

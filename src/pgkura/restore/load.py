@@ -90,9 +90,9 @@ def copy_chunks(session: Session, repo: Repository, load: Load, stop: Stop, *, f
     columns = f"({', '.join(quote_ident(c) for c in load.columns)})" if load.columns else ""
     options = _FORMAT + (", FREEZE true" if freeze else "")
     with session.copy_in(f"COPY {load.target.sql} {columns} FROM STDIN WITH ({options})") as copy:
-        for ref in load.data.chunks:
+        for layer in load.data.layers:
             stop.check()
-            _send(copy, repo.read_chunk(ref), load.keep)
+            _send(copy, repo.read_rows(layer), load.keep)
     return load.data.rows
 
 
@@ -167,10 +167,10 @@ def load_large_objects(
     wanted = frozenset(oids)
     session.begin(isolation="read committed", read_only=False)
     session.rows("SELECT pg_catalog.lo_create(o) FROM pg_catalog.unnest(%s::oid[]) o", (list(oids),))
-    for ref in blobs.chunks if blobs is not None else ():
+    for layer in blobs.layers if blobs is not None else ():
         stop.check()
-        _put_chunk(session, repo, ref, wanted)
-        progress.advance(ref.length)
+        _put_chunk(session, repo, layer.chunk, wanted)
+        progress.advance(layer.chunk.length)
     session.commit()
 
 

@@ -18,7 +18,7 @@ _REFERENCED = "0A000"
 
 def restore_rows(run: Run, session: Session, guests: Guests) -> int:
     """All tables; returns the rows loaded."""
-    loads = [load for load in run.plan.loads if load.data.chunks]
+    loads = [load for load in run.plan.loads if load.data.layers]
     if run.plan.empty and not _empty(run, session):
         loads = [load for load in loads if load.target not in run.plan.empty]
     exposed = {QualifiedName(s, n): str(o) for s, n, o, _ in session.rows(query("target", "exposed"))}

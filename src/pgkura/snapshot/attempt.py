@@ -1,7 +1,7 @@
 """One attempt: locks, snapshot, facts and definitions. Repeated as a whole when it had to give way."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -16,12 +16,15 @@ from pgkura.postgres.session import Session, SqlError
 from pgkura.snapshot.budget import Capacity, ConnectionPlan, Lockable, LockPlan, plan_locks
 from pgkura.snapshot.changed import Comparison, compare_with_locks, moved
 from pgkura.snapshot.conductor import Moment
+from pgkura.snapshot.detector import Point
 from pgkura.snapshot.holders import Holders
 from pgkura.snapshot.inventory import write_inventory
 from pgkura.snapshot.live import read_live
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import TINY_PER_UNIT
 from pgkura.snapshot.queries import query
+from pgkura.snapshot.remembering import keys_of
+from pgkura.snapshot.state import TableKey
 from pgkura.snapshot.watcher import Watcher
 from pgkura.snapshot.yielding import Part
 
@@ -41,6 +44,8 @@ class Seen:
     comparison: Comparison
     labels: dict[int, tuple[str, str, str]]
     divisible: frozenset[int]
+    point: Point | None
+    keys: Mapping[int, TableKey]
 
 
 class GaveWay(Exception):
@@ -125,6 +130,8 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         write_inventory(reader, inventory)
         labels = read_labels(reader)
         divisible = frozenset(oid for (oid,) in reader.rows(query("divisible")))
+        row_types = {oid: (text, unsteady) for oid, text, unsteady in reader.rows(query("row_types"))}
+        stands = reader.rows(query("point"))
         reader.commit()
         now = read_live(reader, [t.oid for t in read.facts.tables])
     except SqlError as error:
@@ -147,7 +154,17 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         comparison=Comparison(held=comparison.held - lost, late=comparison.late | lost),
         labels=labels,
         divisible=divisible,
+        point=_point(read.facts.system_identifier, moment, stands),
+        keys=keys_of(read.facts, divisible, row_types),
     )
+
+
+def _point(system: str, moment: Moment, stands: Sequence[tuple[str, int]]) -> Point | None:
+    """None where nothing can be followed: a standby, or a server that does not say who it is."""
+    if not system or not stands:
+        return None
+    timeline, database = stands[0]
+    return Point(system=system, timeline=timeline, database=database, visible=moment.visible, lsn=moment.lsn)
 
 
 def read_labels(session: Session) -> dict[int, tuple[str, str, str]]:

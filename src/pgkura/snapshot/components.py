@@ -10,6 +10,7 @@ from pgkura.repository.repository import Repository
 
 # How far back to look for the same database's last snapshot.
 LOOK_BACK = 50
+PART_BYTES = 4 * 1024 * 1024
 
 
 def previous_manifest(repo: Repository, database: str, system_identifier: str) -> Manifest | None:
@@ -58,6 +59,33 @@ def store_components(repo: Repository, contents: Mapping[str, Iterable[bytes]]) 
     return Stored(
         components={n: Component(fingerprint=f, ref=refs.get(n)) for n, f in fingerprints.items()}, new=tuple(new)
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """A long text stored in parts, for hosts to read; those of them that are new in the repository."""
+
+    refs: tuple[ChunkRef, ...] = ()
+    new: tuple[ChunkRef, ...] = ()
+
+
+def store_parts(repo: Repository, pieces: Iterable[bytes]) -> Parts:
+    """Store a text of any length in chunks of a few MiB."""
+    writer = repo.pack_writer(for_hosts=True)
+    size = number = 0
+    for piece in _filled(pieces):
+        if not size:
+            writer.begin(number)
+        writer.write(piece)
+        size += len(piece)
+        if size >= PART_BYTES:
+            writer.end(0)
+            size, number = 0, number + 1
+    if size:
+        writer.end(0)
+    writer.flush()
+    done = sorted(writer.drain(), key=lambda item: int(item[0]))
+    return Parts(refs=tuple(ref for _, ref, _ in done), new=tuple(ref for _, ref, is_new in done if is_new))
 
 
 def _filled(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ from pgkura.snapshot.ledger import Ledger, Request
 from pgkura.snapshot.options import PROCESS_THRESHOLD, Options
 from pgkura.snapshot.planner import size_of
 from pgkura.snapshot.reader import read_unit
+from pgkura.snapshot.remembering import Remembered
 from pgkura.snapshot.station import close_stations, leave, start_worker_process
 from pgkura.snapshot.units import Mode, UnitResult, WorkUnit
 from pgkura.snapshot.watcher import Watcher
@@ -113,6 +114,7 @@ class Conductor:
         holders: Holders,
         numbers: Mapping[int, int],
         watcher: Watcher,
+        remembered: Remembered,
         progress: Progress,
         stop: Stop,
     ) -> None:
@@ -125,6 +127,7 @@ class Conductor:
         self._holders = holders
         self._numbers = numbers
         self._watcher = watcher
+        self._remembered = remembered
         self._progress = progress
         self._stop = stop
         self._next_id = 0
@@ -185,7 +188,7 @@ class Conductor:
             access=self._access,
             snapshot=self._moment.id,
             run=self._run_name,
-            pieces=request.pieces,
+            pieces=tuple(map(self._remembered.piece, request.pieces)),
             blobs=request.blobs,
             bytes=sizes + (sum(o.size for o in request.blobs.objects) if request.blobs else 0),
             chunk_bytes=options.chunk_bytes,
@@ -193,6 +196,9 @@ class Conductor:
             late_lock_seconds=options.late_lock_seconds,
             bytes_per_second=options.bytes_per_second // self._count,
             storage_class=options.storage_class,
+            since=self._remembered.since,
+            small_bytes=options.small_bytes,
+            policy=options.follow,
         )
 
 

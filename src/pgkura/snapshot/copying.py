@@ -1,18 +1,43 @@
-"""From a COPY stream to chunks: cut at row boundaries, count, hand over to the pack writer."""
+"""From a COPY stream to chunks: cut at row boundaries, count, hand over to the pack writers."""
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
+from pgkura.core.refs import ChunkRef, Layer
 from pgkura.postgres.session import Session
+from pgkura.repository.lines import Numbers, write_numbers
 from pgkura.repository.repository import Repository
-from pgkura.snapshot.units import Read, StoredChunk, TableRead, WorkUnit
+from pgkura.snapshot.places import Places, encode, from_text
+from pgkura.snapshot.units import RangeRead, Read, StoredChunk, TableRead, WorkUnit
+
+_Field = Literal["chunk", "drops", "places"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Draft:
+    """A layer in the making: its parts get their references once their packs are stored."""
+
+    rows: int
+    dropped: int = 0
+    chunk: ChunkRef | None = None
+    drops: ChunkRef | None = None
+    places: ChunkRef | None = None
+    fresh: list[ChunkRef] = field(default_factory=list)
+
+    def finished(self) -> Layer:
+        """The layer."""
+        if self.chunk is None:
+            raise ValueError("its chunk is not stored yet")
+        return Layer(chunk=self.chunk, dropped=self.dropped, drops=self.drops, places=self.places)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Sum:
-    rows: int = 0
-    bytes: int = 0
-    chunks: list[StoredChunk] = field(default_factory=list)
+    received: int = 0
+    drafts: dict[int, list[Draft]] = field(default_factory=dict)
+    ranges: list[RangeRead] = field(default_factory=list)
 
 
 class Copier:
@@ -24,39 +49,111 @@ class Copier:
 
     def __init__(self, repo: Repository, unit: WorkUnit) -> None:
         self._writer = repo.pack_writer(storage_class=unit.storage_class)
+        # Places are wanted again tomorrow: never in a class that bills each retrieval.
+        self._lists = repo.pack_writer(for_hosts=True)
         self._unit = unit
         self._sums: dict[int, _Sum] = {n: _Sum() for n in unit.numbers}
         self._started = time.monotonic()
         self._received = 0
         self.largest = 0
 
-    def copy(self, session: Session, number: int, piece: int, statement: str) -> None:
+    def copy(self, session: Session, number: int, piece: int, statement: str) -> list[Draft]:
         """Run one COPY and store its rows as chunks."""
-        position = rows = size = 0
-        total = self._sums[number]
+        drafts = self._drafts(number, piece)
+        rows = size = 0
         for batch in session.copy_out(statement):
             if not size:
-                self._writer.begin((number, piece, position))
+                drafts.append(Draft(rows=0))
+                self._writer.begin((drafts[-1], "chunk"))
             self._writer.write(batch.data)
             rows, size = rows + batch.rows, size + len(batch.data)
-            total.rows, total.bytes = total.rows + batch.rows, total.bytes + len(batch.data)
+            self.received(number, len(batch.data))
             if size >= self._unit.chunk_bytes:
-                self._writer.end(rows)
-                position, rows, size = position + 1, 0, 0
-            self.largest = max(self.largest, len(batch.data))
-            self._pace(len(batch.data))
+                rows, size = self._end(drafts[-1], rows), 0
         if size:
-            self._writer.end(rows)
+            self._end(drafts[-1], rows)
+        return drafts
+
+    def copy_placed(self, session: Session, number: int, piece: int, statement: str) -> Places:
+        """Run a COPY of a few rows, each with its place in front; store the rows as one more chunk.
+
+        Returns the places, in the order of the rows.
+        """
+        draft = Draft(rows=0)
+        shown: list[bytes] = []
+        self._writer.begin((draft, "chunk"))
+        for batch in session.copy_out(statement):
+            lines = [line.partition(b"\t") for line in batch.data.split(b"\n")[:-1]]
+            shown.extend(place for place, _, _ in lines)
+            self._writer.write(b"".join(rest + b"\n" for _, _, rest in lines))
+            self.received(number, len(batch.data))
+        self._end(draft, len(shown))
+        self._drafts(number, piece).append(draft)
+        places = from_text(shown)
+        self.store_places(draft, places)
+        return places
+
+    def _end(self, draft: Draft, rows: int) -> int:
+        draft.rows = rows
+        self._writer.end(rows)
+        return 0
+
+    def store_places(self, draft: Draft, places: Places) -> None:
+        """Where the rows of a new chunk lie."""
+        self._store(draft, "places", encode(places))
+
+    def keep(self, number: int, piece: int, layers: Iterable[Layer]) -> list[Draft]:
+        """Take layers of the last run over as they are."""
+        drafts = self._drafts(number, piece)
+        for layer in layers:
+            drafts.append(
+                Draft(
+                    rows=layer.chunk.rows,
+                    dropped=layer.dropped,
+                    chunk=layer.chunk,
+                    drops=layer.drops,
+                    places=layer.places,
+                )
+            )
+        return drafts
+
+    def drop(self, draft: Draft, lines: Numbers) -> None:
+        """From now on these rows of a layer do not count (all that are dropped, from 1)."""
+        draft.dropped = len(lines)
+        draft.drops = None
+        self._store(draft, "drops", write_numbers(lines))
+
+    def read(self, number: int, done: RangeRead) -> None:
+        """Remember that a piece can be followed."""
+        self._sums[number].ranges.append(done)
+
+    def received(self, number: int, count: int) -> None:
+        """Bytes that came from the server for a table."""
+        self._sums[number].received += count
+        self.largest = max(self.largest, count)
+        self._pace(count)
+
+    def forget(self, number: int, piece: int) -> None:
+        """What was kept or copied of a piece does not count after all."""
+        self._sums[number].drafts.pop(piece, None)
+
+    def _drafts(self, number: int, piece: int) -> list[Draft]:
+        return self._sums[number].drafts.setdefault(piece, [])
+
+    def _store(self, draft: Draft, what: _Field, content: bytes) -> None:
+        self._lists.begin((draft, what))
+        self._lists.write(content)
+        self._lists.end(0)
 
     def finish(self) -> dict[int, TableRead]:
         """Everything copied is in the repository after this."""
-        self._writer.flush()
-        for (number, piece, position), ref, is_new in self._writer.drain():
-            self._sums[number].chunks.append(StoredChunk(piece=piece, position=position, ref=ref, is_new=is_new))
-        return {
-            n: TableRead(number=n, outcome=Read.DONE, rows=s.rows, bytes=s.bytes, chunks=tuple(s.chunks))
-            for n, s in self._sums.items()
-        }
+        for writer in (self._writer, self._lists):
+            writer.flush()
+            for (draft, what), ref, is_new in writer.drain():
+                setattr(draft, what, ref)
+                if is_new:
+                    draft.fresh.append(ref)
+        return {n: _table_read(n, s) for n, s in self._sums.items()}
 
     def _pace(self, received: int) -> None:
         """Stay below the unit's rate; short sleeps, so that a cancelled statement is noticed."""
@@ -67,3 +164,22 @@ class Copier:
         ahead = self._received / rate - (time.monotonic() - self._started)
         if ahead > 0:
             time.sleep(min(ahead, 0.5))
+
+
+def _table_read(number: int, total: _Sum) -> TableRead:
+    chunks: list[StoredChunk] = []
+    for piece, drafts in total.drafts.items():
+        # A chunk none of whose rows count any more is not needed.
+        counting: Sequence[Draft] = [d for d in drafts if d.rows > d.dropped]
+        chunks.extend(
+            StoredChunk(piece=piece, position=i, layer=d.finished(), fresh=tuple(d.fresh))
+            for i, d in enumerate(counting)
+        )
+    return TableRead(
+        number=number,
+        outcome=Read.DONE,
+        rows=sum(c.layer.rows for c in chunks),
+        bytes=total.received,
+        chunks=tuple(chunks),
+        ranges=tuple(total.ranges),
+    )

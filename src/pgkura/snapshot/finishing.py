@@ -21,12 +21,20 @@ from pgkura.repository.lists import BLOBS, TableData, write_chunk_list
 from pgkura.repository.manifest import Component, Manifest, new_id
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.attempt import VANISHED, Desk, Seen, read_labels, relabelled
-from pgkura.snapshot.components import Stored, previous_manifest, reusable_archive, store_components
+from pgkura.snapshot.components import (
+    Parts,
+    Stored,
+    previous_manifest,
+    reusable_archive,
+    store_components,
+    store_parts,
+)
 from pgkura.snapshot.definitions import Definitions
 from pgkura.snapshot.ledger import Ledger, StoredTable
 from pgkura.snapshot.queries import query
 from pgkura.snapshot.roles import roles_text
 from pgkura.snapshot.scripts import after_script, before_script
+from pgkura.snapshot.state import write_state
 
 PIECE = 1024 * 1024
 FLUSH_SECONDS = 10.0
@@ -40,6 +48,7 @@ class Reading:
     seen: Seen
     definitions: Definitions
     ledger: Ledger
+    today: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +74,13 @@ def finish(
     seen = reading.seen
     facts = replace(seen.facts, sequences=_later_sequences(session, platform, seen.facts))
     findings = _findings(session, reading)
-    _wait_for_flush(desk, session, seen.moment.lsn)
+    flushed = _wait_for_flush(desk, session, seen.moment.lsn)
     tables = table_data(facts.tables, reading.ledger.stored())
     stored, components = _store(repo, facts, platform, reading, tables)
+    # What a crash of the server may take back must not be built upon.
+    state = _store_state(repo, reading, desk.options.range_pages) if flushed else Parts()
     desk.stop.check()
-    new = {(c.object.id, c.mac): c for c in (*reading.ledger.new_chunks(), *stored.new)}
+    new = {(c.object.id, c.mac): c for c in (*reading.ledger.new_chunks(), *stored.new, *state.new)}
     result = decide(findings, desk.options.accepted)
     manifest = _manifest(
         repo,
@@ -81,7 +92,7 @@ def finish(
         result=result,
         counts=_counts(tables, reading.ledger, new.values(), elapsed(), peak_memory()),
     )
-    repo.commit_snapshot(manifest, new.values())
+    repo.commit_snapshot(manifest, new.values(), state.refs)
     if (newest := repo.manifest_ids()[-1]) != manifest.id:
         desk.progress.note(f"snapshot {newest} is dated later than this one, {manifest.id}: `latest` names that one")
     repo.append_journal(
@@ -129,20 +140,33 @@ def _findings(session: Session, reading: Reading) -> tuple[Finding, ...]:
     )
 
 
-def _wait_for_flush(desk: Desk, session: Session, lsn: str) -> None:
+def _store_state(repo: Repository, reading: Reading, pages: int) -> Parts:
+    seen, ledger = reading.seen, reading.ledger
+    if seen.point is None:
+        return Parts()
+    tables = (
+        (table.oid, seen.keys[table.oid], ranges)
+        for number, table in enumerate(seen.facts.tables)
+        if table.oid in seen.keys and (ranges := ledger.followed(number, reading.today))
+    )
+    return store_parts(repo, write_state(seen.point, pages, tables))
+
+
+def _wait_for_flush(desk: Desk, session: Session, lsn: str) -> bool:
     """A crash of the server must not take back what the snapshot holds (asynchronous commits are seen early)."""
     deadline = time.monotonic() + FLUSH_SECONDS
     nudged = False
     while not session.one(query("flushed"), (lsn,))[0]:
         desk.stop.check()
         if time.monotonic() > deadline:
-            desk.progress.note("the server has not yet flushed its log up to the snapshot")
-            return
+            desk.progress.note("the server has not yet flushed its log up to the snapshot: the next backup reads all")
+            return False
         if not nudged:
             # On an idle server the log writer sleeps for seconds; the end of any transaction with an id wakes it.
             session.rows("SELECT pg_catalog.pg_current_xact_id()")
             nudged = True
         desk.stop.wait(0.05)
+    return True
 
 
 def table_data(tables: tuple[TableFacts, ...], stored: Iterable[StoredTable]) -> list[TableData]:
@@ -165,8 +189,8 @@ def table_data(tables: tuple[TableFacts, ...], stored: Iterable[StoredTable]) ->
                 columns=columns,
                 target=target,
                 rows=one.rows,
-                bytes=one.bytes,
-                chunks=one.chunks,
+                bytes=sum(layer.chunk.length for layer in one.layers),
+                layers=one.layers,
             )
         )
     return found
@@ -210,7 +234,7 @@ def _counts(
         "rows": sum(t.rows for t in own),
         "bytes_read": ledger.bytes_read,
         "bytes_stored": sum(objects.values()),
-        "chunks": sum(len(t.chunks) for t in tables),
+        "chunks": sum(len(t.layers) for t in tables),
         "chunks_unchanged": ledger.chunks_unchanged,
         "seconds": round(seconds),
         "peak_memory_bytes": peak_memory,

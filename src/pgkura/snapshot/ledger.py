@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 from pgkura.core.facts import TableFacts
 from pgkura.core.outcome import Finding, FindingClass
-from pgkura.core.refs import ChunkRef
-from pgkura.snapshot.units import BLOBS, BlobRange, Mode, Piece, Read, StoredChunk, TableRead, UnitResult
+from pgkura.core.refs import ChunkRef, Layer
+from pgkura.snapshot.detector import Before
+from pgkura.snapshot.state import FollowedRange
+from pgkura.snapshot.units import BLOBS, BlobRange, Mode, Piece, RangeRead, Read, StoredChunk, TableRead, UnitResult
 
 # How often one table may be taken from us before its rows are given up (each time costs the reader its work).
 MAX_INTERRUPTIONS = 8
@@ -28,20 +30,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTable:
-    """The outcome for one table: chunks in order, and the columns they hold where those differ."""
+    """The outcome for one table: layers in order, and the columns they hold where those differ."""
 
     number: int
     rows: int
-    bytes: int
-    chunks: tuple[ChunkRef, ...]
+    layers: tuple[Layer, ...]
     columns: tuple[str, ...] | None
 
 
 @dataclass(slots=True, kw_only=True)
 class _State:
     rows: int = 0
-    bytes: int = 0
     chunks: list[StoredChunk] = field(default_factory=list)
+    ranges: list[RangeRead] = field(default_factory=list)
     columns: tuple[str, ...] | None = None
     interruptions: int = 0
     outdated: bool = False
@@ -49,7 +50,7 @@ class _State:
     released_at: float | None = None
 
     def forget_rows(self) -> None:
-        self.rows, self.bytes, self.chunks, self.columns = 0, 0, [], None
+        self.rows, self.chunks, self.ranges, self.columns = 0, [], [], None
 
 
 class Ledger:
@@ -84,11 +85,24 @@ class Ledger:
             StoredTable(
                 number=number,
                 rows=state.rows,
-                bytes=state.bytes,
                 columns=state.columns,
-                chunks=tuple(c.ref for c in sorted(state.chunks, key=lambda c: (c.piece, c.position))),
+                layers=tuple(c.layer for c in _in_order(state.chunks)),
             )
             for number, state in sorted(self._states.items())
+        ]
+
+    def followed(self, number: int, today: str) -> list[FollowedRange]:
+        """The ranges of a table that the next run can go on from, by position."""
+        state = self._of(number)
+        layers: dict[int, list[Layer]] = {}
+        for chunk in _in_order(state.chunks):
+            layers.setdefault(chunk.piece, []).append(chunk.layer)
+        return [
+            FollowedRange(
+                start=r.start,
+                before=Before(rows=r.rows, end=r.end, since=r.since or today, layers=tuple(layers.get(r.piece, ()))),
+            )
+            for r in sorted(state.ranges, key=lambda r: r.start)
         ]
 
     def new_chunks(self) -> list[ChunkRef]:
@@ -119,11 +133,12 @@ class Ledger:
 
     def _done(self, state: _State, read: TableRead, mode: Mode) -> list[Request]:
         state.rows += read.rows
-        state.bytes += read.bytes
         state.chunks.extend(read.chunks)
         self.chunks_unchanged += sum(1 for c in read.chunks if not c.is_new)
-        self._new.update({(c.ref.object.id, c.ref.mac): c.ref for c in read.chunks if c.is_new})
-        if mode is Mode.REREAD:
+        self._new.update({(ref.object.id, ref.mac): ref for c in read.chunks for ref in c.fresh})
+        if mode is not Mode.REREAD:
+            state.ranges.extend(read.ranges)
+        else:
             state.columns = read.columns
             reason = "changed while the backup ran; stored as of a later instant"
             self._lost(read.number, f"{reason} ({read.reason})" if read.reason else reason)
@@ -167,6 +182,10 @@ class Ledger:
     def _lost(self, number: int, reason: str) -> None:
         name = "large objects" if number == BLOBS else f"table {self._tables[number].qname.sql}"
         self.findings.append(Finding(cls=FindingClass.LOST, object=name, reason=reason))
+
+
+def _in_order(chunks: Iterable[StoredChunk]) -> list[StoredChunk]:
+    return sorted(chunks, key=lambda c: (c.piece, c.position))
 
 
 def _after(locked_at: float, released_at: float | None) -> bool:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pgkura.core.errors import UsageError
+from pgkura.snapshot.detector import Policy
+from pgkura.snapshot.units import DEFAULT_POLICY
 
 MIB = 1024 * 1024
 
@@ -14,6 +16,10 @@ class Options:
 
     workers                   connections that move rows at once; the plan may use fewer, never more
     chunk_bytes               plain bytes of COPY text per chunk; memory grows with it
+    range_pages               heap pages that are followed, read and given up together
+    full                      read everything, whatever is known of the last run
+    follow                    how long what is known of a range is built upon
+    small_bytes               tables up to this size are read whole when they changed
     max_blocking_seconds      how long a statement of the application may wait on us before we give way
     max_snapshot_age_seconds  an older snapshot holds back VACUUM: a note says so, the backup goes on
     connection_share          of the free connections of server, database and role, at most
@@ -28,7 +34,11 @@ class Options:
     """
 
     workers: int = 2
-    chunk_bytes: int = 16 * MIB
+    chunk_bytes: int = 8 * MIB
+    range_pages: int = 512
+    full: bool = False
+    follow: Policy = DEFAULT_POLICY
+    small_bytes: int = 256 * 1024
     max_blocking_seconds: float = 2.0
     max_snapshot_age_seconds: float = 6 * 3600.0
     connection_share: float = 0.25
@@ -47,6 +57,7 @@ class Options:
             for name, ok in (
                 ("workers", 1 <= self.workers <= 64),
                 ("chunk_bytes", 64 * 1024 <= self.chunk_bytes <= 256 * MIB),
+                ("range_pages", 1 <= self.range_pages <= 131072),
                 ("max_blocking_seconds", self.max_blocking_seconds >= 0.1),
                 ("connection_share", 0 < self.connection_share <= 1),
                 ("lock_share", 0 < self.lock_share <= 1),

@@ -6,9 +6,6 @@ from pgkura.core.facts import LargeObjectFacts, TableFacts
 from pgkura.snapshot.options import MIB, Options
 from pgkura.snapshot.units import BlobRange, Piece
 
-PAGE = 8192
-# A heap above this is cut into page ranges, so that several workers share it.
-SPLIT_BYTES = 64 * MIB
 # One unit of a split table: long enough to pay for its five round trips, short enough to give up.
 UNIT_BYTES = 64 * MIB
 # Tables below this share a unit, its transaction and its pack.
@@ -26,16 +23,14 @@ def has_rows(table: TableFacts) -> bool:
 
 
 def pieces_of(number: int, table: TableFacts, options: Options, *, divisible: bool) -> list[Piece]:
-    """Page ranges of about chunk_bytes for a large heap, else the whole table.
+    """Page ranges for a large heap, else the whole table.
 
     `divisible`: whether a planned query on it runs nobody's code (see queries/divisible.sql); COPY of a whole
     table plans nothing.
     """
-    pages = table.pages
-    small = pages * PAGE <= max(SPLIT_BYTES, 2 * options.chunk_bytes)
-    if small or not divisible or options.gentle or table.access_method != "heap" or table.config_where:
+    pages, step = table.pages, options.range_pages
+    if pages <= 2 * step or not divisible or options.gentle or table.access_method != "heap" or table.config_where:
         return [Piece(number=number, table=table)]
-    step = max(1, options.chunk_bytes // PAGE)
     starts = range(0, pages, step)
     return [
         Piece(number=number, table=table, first=i, start=start, end=None if start + step >= pages else start + step)

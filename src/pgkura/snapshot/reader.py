@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgkura.core.errors import DatabaseError
 from pgkura.core.names import QualifiedName
 from pgkura.postgres.session import Session, SqlError
 from pgkura.snapshot.changed import LiveTable, difference, plan_reread
 from pgkura.snapshot.copying import Copier
+from pgkura.snapshot.following import Follower
 from pgkura.snapshot.live import read_live
 from pgkura.snapshot.queries import query
 from pgkura.snapshot.statements import blob_statement, copy_statement
@@ -59,9 +60,7 @@ class _Reader:
             if unit.pieces:
                 self._lock(session, [p.table.qname for p in unit.pieces])
                 changed, locked_at = self._verify(session)
-            for piece in unit.pieces:
-                if piece.number not in changed:
-                    copier.copy(session, piece.number, piece.first, copy_statement(piece))
+            self._follow(session, copier, [p for p in unit.pieces if p.number not in changed])
             if unit.blobs is not None:
                 copier.copy(session, BLOBS, unit.blobs.first, blob_statement(unit.blobs))
             session.commit()
@@ -153,8 +152,7 @@ class _Reader:
             reason = difference(known, now)
             if reason:
                 return TableRead(number=number, outcome=Read.CHANGED, reason=reason)
-            for piece in pieces:
-                copier.copy(session, number, piece.first, copy_statement(piece, name=name))
+            self._follow(session, copier, pieces, name)
             return copier.finish()[number]
         plan = plan_reread(known, now)
         if plan.columns is None:
@@ -162,15 +160,12 @@ class _Reader:
         names = tuple(c.name for c in plan.columns)
         copier.copy(session, number, 0, copy_statement(pieces[0], name=name, columns=names))
         read = copier.finish()[number]
-        return TableRead(
-            number=number,
-            outcome=Read.DONE,
-            reason=plan.reason,
-            rows=read.rows,
-            bytes=read.bytes,
-            chunks=read.chunks,
-            columns=names,
-        )
+        return replace(read, reason=plan.reason, columns=names)
+
+    def _follow(
+        self, session: Session, copier: Copier, pieces: Sequence[Piece], name: QualifiedName | None = None
+    ) -> None:
+        Follower(session, copier, self._station.repository(), self._unit).read(pieces, name)
 
     # -- shared ------------------------------------------------------------------------------------------------
 

@@ -18,24 +18,57 @@ def copy_statement(piece: Piece, *, name: QualifiedName | None = None, columns: 
     """COPY of a piece. `name` overrides the snapshot's (renamed meanwhile), `columns` its columns (reread)."""
     table = piece.table
     target = (name or table.qname).sql
-    listed = [quote_ident(c) for c in (columns if columns is not None else [c.name for c in table.data_columns])]
+    listed = _columns(piece) if columns is None else [quote_ident(c) for c in columns]
     if piece.whole and not table.config_where:
         if listed:
             return f"COPY {target} ({', '.join(listed)}) TO STDOUT"
         return f"COPY {target} TO STDOUT"  # no columns, or only generated ones: one empty line per row
-    where = table.config_where if piece.whole else f"WHERE {_range(piece)}"
+    where = table.config_where if piece.whole else f"WHERE {' AND '.join(_range(piece))}"
     return _query_copy(f"{', '.join(listed)} FROM ONLY {target} {where}")
+
+
+def new_statement(piece: Piece, age: int, *, name: QualifiedName | None = None) -> str:
+    """COPY of the rows at most `age` transactions old, the place of each in front."""
+    conditions = [*_range(piece), _new(age)]
+    listed = ", ".join(["ctid", *_columns(piece)])
+    return _query_copy(f"{listed} FROM ONLY {(name or piece.table.qname).sql} WHERE {' AND '.join(conditions)}")
+
+
+def counts_statement(pieces: Sequence[Piece], age: int, *, name: QualifiedName | None = None) -> str:
+    """Of each piece: its place in `pieces`, the tuples visible, those of them at most `age` transactions old."""
+    return _for_each(pieces, f"pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {_new(age)})", name)
+
+
+def places_statement(pieces: Sequence[Piece], *, name: QualifiedName | None = None) -> str:
+    """Of each piece: its place in `pieces`, and the TIDs of its visible tuples, six bytes each, as they lie."""
+    return _for_each(pieces, "pg_catalog.string_agg(pg_catalog.tidsend(ctid), ''::pg_catalog.bytea)", name)
+
+
+def _for_each(pieces: Sequence[Piece], what: str, name: QualifiedName | None) -> str:
+    parts = []
+    for place, piece in enumerate(pieces):
+        where = f" WHERE {' AND '.join(conditions)}" if (conditions := _range(piece)) else ""
+        parts.append(f"{_SELECT}{place}, {what} FROM ONLY {(name or piece.table.qname).sql}{where}")
+    return " UNION ALL ".join(parts)
+
+
+def _columns(piece: Piece) -> list[str]:
+    return [quote_ident(c.name) for c in piece.table.data_columns]
+
+
+def _new(age: int) -> str:
+    return f"pg_catalog.age(xmin) <= {age}"
 
 
 def _query_copy(query: str) -> str:
     return f"COPY ({_SELECT}{query}) TO STDOUT"
 
 
-def _range(piece: Piece) -> str:
-    bounds = [f"ctid >= '({piece.start},0)'::pg_catalog.tid"]
+def _range(piece: Piece) -> list[str]:
+    bounds = [] if piece.start == 0 else [f"ctid >= '({piece.start},0)'::pg_catalog.tid"]
     if piece.end is not None:
         bounds.append(f"ctid < '({piece.end},0)'::pg_catalog.tid")
-    return " AND ".join(bounds)
+    return bounds
 
 
 def blob_statement(blobs: BlobRange) -> str:

@@ -18,6 +18,15 @@ from pgkura.repository.keys import HostKey
 from pgkura.repository.repository import Repository
 from pgkura.storage.opening import open_storage
 
+_PHYSICAL = (
+    "max_parallel_workers_per_gather = 0",
+    "enable_seqscan = on",
+    "enable_tidscan = on",
+    "enable_indexscan = off",
+    "enable_indexonlyscan = off",
+    "enable_bitmapscan = off",
+)
+
 
 class Station:
     """One worker thread's desk."""
@@ -55,8 +64,9 @@ class Station:
     def _open(self, application_name: str) -> Session:
         endpoint = Endpoint.parse(resolve(self._access.database), insecure=self._access.insecure_database)
         session = connect(endpoint, application_name=application_name)
-        # Rows must come in physical order, from one scan: a chunk's bytes then repeat while its pages do not change.
-        session.execute("SET max_parallel_workers_per_gather = 0")
+        # Rows must come in physical order, from one scan: a chunk's bytes then repeat while its pages do not change,
+        # and their places can be asked for by another query.
+        session.script("; ".join(f"SET {setting}" for setting in _PHYSICAL))
         return session
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from pgkura.catalog.platform import detect
 from pgkura.core.access import Access, hold
@@ -31,6 +32,7 @@ from pgkura.snapshot.ledger import Ledger, by_oid, first_requests
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import group_blobs, group_pieces, has_rows, size_of
 from pgkura.snapshot.queries import query
+from pgkura.snapshot.remembering import Remembered
 from pgkura.snapshot.station import seed
 from pgkura.snapshot.taken import Taken
 from pgkura.snapshot.watcher import Watcher, busy_again
@@ -111,7 +113,10 @@ class _Run:
         )
         plan = lock_before(desk, exporter, holders, capacity, connections, views)
         seen, definitions = self._attempts(desk, exporter, holders, plan, platform)
-        ledger = self._read(desk, holders, connections, seen, executor)
+        remembered = Remembered(seen.keys, self._options, datetime.now(UTC).date())
+        self._stack.callback(remembered.close)
+        self._recall(remembered, seen)
+        ledger = self._read(desk, holders, connections, seen, remembered, executor)
         holders.check_alive()
         closing = self._open_until_end(Part.READER)
         done = finish(
@@ -119,7 +124,7 @@ class _Run:
             closing,
             self._repo,
             platform,
-            Reading(seen=seen, definitions=definitions, ledger=ledger),
+            Reading(seen=seen, definitions=definitions, ledger=ledger, today=remembered.today.isoformat()),
             elapsed=lambda: time.monotonic() - self._started,
             peak_memory=lambda: meter.peak,
         )
@@ -148,6 +153,14 @@ class _Run:
                 desk.progress.note(f"{gave_way.reason}; taking a new snapshot")
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    def _recall(self, remembered: Remembered, seen: Seen) -> None:
+        if self._options.full:
+            self._progress.note("everything is read, as asked")
+        elif seen.point is None:
+            self._progress.note("everything is read: the state of a standby cannot be followed")
+        elif reason := remembered.recall(self._repo, seen.facts.database.name, seen.point):
+            self._progress.note(f"everything is read: {reason}")
+
     def _lock_newcomers(self, desk: Desk, exporter: Session, holders: Holders, plan: LockPlan) -> None:
         locked = holders.read_locked(exporter)
         new = [t for t in enumerate_tables(exporter) if t.oid not in locked]
@@ -155,7 +168,13 @@ class _Run:
             wait_for_tables(desk, holders, holders.lock_more(new))
 
     def _read(
-        self, desk: Desk, holders: Holders, connections: ConnectionPlan, seen: Seen, executor: Executor | None
+        self,
+        desk: Desk,
+        holders: Holders,
+        connections: ConnectionPlan,
+        seen: Seen,
+        remembered: Remembered,
+        executor: Executor | None,
     ) -> Ledger:
         options, facts = self._options, seen.facts
         groups = group_pieces([(i, t) for i, t in enumerate(facts.tables) if has_rows(t)], options, seen.divisible)
@@ -182,6 +201,7 @@ class _Run:
                 holders=holders,
                 numbers=by_oid(facts.tables),
                 watcher=desk.watcher,
+                remembered=remembered,
                 progress=desk.progress,
                 stop=self._stop,
             ).run(pool, first_requests(groups, seen.comparison.held, blobs))

@@ -8,8 +8,10 @@ from enum import StrEnum
 
 from pgkura.core.access import Access
 from pgkura.core.facts import LargeObjectFacts, TableFacts
-from pgkura.core.refs import ChunkRef
+from pgkura.core.refs import ChunkRef, Layer
+from pgkura.snapshot.detector import Before, Policy
 
+DEFAULT_POLICY = Policy()
 # The pseudo table of large objects, as in the chunk list of docs/formats/repository.md.
 BLOBS = -1
 
@@ -32,6 +34,9 @@ class Piece:
     """A table or a page range of it. `first` is its place among the table's pieces.
 
     start, end  heap pages, `end` exclusive; (0, None) is the whole table
+    follow      whether what is read shall be remembered for the next run: its key is known
+    before      what the last run remembers of it, if that can be believed
+    due         time to read it whole
     """
 
     number: int
@@ -39,6 +44,9 @@ class Piece:
     first: int = 0
     start: int = 0
     end: int | None = None
+    follow: bool = False
+    before: Before | None = None
+    due: bool = False
 
     @property
     def whole(self) -> bool:
@@ -56,7 +64,11 @@ class BlobRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkUnit:
-    """One transaction's worth of reading. `bytes` is the planner's estimate, for order and progress."""
+    """One transaction's worth of reading. `bytes` is the planner's estimate, for order and progress.
+
+    since        xmin of the snapshot that the pieces' `before` belong to
+    small_bytes  tables up to this size are read whole when they changed
+    """
 
     id: int
     mode: Mode
@@ -71,6 +83,9 @@ class WorkUnit:
     late_lock_seconds: float
     bytes_per_second: int
     storage_class: str
+    since: int = 0
+    small_bytes: int = 0
+    policy: Policy = DEFAULT_POLICY
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -97,17 +112,36 @@ class Read(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredChunk:
-    """A chunk and its place in its table: piece, then position in the piece."""
+    """A chunk and its place in its table: piece, then position in the piece. `fresh`: what this run stored for it."""
 
     piece: int
     position: int
-    ref: ChunkRef
-    is_new: bool
+    layer: Layer
+    fresh: tuple[ChunkRef, ...] = ()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its rows were stored by this run."""
+        return self.layer.chunk in self.fresh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeRead:
+    """A piece that can be followed: its pages, the rows that count, the day it was last read whole (None: now)."""
+
+    piece: int
+    start: int
+    end: int | None
+    rows: int
+    since: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRead:
-    """What a unit did with one table. `columns` differs from the snapshot's only after a reread."""
+    """What a unit did with one table. `columns` differs from the snapshot's only after a reread.
+
+    rows    of the snapshot; bytes: received from the server
+    """
 
     number: int
     outcome: Read
@@ -115,6 +149,7 @@ class TableRead:
     rows: int = 0
     bytes: int = 0
     chunks: tuple[StoredChunk, ...] = ()
+    ranges: tuple[RangeRead, ...] = ()
     columns: tuple[str, ...] | None = None
 
 

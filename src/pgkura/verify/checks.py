@@ -7,7 +7,7 @@ from pgkura.core.facts import SourceFacts, TableFacts
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.platform import Platform
-from pgkura.core.refs import ChunkRef
+from pgkura.core.refs import Layer
 from pgkura.postgres.facts import blobs_sql
 from pgkura.repository.lists import BLOBS, TableData
 
@@ -20,7 +20,7 @@ _AS_STATES = frozenset({("vault", "secrets"), ("cron", "job"), ("cron", "job_run
 class Part:
     """Stored rows and the places of the compared columns in them, () = as they are."""
 
-    chunks: tuple[ChunkRef, ...]
+    layers: tuple[Layer, ...]
     keep: tuple[int, ...] = ()
 
 
@@ -117,7 +117,7 @@ def _check(data: TableData, source: TableFacts, target: TableFacts) -> TableChec
         name=str(source.qname),
         relations=(source.qname,),
         columns=columns,
-        parts=(Part(chunks=data.chunks, keep=_places(source, columns)),),
+        parts=(Part(layers=data.layers, keep=_places(source, columns)),),
         rows=data.rows,
         bytes=data.bytes,
         where=source.config_where if source.config_of else "",
@@ -135,7 +135,7 @@ def _root_check(
         name=str(QualifiedName(schema, name)),
         relations=tuple(s.qname for s in sources),
         columns=columns,
-        parts=tuple(Part(chunks=p.chunks, keep=_places(s, columns)) for p, s in zip(parts, sources, strict=True)),
+        parts=tuple(Part(layers=p.layers, keep=_places(s, columns)) for p, s in zip(parts, sources, strict=True)),
         rows=sum(p.rows for p in parts),
         bytes=sum(p.bytes for p in parts),
     )
@@ -152,7 +152,7 @@ def _blob_checks(data: TableData, facts: SourceFacts, there: SourceFacts) -> lis
         name=LARGE_OBJECTS,
         relations=(),
         columns=(),
-        parts=(Part(chunks=data.chunks),),
+        parts=(Part(layers=data.layers),),
         rows=data.rows,
         bytes=data.bytes,
         select=blobs_sql(both),

@@ -7,7 +7,7 @@ from typing import Any
 
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass
-from pgkura.core.refs import ChunkRef
+from pgkura.core.refs import Layer
 from pgkura.core.stop import Stop
 from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.repository import Repository
@@ -87,7 +87,7 @@ def _difference(want: Multiset, have: Multiset, check: TableCheck) -> str:
 
 def _stream_equal(session: Session, reader: Reader, check: TableCheck) -> tuple[int, bool]:
     """(rows, whether the bytes are the chunks' bytes in their order). Equal order implies equal rows."""
-    cutter = Cutter(reader.repo.mac_hasher, check.parts[0].chunks)
+    cutter = Cutter(reader.repo.mac_hasher, cuts(reader.repo, check.parts[0].layers))
     rows = 0
     with _abandonable(session), closing(session.copy_out(copy_statements(check)[0])) as batches:
         for batch in batches:
@@ -108,20 +108,36 @@ def _abandonable(session: Session) -> Iterator[None]:
     session.execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
 
 
-class Cutter:
-    """Cuts a stream at the lengths of chunks and compares the MAC of each cut."""
+def cuts(repo: Repository, layers: Iterable[Layer]) -> Iterator[tuple[int, str]]:
+    """(length, MAC) of the rows that count of each layer. Only layers with dropped rows are read."""
+    for layer in layers:
+        if layer.drops is None:
+            yield layer.chunk.length, layer.chunk.mac
+            continue
+        mac, length = repo.mac_hasher(), 0
+        for piece in repo.read_rows(layer):
+            mac.update(piece)
+            length += len(piece)
+        yield length, mac.hexdigest()
 
-    def __init__(self, new_mac: Callable[[], Any], chunks: Iterable[ChunkRef]) -> None:
+
+class Cutter:
+    """Cuts a stream at these lengths and compares the MAC of each cut."""
+
+    def __init__(self, new_mac: Callable[[], Any], cuts: Iterable[tuple[int, str]]) -> None:
         self._new_mac = new_mac
-        self._waiting = [c for c in reversed(tuple(chunks)) if c.length]
-        self._mac = new_mac()
-        self._left = self._waiting[-1].length if self._waiting else 0
+        self._cuts = ((length, mac) for length, mac in cuts if length)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._mac = self._new_mac()
+        self._left, self._want = next(self._cuts, (0, ""))
 
     def feed(self, data: bytes) -> bool:
         """False as soon as a cut differs or the stream is too long."""
         view = memoryview(data)
         while view:
-            if not self._waiting:
+            if not self._want:
                 return False
             part = view[: self._left]
             self._mac.update(part)
@@ -132,15 +148,14 @@ class Cutter:
         return True
 
     def _next(self) -> bool:
-        if self._mac.hexdigest() != self._waiting.pop().mac:
+        if self._mac.hexdigest() != self._want:
             return False
-        self._mac = self._new_mac()
-        self._left = self._waiting[-1].length if self._waiting else 0
+        self._begin()
         return True
 
     def ended(self) -> bool:
         """Whether all chunks were seen."""
-        return not self._waiting
+        return not self._want
 
 
 def _multiset_there(session: Session, reader: Reader, check: TableCheck) -> Multiset:
@@ -156,9 +171,9 @@ def _multiset_there(session: Session, reader: Reader, check: TableCheck) -> Mult
 def _multiset_stored(reader: Reader, check: TableCheck) -> Multiset:
     hasher = RowHasher(reader.key)
     for part in check.parts:
-        for ref in part.chunks:
+        for layer in part.layers:
             reader.stop.check()
-            pieces: Iterable[bytes] = reader.repo.read_chunk(ref)
+            pieces: Iterable[bytes] = reader.repo.read_rows(layer)
             if part.keep:
                 pieces = projected(pieces, part.keep)
             if check.numbers is not None:

@@ -26,20 +26,22 @@ tail -n +2 keys/epoch-0001 | age -d -i "$identity" > "$work/epoch.key"
 # The manifest: one line of JSON, then a line per component.
 tail -n +2 "snapshots/$snapshot" | age -d -i "$work/epoch.key" | zstd -dcq > "$work/manifest"
 
-# object ID SHA256: decrypts an object into $work/object, once.
-opened=
+# object ID SHA256: decrypts an object into $work/object-ID; the last few are kept.
+opened=() object=
 open_object() {
-  [ "$opened" = "$1" ] && return 0
+  object=$work/object-$1
+  [ -e "$object" ] && return 0
   local file=data/${1:0:2}/$1
   echo "$2  $file" | sha256sum --check --status || { echo "error: $file is damaged or missing" >&2; exit 1; }
-  age -d -i "$work/epoch.key" -o "$work/object" "$file"
-  opened=$1
+  age -d -i "$work/epoch.key" -o "$object" "$file"
+  opened+=("$object")
+  [ ${#opened[@]} -le 50 ] || { rm -f "${opened[0]}"; opened=("${opened[@]:1}"); }
 }
 # chunk OFFSET STORED LENGTH FILE: the plain bytes of one zstd frame of the open object.
 chunk() {
   # head stops reading before tail has said all, which is no failure: only the last command of the pipe counts.
-  (set +o pipefail; tail -c "+$(($1 + 1))" "$work/object" | head -c "$2" | zstd -dcq) > "$4"
-  [ "$(wc -c < "$4")" -eq "$3" ] || { echo "error: a part of object $opened has the wrong length" >&2; exit 1; }
+  (set +o pipefail; tail -c "+$(($1 + 1))" "$object" | head -c "$2" | zstd -dcq) > "$4"
+  [ "$(wc -c < "$4")" -eq "$3" ] || { echo "error: a part of ${object##*/} has the wrong length" >&2; exit 1; }
 }
 # component NAME FILE: writes a component, empty if the snapshot has none.
 component() {
@@ -68,19 +70,28 @@ echo "2/5 definitions"
 pg_restore --section=pre-data --no-password -d "$url" "$work/archive" || failed=1
 
 echo "3/5 rows"
-declare -A shas tables=()
+declare -A shas=()
 sql -c "CREATE SCHEMA pgkura_restore" -c "CREATE TABLE pgkura_restore.blobs (oid oid, start bigint, data bytea)"
-columns='' target='' rows=0
+columns='' target='' rows=0 dropped=0
 while IFS=$'\t' read -r word a b c d e f g; do
   case $word in
     object) shas[$a]=$c ;;
     table) target=$d columns=$c; [ "$columns" = - ] && columns=''
            [ "$a" = -1 ] && { target=pgkura_restore.blobs columns=''; } ;;
+    drops) open_object "$b" "${shas[$b]}"
+           chunk "$c" "$d" "$e" "$work/numbers"
+           printf '%012d\n' $(< "$work/numbers") > "$work/drops"
+           dropped=$a ;;
     chunk) open_object "$b" "${shas[$b]}"
            chunk "$c" "$d" "$e" "$work/rows"
+           if [ "$dropped" -gt 0 ]; then
+             # lines that do not count any more, by their number
+             nl -b a -n rz -w 12 -s $'\t' "$work/rows" | join -v 1 -t $'\t' - "$work/drops" | cut -f 2- > "$work/kept"
+             mv "$work/kept" "$work/rows"
+           fi
            # not \\copy, which does not know U&"" names
            sql -c "$settings" -c "COPY $target $columns FROM STDIN" < "$work/rows" || { failed=1; echo "error: rows of $target" >&2; }
-           rows=$((rows + f)) ;;
+           rows=$((rows + f - dropped)) dropped=0 ;;
   esac
 done < "$work/chunks"
 

@@ -1,0 +1,160 @@
+"""Reads the pieces of a unit: what is known to be unchanged is kept, of the rest only what changed travels.
+
+Runs inside a worker's transaction, under its locks. The decisions are detector.judge's and places.gone's.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from pgkura.core.errors import Tampered, WrongKey
+from pgkura.core.names import QualifiedName
+from pgkura.core.refs import ChunkRef
+from pgkura.postgres.session import Session
+from pgkura.repository.lines import Numbers, read_numbers
+from pgkura.repository.repository import Repository
+from pgkura.snapshot.copying import Copier, Draft
+from pgkura.snapshot.detector import Before, Verdict, judge
+from pgkura.snapshot.places import Contradiction, Places, ascending, decode, from_server, gone
+from pgkura.snapshot.statements import copy_statement, counts_statement, new_statement, places_statement
+from pgkura.snapshot.units import Piece, RangeRead, WorkUnit
+
+# Ranges asked about in one statement.
+AT_ONCE = 64
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What the server says of a range."""
+
+    visible: int
+    new: int
+
+
+class Follower:
+    """One unit's reading. `name` is the table's name of now, where it was renamed."""
+
+    def __init__(self, session: Session, copier: Copier, repo: Repository, unit: WorkUnit) -> None:
+        self._session = session
+        self._copier = copier
+        self._repo = repo
+        self._unit = unit
+        self._age = self._age_of_last() if any(p.before for p in unit.pieces) else 0
+
+    def read(self, pieces: Sequence[Piece], name: QualifiedName | None = None) -> None:
+        """Every piece ends with layers that hold exactly its visible rows."""
+        counted = dict(self._counts([p for p in pieces if p.before is not None and not p.due], name))
+        changed: list[tuple[Piece, Before, int]] = []
+        whole: list[tuple[Piece, list[Draft]]] = []
+        for piece in pieces:
+            verdict = Verdict.WHOLE
+            if piece.before is not None and piece in counted:
+                found = counted[piece]
+                verdict = judge(piece.before, found.visible, found.new, self._unit.policy)
+            if piece.before is None or verdict is Verdict.WHOLE:
+                whole.append((piece, self._whole(piece, name)))
+            elif verdict is Verdict.CHANGED:
+                changed.append((piece, piece.before, counted[piece].new))
+            else:
+                self._kept(piece, piece.before, counted[piece].new, name)
+        whole.extend(self._changed(changed, name))
+        self._place(whole, name)
+
+    def _age_of_last(self) -> int:
+        """Ages are relative to this transaction: all xids from the last snapshot's xmin on are at most so old."""
+        xid = self._unit.since & 0xFFFFFFFF
+        return int(self._session.one(f"SELECT pg_catalog.age('{xid}'::pg_catalog.xid)")[0])
+
+    def _counts(self, pieces: Sequence[Piece], name: QualifiedName | None) -> Iterator[tuple[Piece, _Counted]]:
+        for some in _slices(pieces):
+            for place, visible, new in self._session.rows(counts_statement(some, self._age, name=name)):
+                yield some[place], _Counted(visible, new)
+
+    def _whole(self, piece: Piece, name: QualifiedName | None) -> list[Draft]:
+        return self._copier.copy(self._session, piece.number, piece.first, copy_statement(piece, name=name))
+
+    def _kept(self, piece: Piece, before: Before, new: int, name: QualifiedName | None) -> None:
+        """Quiet or grown: no row that was there is gone."""
+        drafts = self._copier.keep(piece.number, piece.first, before.layers)
+        self._new_rows(piece, new, name)
+        self._remember(piece, drafts, before.since)
+
+    def _new_rows(self, piece: Piece, count: int, name: QualifiedName | None) -> Places:
+        if not count:
+            return np.zeros(0, np.int64)
+        statement = new_statement(piece, self._age, name=name)
+        return self._copier.copy_placed(self._session, piece.number, piece.first, statement)
+
+    def _changed(
+        self, pieces: Sequence[tuple[Piece, Before, int]], name: QualifiedName | None
+    ) -> Iterator[tuple[Piece, list[Draft]]]:
+        """New rows travel, and the places of all; yields what has to be read whole after all."""
+        for some in _slices(pieces):
+            visible = self._visible([p for p, _, _ in some], name)
+            for (piece, before, new), places in zip(some, visible, strict=True):
+                try:
+                    self._one_changed(piece, before, new, places, name)
+                except (Contradiction, Tampered, WrongKey):
+                    self._copier.forget(piece.number, piece.first)
+                    yield piece, self._whole(piece, name)
+
+    def _one_changed(
+        self, piece: Piece, before: Before, count: int, visible: Places, name: QualifiedName | None
+    ) -> None:
+        remembered = [(self._places_of(layer.places), self._drops_of(layer.drops)) for layer in before.layers]
+        drafts = self._copier.keep(piece.number, piece.first, before.layers)
+        new = self._new_rows(piece, count, name)
+        if not ascending(visible) or not ascending(new):
+            raise Contradiction("rows did not come in the order in which they lie")
+        for draft, (_, were), lines in zip(drafts, remembered, gone(remembered, visible, new), strict=False):
+            if len(lines) != len(were):
+                self._copier.drop(draft, lines)
+        self._remember(piece, drafts, before.since)
+
+    def _places_of(self, ref: ChunkRef | None) -> Places:
+        if ref is None:
+            raise Contradiction("the places of its rows are not known")
+        return decode(self._repo.read_bytes(ref))
+
+    def _drops_of(self, ref: ChunkRef | None) -> Numbers:
+        return read_numbers(b"" if ref is None else self._repo.read_bytes(ref))
+
+    def _visible(self, pieces: Sequence[Piece], name: QualifiedName | None) -> Iterator[Places]:
+        rows = self._session.binary_rows(places_statement(pieces, name=name))
+        by_piece = dict(rows)
+        for number, piece in enumerate(pieces):
+            sent = by_piece.get(number) or b""
+            self._copier.received(piece.number, len(sent))
+            yield from_server(sent)
+
+    def _place(self, pieces: Sequence[tuple[Piece, list[Draft]]], name: QualifiedName | None) -> None:
+        """Find out where the rows of pieces just read whole lie, so that the next run can follow them."""
+        followed = [(p, d) for p, d in pieces if p.follow]
+        small = self._unit.small_bytes
+        wanted = [(p, d) for p, d in followed if d and not (p.whole and p.table.bytes <= small)]
+        for piece, drafts in followed:
+            if not drafts or (piece.whole and piece.table.bytes <= small):
+                self._remember(piece, drafts)
+        for some in _slices(wanted):
+            visible = self._visible([p for p, _ in some], name)
+            for (piece, drafts), places in zip(some, visible, strict=True):
+                if len(places) != sum(d.rows for d in drafts) or not ascending(places):
+                    continue  # then it is read whole again next time
+                at = 0
+                for draft in drafts:
+                    self._copier.store_places(draft, places[at : at + draft.rows])
+                    at += draft.rows
+                self._remember(piece, drafts)
+
+    def _remember(self, piece: Piece, drafts: Sequence[Draft], since: str | None = None) -> None:
+        rows = sum(d.rows - d.dropped for d in drafts)
+        done = RangeRead(piece=piece.first, start=piece.start, end=piece.end, rows=rows, since=since)
+        self._copier.read(piece.number, done)
+
+
+def _slices(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    for at in range(0, len(items), AT_ONCE):
+        yield items[at : at + AT_ONCE]

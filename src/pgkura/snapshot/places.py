@@ -1,0 +1,79 @@
+"""Places of rows (TIDs) as arrays: as the server sends them, as they are stored, and which rows are gone. Pure.
+
+A TID is held as one number: block × 65536 + offset, so that numbers sort as rows lie.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkura.core.errors import Tampered
+
+Places = NDArray[np.int64]
+_SENT = 6
+_WIDTH = 8
+
+
+def from_server(sent: bytes) -> Places:
+    """Concatenated `tidsend` values: four bytes of block and two of offset, big-endian (tid.c of PostgreSQL)."""
+    words = np.frombuffer(sent, ">u2").reshape(-1, _SENT // 2).astype(np.int64)
+    return (words[:, 0] << 32) | (words[:, 1] << 16) | words[:, 2]
+
+
+def from_text(shown: Sequence[bytes]) -> Places:
+    """`(block,offset)` each, as COPY prints them."""
+    numbers = b"".join(shown).replace(b"(", b"").replace(b")", b",").split(b",")
+    flat = np.array(numbers[:-1], np.int64).reshape(-1, 2)
+    return (flat[:, 0] << 16) | flat[:, 1]
+
+
+def encode(places: Places) -> bytes:
+    """For storage: differences as 8 bytes, little-endian, transposed: all lowest bytes, then all second ones, …"""
+    steps = np.diff(places, prepend=np.int64(0)).astype("<i8")
+    return steps.view(np.uint8).reshape(-1, _WIDTH).T.tobytes()
+
+
+def decode(stored: bytes) -> Places:
+    """What `encode` made. Raises Tampered."""
+    if len(stored) % _WIDTH:
+        raise Tampered("a list of places is damaged", detail="it ends within a place")
+    steps = np.frombuffer(stored, np.uint8).reshape(_WIDTH, -1).T.copy().view("<i8").reshape(-1)
+    return np.cumsum(steps, dtype=np.int64)
+
+
+def ascending(places: Places) -> bool:
+    """Whether rows came in the order in which they lie."""
+    return bool(np.all(places[1:] > places[:-1]))
+
+
+class Contradiction(Exception):
+    """What the server says now and what is remembered do not fit: the range must be read whole."""
+
+
+def _among(places: Places, ascending: Places) -> NDArray[np.bool_]:
+    """Which of `places` are in `ascending`: a search each, since layers are often much smaller than their range."""
+    if not len(ascending):
+        return np.zeros(len(places), bool)
+    found = np.searchsorted(ascending, places)
+    found[found == len(ascending)] = 0
+    return np.asarray(ascending[found] == places, bool)
+
+
+def gone(layers: Sequence[tuple[Places, NDArray[np.int64]]], visible: Places, new: Places) -> list[NDArray[np.int64]]:
+    """For each layer (places of its rows, line numbers dropped so far): all line numbers dropped now, from 1.
+
+    `visible` are all places seen now, `new` those of rows to be stored now; both ascend. Raises Contradiction
+    unless every old visible place belongs to exactly one row that counts.
+    """
+    old = np.setdiff1d(visible, new, assume_unique=True)
+    dropped = []
+    counted = 0
+    for places, drops in layers:
+        counts = _among(places, old)
+        counts[drops - 1] = False
+        counted += int(np.count_nonzero(counts))
+        dropped.append(np.flatnonzero(~counts) + 1)
+    if counted != len(old) or len(old) != len(visible) - len(new):
+        raise Contradiction("rows that were there before are unknown")
+    return dropped

@@ -1,0 +1,51 @@
+-- For every heap table: a fingerprint of how its rows print, and whether that can change while no tuple does.
+-- Columns and, behind them, all types: labels of enums, attributes of composites, output functions. `unsteady` are
+-- tables with a value whose text depends on other things than itself: names of catalog objects (reg*), and types made
+-- by users whose output function is not immutable.
+with recursive heaps as (
+    select c.oid from pg_catalog.pg_class c join pg_catalog.pg_am m on m.oid = c.relam
+    where c.relkind = 'r' and c.oid >= 16384 and m.amname = 'heap'
+), uses (relid, typid) as (
+    select a.attrelid, a.atttypid from pg_catalog.pg_attribute a join heaps h on h.oid = a.attrelid
+    where a.attnum > 0 and not a.attisdropped
+    union
+    select u.relid, x.typid
+    from uses u
+    join pg_catalog.pg_type t on t.oid = u.typid
+    cross join lateral (
+        select t.typelem where t.typelem <> 0
+        union all select t.typbasetype where t.typbasetype <> 0
+        union all select r.rngsubtype from pg_catalog.pg_range r where r.rngtypid = t.oid
+        union all select r.rngtypid from pg_catalog.pg_range r where r.rngmultitypid = t.oid
+        union all select a.atttypid from pg_catalog.pg_attribute a
+                  where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+    ) as x(typid)
+), described as (
+    select t.oid,
+           pg_catalog.concat_ws(' ', t.oid, t.typtype, t.typelem, t.typbasetype, t.typtypmod, p.oid, p.xmin,
+               (select pg_catalog.string_agg(pg_catalog.concat_ws('=', e.oid, e.enumlabel), ',' order by e.oid)
+                from pg_catalog.pg_enum e where e.enumtypid = t.oid),
+               (select pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, a.atttypid, a.atttypmod), ',' order by a.attnum)
+                from pg_catalog.pg_attribute a
+                where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped)) as text,
+           t.oid = any (
+               '{regproc,regprocedure,regoper,regoperator,regclass,regtype,regrole,regnamespace,regcollation,regconfig,regdictionary}'::pg_catalog.regtype[]::pg_catalog.oid[])
+           or p.oid >= 16384 and p.provolatile <> 'i' as unsteady
+    from pg_catalog.pg_type t
+    join pg_catalog.pg_proc p on p.oid = t.typoutput
+    where t.oid in (select typid from uses)
+), columns as (
+    select a.attrelid,
+           pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, a.atttypid, a.atttypmod, a.attgenerated, a.atthasmissing),
+                                 ',' order by a.attnum) as text
+    from pg_catalog.pg_attribute a join heaps h on h.oid = a.attrelid
+    where a.attnum > 0 and not a.attisdropped
+    group by a.attrelid
+)
+select c.attrelid::int8,
+       pg_catalog.md5(c.text || '|' || pg_catalog.string_agg(d.text, '|' order by d.oid)),
+       pg_catalog.bool_or(d.unsteady)
+from columns c
+join uses u on u.relid = c.attrelid
+join described d on d.oid = u.typid
+group by c.attrelid, c.text

@@ -1,0 +1,95 @@
+"""What is known of the last run, attached to the pieces of this one, where it can be believed."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+
+from pgkura.core.errors import FormatTooNew, Tampered, WrongKey
+from pgkura.core.facts import SourceFacts, TableFacts
+from pgkura.repository.repository import Repository
+from pgkura.snapshot.components import LOOK_BACK
+from pgkura.snapshot.detector import Point, due, why_not
+from pgkura.snapshot.options import Options
+from pgkura.snapshot.state import PreviousState, TableKey
+from pgkura.snapshot.units import Piece
+
+# A piece that is not cut into ranges is followed up to this size: the places of its rows lie in memory.
+MAX_PAGES = 32 * 1024
+
+
+def keys_of(
+    facts: SourceFacts, divisible: frozenset[int], row_types: Mapping[int, tuple[str, bool]]
+) -> dict[int, TableKey]:
+    """The tables whose tuples can be followed, by object id: plain heaps whose values print the same for ever. Pure."""
+    keys = {}
+    for table in facts.tables:
+        row_type, unsteady = row_types.get(table.oid, ("", True))
+        if _plain_heap(table) and table.oid in divisible and not unsteady:
+            keys[table.oid] = TableKey(filenode=table.filenode, row_type=row_type, form="text")
+    return keys
+
+
+def _plain_heap(table: TableFacts) -> bool:
+    return table.kind == "r" and table.access_method == "heap" and not table.config_where and table.readable
+
+
+class Remembered:
+    """Asked for every piece before it is sent out. Close it after use."""
+
+    def __init__(self, keys: Mapping[int, TableKey], options: Options, today: date) -> None:
+        self.keys = keys
+        self.today = today
+        self._options = options
+        self._previous: PreviousState | None = None
+
+    def recall(self, repo: Repository, database: str, now: Point) -> str:
+        """Find the newest state of this database that can be believed; says why there is none, '' if there is one."""
+        reason = "there is no earlier backup of it"
+        for snapshot_id in reversed(repo.manifest_ids()[-LOOK_BACK:]):
+            try:
+                manifest = repo.manifest(snapshot_id)
+                if (manifest.database, manifest.system_identifier) != (database, now.system):
+                    continue
+                pieces = repo.state(snapshot_id)
+                if pieces is None:
+                    reason = "the last backup left no state"
+                    continue
+                found = PreviousState()
+                found.load(pieces)
+            except (Tampered, FormatTooNew, WrongKey) as error:
+                reason = f"the state of {snapshot_id} cannot be read ({error.msg})"
+                continue
+            if found.point is None:
+                reason = f"the state of {snapshot_id} is empty"
+            elif not (reason := why_not(found.point, now)):
+                self._previous = found
+                return ""
+            found.close()
+            # An older one would be believed even less.
+            return reason
+        return reason
+
+    @property
+    def since(self) -> int:
+        """The xmin of the snapshot that is remembered; 0 = none."""
+        point = self._previous.point if self._previous is not None else None
+        return 0 if point is None else point.xmin
+
+    def piece(self, piece: Piece) -> Piece:
+        """The piece with what is known of it."""
+        table = piece.table
+        key = self.keys.get(table.oid)
+        if key is None or (piece.whole and table.pages > MAX_PAGES):
+            return piece
+        before = None
+        if self._previous is not None and self._previous.key(table.oid) == key:
+            before = self._previous.of(table.oid, piece.start)
+        if before is None or not before.covers(piece.end, table.pages):
+            return replace(piece, follow=True, before=None)
+        overdue = due(before, self.today, piece.start, self._options.follow)
+        return replace(piece, follow=True, before=before, due=overdue)
+
+    def close(self) -> None:
+        """Let go of the state."""
+        if self._previous is not None:
+            self._previous.close()
