@@ -20,6 +20,9 @@ BATCH_BYTES = 256 * 1024
 # Rows of a large COPY are taken from the system this many bytes at a time, or as many as came within this time.
 GATHER_BYTES = 1024 * 1024
 GATHER_MILLISECONDS = 10
+# Signature, no flags, no extension; a tuple of -1 columns.
+BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+BINARY_TRAILER = b"\xff\xff"
 
 
 class SqlError(DatabaseError):
@@ -39,10 +42,11 @@ def _rebuild_sql_error(msg: str, detail: str, hint: str, sqlstate: str) -> SqlEr
 
 @dataclass(frozen=True, slots=True)
 class CopyBatch:
-    """Whole rows of COPY text, newlines included."""
+    """Whole rows of COPY text, newlines included; or rows of binary COPY without its header, and the size of each."""
 
     data: bytes
     rows: int
+    sizes: tuple[int, ...] = ()
 
 
 class CopyWriter:
@@ -178,8 +182,10 @@ class Session:
         """Triggers and FK checks off for this session. A plain SET: hosted platforms hook exactly that statement."""
         self.execute("SET session_replication_role = replica")
 
-    def copy_out(self, sql: str) -> Generator[CopyBatch, None, None]:
+    def copy_out(self, sql: str, *, binary: bool = False) -> Generator[CopyBatch, None, None]:
         """Rows of a COPY … TO STDOUT in batches of about 256 KiB, by the cheapest receive path.
+
+        `binary`: the statement asks for FORMAT binary.
 
         Abandoning the iterator early cancels the statement. Raises SqlError when the server ends it with an error,
         also after rows were delivered: nothing may be kept before the iterator is exhausted.
@@ -194,7 +200,8 @@ class Session:
             raise self._failed(begun, sql)
         finished = False
         try:
-            yield from self._receive(pgconn)
+            batches = self._receive(pgconn)
+            yield from _tuples(batches) if binary else (CopyBatch(b"".join(parts), len(parts)) for parts in batches)
             finished = True
         except psycopg.Error as error:
             # A server process ended while its sending was held up has no way to say so: the connection just breaks.
@@ -207,7 +214,7 @@ class Session:
                 self._drain(pgconn)
         self._finish(pgconn, sql)
 
-    def _receive(self, pgconn: pq.abc.PGconn) -> Iterator[CopyBatch]:
+    def _receive(self, pgconn: pq.abc.PGconn) -> Iterator[list[bytes | memoryview]]:
         ready = select.poll()
         ready.register(pgconn.socket, select.POLLIN)
         patience: int | None = None
@@ -220,7 +227,7 @@ class Session:
                 parts.append(data)
                 size += count
                 if size >= BATCH_BYTES:
-                    yield CopyBatch(b"".join(parts), len(parts))
+                    yield parts
                     total += size
                     parts, size = [], 0
                     if patience is None and total >= GATHER_BYTES:
@@ -233,7 +240,7 @@ class Session:
             else:
                 break
         if parts:
-            yield CopyBatch(b"".join(parts), len(parts))
+            yield parts
 
     def _drain(self, pgconn: pq.abc.PGconn) -> None:
         """Read away what a cancelled COPY still sends, so that the connection can be used again."""
@@ -315,6 +322,22 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _tuples(batches: Iterator[list[bytes | memoryview]]) -> Iterator[CopyBatch]:
+    """Binary COPY without header and trailer (PostgreSQL manual, COPY, "Binary Format"): each message is one tuple,
+    but for the header, which comes in front of the first, and the trailer, which is the last."""
+    begun = False
+    for parts in batches:
+        if not begun:
+            first = bytes(parts[0])
+            if first[: len(BINARY_HEADER)] != BINARY_HEADER:
+                raise SqlError("the server's binary COPY begins with something else")
+            parts[0] = first[len(BINARY_HEADER) :]
+            begun = True
+        tuples = [part for part in parts if len(part) > len(BINARY_TRAILER)]
+        if tuples:
+            yield CopyBatch(b"".join(tuples), len(tuples), tuple(map(len, tuples)))
 
 
 def _wake_at(pgconn: pq.abc.PGconn, count: int) -> None:

@@ -4,6 +4,8 @@ Two shapes of rows: COPY text, whose rows end with a newline and never hold a ra
 (binary COPY). Nothing here runs once per row in Python; what is kept is returned as views, never copied.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,18 @@ def read_numbers(text: bytes) -> Numbers:
         return np.array(text.split(), np.int64)
     except ValueError as error:
         raise Tampered("a list of numbers is damaged", detail=str(error)) from error
+
+
+def pack_sizes(sizes: Sequence[int]) -> bytes:
+    """Sizes of rows as 4 bytes each, little-endian, transposed: all lowest bytes, then all second ones, …"""
+    return np.array(sizes, "<u4").view(np.uint8).reshape(-1, 4).T.tobytes()
+
+
+def unpack_sizes(stored: bytes) -> Numbers:
+    """What `pack_sizes` made. Raises Tampered."""
+    if len(stored) % 4:
+        raise Tampered("a list of row sizes is damaged", detail="it ends within a size")
+    return np.frombuffer(stored, np.uint8).reshape(4, -1).T.copy().view("<u4").reshape(-1).astype(np.int64)
 
 
 def line_ends(text: bytes | memoryview) -> Numbers:

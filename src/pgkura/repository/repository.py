@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 from blake3 import blake3
 
 from pgkura.core.errors import RepositoryExists, RepositoryNotFound, Tampered, WrongKey
@@ -18,7 +19,7 @@ from pgkura.repository import manifest as manifests_format
 from pgkura.repository.container import ROOT, open_signature, seal_signature
 from pgkura.repository.keyring import FORMAT, REPOSITORY_KEY, Keyring, epoch_key, host_file, open_keyring
 from pgkura.repository.keys import HostKey, Identity, NewKeys, public_hex
-from pgkura.repository.lines import drop_lines, drop_rows, read_numbers
+from pgkura.repository.lines import Numbers, drop_lines, drop_rows, read_numbers, unpack_sizes
 from pgkura.repository.lists import TableData, read_chunk_list, read_index, write_index
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import PackWriter, object_key
@@ -232,7 +233,18 @@ class Repository:
         if layer.sizes is None:
             yield b"".join(drop_lines(whole, drops))
         else:
-            yield b"".join(drop_rows(whole, read_numbers(self.read_bytes(layer.sizes)), drops))
+            yield b"".join(drop_rows(whole, unpack_sizes(self.read_bytes(layer.sizes)), drops))
+
+    def read_sizes(self, layer: Layer) -> Numbers:
+        """Of a chunk of binary rows: the sizes of those that count."""
+        if layer.sizes is None:
+            raise Tampered("a chunk of binary rows without their sizes")
+        sizes = unpack_sizes(self.read_bytes(layer.sizes))
+        if len(sizes) != layer.chunk.rows or int(sizes.sum()) != layer.chunk.length:
+            raise Tampered("sizes of rows do not fit their chunk")
+        if layer.drops is None:
+            return sizes
+        return np.delete(sizes, read_numbers(self.read_bytes(layer.drops)) - 1)
 
     def _opened(self, ref: ObjectRef) -> bytes:
         """The last few objects of this thread: the layers of neighbouring ranges lie in the same ones."""

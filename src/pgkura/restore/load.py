@@ -9,13 +9,14 @@ from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef
 from pgkura.core.stop import Stop
-from pgkura.postgres.session import CopyWriter, Session, SqlError
+from pgkura.postgres.session import BINARY_HEADER, BINARY_TRAILER, CopyWriter, Session, SqlError
 from pgkura.repository.lists import TableData
 from pgkura.repository.repository import Repository
 from pgkura.restore.loads import Load
 from pgkura.restore.paths import NAME_ERRORS, under_path
 
-_FORMAT = "FORMAT text, ENCODING 'UTF8'"
+_TEXT = "FORMAT text, ENCODING 'UTF8'"
+_BINARY = "FORMAT binary, ENCODING 'UTF8'"
 TICK_SECONDS = 0.2
 
 
@@ -88,11 +89,15 @@ def _load_managed(session: Session, repo: Repository, load: Load, stop: Stop) ->
 def copy_chunks(session: Session, repo: Repository, load: Load, stop: Stop, *, freeze: bool) -> int:
     """COPY a table's chunks in; returns the rows sent."""
     columns = f"({', '.join(quote_ident(c) for c in load.columns)})" if load.columns else ""
-    options = _FORMAT + (", FREEZE true" if freeze else "")
+    options = (_BINARY if load.data.binary else _TEXT) + (", FREEZE true" if freeze else "")
     with session.copy_in(f"COPY {load.target.sql} {columns} FROM STDIN WITH ({options})") as copy:
+        if load.data.binary:
+            copy.write(BINARY_HEADER)
         for layer in load.data.layers:
             stop.check()
             _send(copy, repo.read_rows(layer), load.keep)
+        if load.data.binary:
+            copy.write(BINARY_TRAILER)
     return load.data.rows
 
 

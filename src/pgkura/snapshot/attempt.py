@@ -23,7 +23,7 @@ from pgkura.snapshot.live import read_live
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import TINY_PER_UNIT
 from pgkura.snapshot.queries import query
-from pgkura.snapshot.remembering import keys_of
+from pgkura.snapshot.remembering import RowType, binary, keys_of
 from pgkura.snapshot.state import TableKey
 from pgkura.snapshot.watcher import Watcher
 from pgkura.snapshot.yielding import Part
@@ -46,6 +46,7 @@ class Seen:
     divisible: frozenset[int]
     point: Point | None
     keys: Mapping[int, TableKey]
+    binary: frozenset[int]
 
 
 class GaveWay(Exception):
@@ -130,7 +131,7 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         write_inventory(reader, inventory)
         labels = read_labels(reader)
         divisible = frozenset(oid for (oid,) in reader.rows(query("divisible")))
-        row_types = {oid: (text, unsteady) for oid, text, unsteady in reader.rows(query("row_types"))}
+        row_types = {oid: RowType(*rest) for oid, *rest in reader.rows(query("row_types"))}
         stands = reader.rows(query("point"))
         reader.commit()
         now = read_live(reader, [t.oid for t in read.facts.tables])
@@ -156,6 +157,7 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         divisible=divisible,
         point=_point(read.facts.system_identifier, moment, stands),
         keys=keys_of(read.facts, divisible, row_types),
+        binary=frozenset(t.oid for t in read.facts.tables if t.oid in row_types and binary(t, row_types[t.oid])),
     )
 
 

@@ -1,18 +1,18 @@
 """From a COPY stream to chunks: cut at row boundaries, count, hand over to the pack writers."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pgkura.core.refs import ChunkRef, Layer
 from pgkura.postgres.session import Session
-from pgkura.repository.lines import Numbers, write_numbers
+from pgkura.repository.lines import Numbers, pack_sizes, write_numbers
 from pgkura.repository.repository import Repository
-from pgkura.snapshot.places import Places, encode, from_text
-from pgkura.snapshot.units import RangeRead, Read, StoredChunk, TableRead, WorkUnit
+from pgkura.snapshot.places import Places, encode, from_server, from_text, split_binary, split_text
+from pgkura.snapshot.units import Piece, RangeRead, Read, StoredChunk, TableRead, WorkUnit
 
-_Field = Literal["chunk", "drops", "places"]
+_Field = Literal["chunk", "drops", "sizes", "places"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class Draft:
     dropped: int = 0
     chunk: ChunkRef | None = None
     drops: ChunkRef | None = None
+    sizes: ChunkRef | None = None
     places: ChunkRef | None = None
     fresh: list[ChunkRef] = field(default_factory=list)
 
@@ -30,12 +31,13 @@ class Draft:
         """The layer."""
         if self.chunk is None:
             raise ValueError("its chunk is not stored yet")
-        return Layer(chunk=self.chunk, dropped=self.dropped, drops=self.drops, places=self.places)
+        return Layer(chunk=self.chunk, dropped=self.dropped, drops=self.drops, sizes=self.sizes, places=self.places)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Sum:
     received: int = 0
+    binary: bool = False
     drafts: dict[int, list[Draft]] = field(default_factory=dict)
     ranges: list[RangeRead] = field(default_factory=list)
 
@@ -57,54 +59,72 @@ class Copier:
         self._received = 0
         self.largest = 0
 
-    def copy(self, session: Session, number: int, piece: int, statement: str) -> list[Draft]:
+    def copy(self, session: Session, piece: Piece, statement: str) -> list[Draft]:
+        """Run the COPY of a piece and store its rows as chunks."""
+        self._sums[piece.number].binary = piece.binary
+        return self.copy_rows(session, piece.number, piece.first, statement, binary=piece.binary)
+
+    def copy_rows(
+        self, session: Session, number: int, piece: int, statement: str, *, binary: bool = False
+    ) -> list[Draft]:
         """Run one COPY and store its rows as chunks."""
         drafts = self._drafts(number, piece)
+        sizes: list[int] = []
         rows = size = 0
-        for batch in session.copy_out(statement):
+        for batch in session.copy_out(statement, binary=binary):
             if not size:
                 drafts.append(Draft(rows=0))
                 self._writer.begin((drafts[-1], "chunk"))
             self._writer.write(batch.data)
             rows, size = rows + batch.rows, size + len(batch.data)
+            sizes.extend(batch.sizes)
             self.received(number, len(batch.data))
             if size >= self._unit.chunk_bytes:
-                rows, size = self._end(drafts[-1], rows), 0
+                self._end(drafts[-1], rows, sizes)
+                rows, size, sizes = 0, 0, []
         if size:
-            self._end(drafts[-1], rows)
+            self._end(drafts[-1], rows, sizes)
         return drafts
 
-    def copy_placed(self, session: Session, number: int, piece: int, statement: str) -> Places:
+    def copy_placed(self, session: Session, piece: Piece, statement: str) -> Places:
         """Run a COPY of a few rows, each with its place in front; store the rows as one more chunk.
 
         Returns the places, in the order of the rows.
         """
         draft = Draft(rows=0)
-        shown: list[bytes] = []
+        sent: list[bytes] = []
+        sizes: list[int] = []
+        self._sums[piece.number].binary = piece.binary
         self._writer.begin((draft, "chunk"))
-        for batch in session.copy_out(statement):
-            lines = [line.partition(b"\t") for line in batch.data.split(b"\n")[:-1]]
-            shown.extend(place for place, _, _ in lines)
-            self._writer.write(b"".join(rest + b"\n" for _, _, rest in lines))
-            self.received(number, len(batch.data))
-        self._end(draft, len(shown))
-        self._drafts(number, piece).append(draft)
-        places = from_text(shown)
-        self.store_places(draft, places)
-        return places
+        for batch in session.copy_out(statement, binary=piece.binary):
+            if piece.binary:
+                places, rest, rows = split_binary(batch.data, batch.sizes)
+                sizes.extend(rows)
+            else:
+                places, rest = split_text(batch.data)
+            sent.append(places)
+            self._writer.write(rest)
+            self.received(piece.number, len(batch.data))
+        found = from_server(b"".join(sent)) if piece.binary else from_text(b"".join(sent))
+        self._end(draft, len(found), sizes)
+        self._drafts(piece.number, piece.first).append(draft)
+        self.store_places(draft, found)
+        return found
 
-    def _end(self, draft: Draft, rows: int) -> int:
+    def _end(self, draft: Draft, rows: int, sizes: Sequence[int]) -> None:
         draft.rows = rows
         self._writer.end(rows)
-        return 0
+        if sizes:
+            self._store(draft, "sizes", pack_sizes(sizes))
 
     def store_places(self, draft: Draft, places: Places) -> None:
         """Where the rows of a new chunk lie."""
         self._store(draft, "places", encode(places))
 
-    def keep(self, number: int, piece: int, layers: Iterable[Layer]) -> list[Draft]:
+    def keep(self, number: int, piece: int, layers: Sequence[Layer]) -> list[Draft]:
         """Take layers of the last run over as they are."""
         drafts = self._drafts(number, piece)
+        self._sums[number].binary = any(layer.sizes is not None for layer in layers)
         for layer in layers:
             drafts.append(
                 Draft(
@@ -112,6 +132,7 @@ class Copier:
                     dropped=layer.dropped,
                     chunk=layer.chunk,
                     drops=layer.drops,
+                    sizes=layer.sizes,
                     places=layer.places,
                 )
             )
@@ -182,4 +203,5 @@ def _table_read(number: int, total: _Sum) -> TableRead:
         bytes=total.received,
         chunks=tuple(chunks),
         ranges=tuple(total.ranges),
+        binary=total.binary,
     )

@@ -191,6 +191,7 @@ def table_data(tables: tuple[TableFacts, ...], stored: Iterable[StoredTable]) ->
                 rows=one.rows,
                 bytes=sum(layer.chunk.length for layer in one.layers),
                 layers=one.layers,
+                binary=one.binary,
             )
         )
     return found

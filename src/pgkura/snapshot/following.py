@@ -74,7 +74,7 @@ class Follower:
                 yield some[place], _Counted(visible, new)
 
     def _whole(self, piece: Piece, name: QualifiedName | None) -> list[Draft]:
-        return self._copier.copy(self._session, piece.number, piece.first, copy_statement(piece, name=name))
+        return self._copier.copy(self._session, piece, copy_statement(piece, name=name))
 
     def _kept(self, piece: Piece, before: Before, new: int, name: QualifiedName | None) -> None:
         """Quiet or grown: no row that was there is gone."""
@@ -86,7 +86,7 @@ class Follower:
         if not count:
             return np.zeros(0, np.int64)
         statement = new_statement(piece, self._age, name=name)
-        return self._copier.copy_placed(self._session, piece.number, piece.first, statement)
+        return self._copier.copy_placed(self._session, piece, statement)
 
     def _changed(
         self, pieces: Sequence[tuple[Piece, Before, int]], name: QualifiedName | None

@@ -21,9 +21,27 @@ def from_server(sent: bytes) -> Places:
     return (words[:, 0] << 32) | (words[:, 1] << 16) | words[:, 2]
 
 
-def from_text(shown: Sequence[bytes]) -> Places:
+def split_text(data: bytes) -> tuple[bytes, bytes]:
+    """Rows of COPY text with their place in front: the places, and the rows without them."""
+    lines = [line.partition(b"\t") for line in data.split(b"\n")[:-1]]
+    return b"".join(place for place, _, _ in lines), b"".join(rest + b"\n" for _, _, rest in lines)
+
+
+def split_binary(data: bytes, sizes: Sequence[int]) -> tuple[bytes, bytes, list[int]]:
+    """The same of binary rows, and the sizes of what is left: the number of columns, then a length of 6 and the TID."""
+    places, rows = [], []
+    at = 0
+    for size in sizes:
+        count = int.from_bytes(data[at : at + 2], "big") - 1
+        places.append(data[at + 6 : at + 12])
+        rows.append(count.to_bytes(2, "big") + data[at + 12 : at + size])
+        at += size
+    return b"".join(places), b"".join(rows), [len(row) for row in rows]
+
+
+def from_text(shown: bytes) -> Places:
     """`(block,offset)` each, as COPY prints them."""
-    numbers = b"".join(shown).replace(b"(", b"").replace(b")", b",").split(b",")
+    numbers = shown.replace(b"(", b"").replace(b")", b",").split(b",")
     flat = np.array(numbers[:-1], np.int64).reshape(-1, 2)
     return (flat[:, 0] << 16) | flat[:, 1]
 

@@ -62,7 +62,7 @@ class _Reader:
                 changed, locked_at = self._verify(session)
             self._follow(session, copier, [p for p in unit.pieces if p.number not in changed])
             if unit.blobs is not None:
-                copier.copy(session, BLOBS, unit.blobs.first, blob_statement(unit.blobs))
+                copier.copy_rows(session, BLOBS, unit.blobs.first, blob_statement(unit.blobs))
             session.commit()
         except SqlError as error:
             verdict = self._after(error)
@@ -158,7 +158,7 @@ class _Reader:
         if plan.columns is None:
             return TableRead(number=number, outcome=Read.CHANGED, reason=plan.reason)
         names = tuple(c.name for c in plan.columns)
-        copier.copy(session, number, 0, copy_statement(pieces[0], name=name, columns=names))
+        copier.copy_rows(session, number, 0, copy_statement(pieces[0], name=name, columns=names))
         read = copier.finish()[number]
         return replace(read, reason=plan.reason, columns=names)
 

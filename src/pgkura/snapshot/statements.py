@@ -12,26 +12,29 @@ from pgkura.postgres.facts import blobs_sql
 from pgkura.snapshot.units import BlobRange, Piece
 
 _SELECT = "SELECT "
+_BINARY = " WITH (FORMAT binary)"
 
 
 def copy_statement(piece: Piece, *, name: QualifiedName | None = None, columns: Sequence[str] | None = None) -> str:
     """COPY of a piece. `name` overrides the snapshot's (renamed meanwhile), `columns` its columns (reread)."""
     table = piece.table
     target = (name or table.qname).sql
+    options = _BINARY if piece.binary and columns is None else ""
     listed = _columns(piece) if columns is None else [quote_ident(c) for c in columns]
     if piece.whole and not table.config_where:
         if listed:
-            return f"COPY {target} ({', '.join(listed)}) TO STDOUT"
+            return f"COPY {target} ({', '.join(listed)}) TO STDOUT{options}"
         return f"COPY {target} TO STDOUT"  # no columns, or only generated ones: one empty line per row
     where = table.config_where if piece.whole else f"WHERE {' AND '.join(_range(piece))}"
-    return _query_copy(f"{', '.join(listed)} FROM ONLY {target} {where}")
+    return _query_copy(f"{', '.join(listed)} FROM ONLY {target} {where}") + options
 
 
 def new_statement(piece: Piece, age: int, *, name: QualifiedName | None = None) -> str:
     """COPY of the rows at most `age` transactions old, the place of each in front."""
     conditions = [*_range(piece), _new(age)]
     listed = ", ".join(["ctid", *_columns(piece)])
-    return _query_copy(f"{listed} FROM ONLY {(name or piece.table.qname).sql} WHERE {' AND '.join(conditions)}")
+    query = f"{listed} FROM ONLY {(name or piece.table.qname).sql} WHERE {' AND '.join(conditions)}"
+    return _query_copy(query) + (_BINARY if piece.binary else "")
 
 
 def counts_statement(pieces: Sequence[Piece], age: int, *, name: QualifiedName | None = None) -> str:

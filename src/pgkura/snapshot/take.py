@@ -113,7 +113,7 @@ class _Run:
         )
         plan = lock_before(desk, exporter, holders, capacity, connections, views)
         seen, definitions = self._attempts(desk, exporter, holders, plan, platform)
-        remembered = Remembered(seen.keys, self._options, datetime.now(UTC).date())
+        remembered = Remembered(seen.keys, seen.binary, self._options, datetime.now(UTC).date())
         self._stack.callback(remembered.close)
         self._recall(remembered, seen)
         ledger = self._read(desk, holders, connections, seen, remembered, executor)

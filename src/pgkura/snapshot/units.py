@@ -37,6 +37,7 @@ class Piece:
     follow      whether what is read shall be remembered for the next run: its key is known
     before      what the last run remembers of it, if that can be believed
     due         time to read it whole
+    binary      rows travel in binary form
     """
 
     number: int
@@ -47,6 +48,7 @@ class Piece:
     follow: bool = False
     before: Before | None = None
     due: bool = False
+    binary: bool = False
 
     @property
     def whole(self) -> bool:
@@ -151,6 +153,7 @@ class TableRead:
     chunks: tuple[StoredChunk, ...] = ()
     ranges: tuple[RangeRead, ...] = ()
     columns: tuple[str, ...] | None = None
+    binary: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

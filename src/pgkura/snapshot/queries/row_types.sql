@@ -30,7 +30,10 @@ with recursive heaps as (
                 where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped)) as text,
            t.oid = any (
                '{regproc,regprocedure,regoper,regoperator,regclass,regtype,regrole,regnamespace,regcollation,regconfig,regdictionary}'::pg_catalog.regtype[]::pg_catalog.oid[])
-           or p.oid >= 16384 and p.provolatile <> 'i' as unsteady
+           or p.oid >= 16384 and p.provolatile <> 'i' as unsteady,
+           -- Types whose binary form is the same on every server of every version: no object ids, nothing private.
+           t.typtype in ('e', 'd') or t.oid = any (
+               '{bool,int2,int4,int8,float4,float8,numeric,text,varchar,bpchar,bytea,uuid,date,timestamp,timestamptz,json,jsonb}'::pg_catalog.regtype[]::pg_catalog.oid[]) as binary_safe
     from pg_catalog.pg_type t
     join pg_catalog.pg_proc p on p.oid = t.typoutput
     where t.oid in (select typid from uses)
@@ -44,7 +47,8 @@ with recursive heaps as (
 )
 select c.attrelid::int8,
        pg_catalog.md5(c.text || '|' || pg_catalog.string_agg(d.text, '|' order by d.oid)),
-       pg_catalog.bool_or(d.unsteady)
+       pg_catalog.bool_or(d.unsteady),
+       pg_catalog.bool_and(d.binary_safe)
 from columns c
 join uses u on u.relid = c.attrelid
 join described d on d.oid = u.typid
