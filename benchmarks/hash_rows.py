@@ -1,30 +1,37 @@
-"""What the proof of rows costs on our side: microseconds per row for each stage. No server is needed.
+"""What the proof of rows costs on our side, for each stage and each candidate. No server is needed.
 
     python benchmarks/hash_rows.py [ROWS]
 
 stream    the MAC over whole pieces: a table that reads back in the snapshot's order
 multiset  a digest per row: a table that does not
-others    what was measured against it, for docs/decisions/0003-row-proof.md
+others    what was measured against it, for docs/decisions/0007-row-hashes-in-bulk.md
+Candidates run in turns; the fastest turn of each counts. Time is that of the processor, of all threads.
 """
 
+import gc
 import hashlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from blake3 import blake3
 
-from pgkura.verify.rows import RowHasher, added
+from pgkura.repository.lines import Numbers, line_ends
+from pgkura.verify.rows import LONG, RowHasher, Words, gathered, multiset
 
 PIECE = 256 * 1024
-REPEATS = 5
+REPEATS = 7
+SHAPES = (("66 bytes", 30, 0), ("336 bytes", 300, 0), ("60 to 336 bytes", 300, 276), ("1,500 bytes", 1464, 0))
 
 
-def make_rows(count: int, width: int) -> list[bytes]:
+def make_rows(count: int, width: int, spread: int) -> list[bytes]:
     """COPY text of rows as an application has them, without newlines."""
     body = os.urandom(width).hex().encode()[:width]
-    return [b"%d\t2024-01-01 00:00:00+00\t%b\t\\N\tt" % (n, body) for n in range(count)]
+    ends = [width - n % (spread + 1) for n in range(count)]
+    return [b"%d\t2024-01-01 00:00:00+00\t%b\t\\N\tt" % (n, body[:end]) for n, end in enumerate(ends)]
 
 
 def pieces_of(rows: Sequence[bytes]) -> list[bytes]:
@@ -38,65 +45,107 @@ def pieces_of(rows: Sequence[bytes]) -> list[bytes]:
     return pieces
 
 
-def best(work: Callable[[], object]) -> float:
-    """Seconds of the fastest run."""
-    times = []
-    for _ in range(REPEATS):
-        begun = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begun)
-    return min(times)
+class Multilinear(RowHasher):
+    """Instead of AES: exact inner products with secret numbers (float64, BLAS), four of them modulo 2^31 - 1."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(key)
+        numbers = np.frombuffer(blake3(b"multilinear", key=key).digest(length=16 * (LONG // 2)), "<i4")
+        self._numbers = (numbers >> 4).reshape(-1, 4).astype(np.float64)
+
+    def _digests(self, text: bytes, starts: Numbers, lengths: Numbers, width: int) -> Words:
+        words = gathered(text, starts, lengths, width).view("<i2").astype(np.float64)
+        rows = max(1, (1 << 16) // words.shape[1])  # more at a time, and BLAS starts threads
+        numbers = self._numbers[: words.shape[1]]
+        sums = np.concatenate([words[at : at + rows] @ numbers for at in range(0, len(words), rows)])
+        sums += lengths[:, None]
+        sums -= np.rint(sums * (1 / (2**31 - 1))) * (2**31 - 1)
+        return sums.astype("<i4").view("<u8")
 
 
-def measure(rows: Sequence[bytes], key: bytes) -> dict[str, Callable[[], object]]:
+def per_row(pieces: Sequence[bytes], digest: Callable[[bytes], bytes]) -> int:
+    """A digest for each row, summed by folding one long number; that was our way before."""
+    total = 0
+    for piece in pieces:
+        digests = [digest(line) for line in piece.split(b"\n")[:-1]]
+        count, number = len(digests), int.from_bytes(bytes(8).join(digests), "little")
+        while count > 1:
+            count = (count + 1) // 2
+            bits = count * 320
+            number = (number & ((1 << bits) - 1)) + (number >> bits)
+        total += number
+    return total
+
+
+def candidates(pieces: Sequence[bytes], key: bytes) -> dict[str, Callable[[], object]]:
     """Every way, by name."""
-    pieces = pieces_of(rows)
+    keyed = hashlib.blake2b(key=key, digest_size=32)
 
-    def stream() -> str:
+    def stream() -> None:
         mac = blake3(key=key)
         for piece in pieces:
             mac.update(piece)
-        return mac.hexdigest()
 
-    def ours() -> object:
-        hasher = RowHasher(key)
+    def blake2b(line: bytes) -> bytes:
+        state = keyed.copy()
+        state.update(line)
+        return state.digest()
+
+    def multilinear() -> None:
+        hasher = Multilinear(key)
         for piece in pieces:
             hasher.update(piece)
-        return hasher.result()
-
-    def one_by_one() -> int:
-        return sum(
-            int.from_bytes(hashlib.blake2b(line, digest_size=32, key=key).digest(), "little")
-            for piece in pieces
-            for line in piece.split(b"\n")[:-1]
-        )
-
-    def blake3_rows() -> int:
-        total = 0
-        for piece in pieces:
-            total += added([blake3(line, key=key).digest() for line in piece.split(b"\n")[:-1]])
-        return total
+        hasher.result()
 
     return {
         "stream: keyed BLAKE3 over pieces": stream,
-        "multiset: keyed BLAKE2b, copied state, folded sum": ours,
-        "other: keyed BLAKE2b made anew, summed one by one": one_by_one,
-        "other: keyed BLAKE3 per row, folded sum": blake3_rows,
-        "other: only splitting into rows": lambda: [piece.split(b"\n") for piece in pieces],
+        "multiset: masked AES blocks, AES, sum": lambda: multiset(pieces, key),
+        "other: float64 inner products, AES, sum": multilinear,
+        "other: keyed BLAKE2b per row, folded sum": lambda: per_row(pieces, blake2b),
+        "other: keyed BLAKE3 per row, folded sum": lambda: per_row(pieces, lambda line: blake3(line, key=key).digest()),
+        "other: only finding the newlines": lambda: [line_ends(piece) for piece in pieces],
     }
 
 
+def best(works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Seconds of processor time of each one's fastest turn."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(REPEATS):
+        for name, work in works.items():
+            gc.collect()
+            begun = time.process_time()
+            work()
+            times[name].append(time.process_time() - begun)
+    return {name: min(some) for name, some in times.items()}
+
+
+def side_by_side(pieces: Sequence[bytes], key: bytes) -> float:
+    """How much longer two threads take for two tables than one thread for one."""
+
+    def wall(count: int) -> float:
+        threads = [threading.Thread(target=multiset, args=(pieces, key)) for _ in range(count)]
+        begun = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return time.perf_counter() - begun
+
+    return min(wall(2) for _ in range(REPEATS)) / min(wall(1) for _ in range(REPEATS))
+
+
 def main() -> None:
-    """Print a table."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 300_000
+    """Print a table for each shape of rows."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
     key = os.urandom(32)
-    for width in (30, 300):
-        rows = make_rows(count, width)
-        size = sum(map(len, rows)) + len(rows)
-        print(f"{count:,} rows of {size / count:.0f} bytes")
-        for name, work in measure(rows, key).items():
-            seconds = best(work)
-            print(f"  {name:<52}{seconds / count * 1e6:8.3f} µs/row{size / seconds / 1e6:9.0f} MB/s")
+    for title, width, spread in SHAPES:
+        rows = make_rows(count * 66 // (36 + width), width, spread) if width > 30 else make_rows(count, width, spread)
+        pieces = pieces_of(rows)
+        size = sum(map(len, pieces))
+        print(f"{len(rows):,} rows of {title}, {size / 1e6:.0f} MB")
+        for name, seconds in best(candidates(pieces, key)).items():
+            print(f"  {name:<44}{seconds / len(rows) * 1e6:8.3f} µs/row{seconds / size * 1e9:8.2f} CPU s/GB")
+        print(f"  two tables in two threads: {side_by_side(pieces, key):.2f} times one in one")
 
 
 if __name__ == "__main__":
