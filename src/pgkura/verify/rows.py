@@ -52,13 +52,13 @@ class RowHasher:
         self._long_key = keys[32:64]
         self._masks = np.frombuffer(keys, "<u8", offset=64)
         self._sealed = bytearray()
-        self._waiting: list[bytes] = []  # text that is not a batch yet
+        self._waiting: list[bytes | memoryview] = []  # text that is not a batch yet
         self._size = 0
         self._begun: blake3 | None = None  # the hash of a long row whose end has not been seen
         self._rows = 0
         self._total = 0
 
-    def update(self, piece: bytes) -> None:
+    def update(self, piece: bytes | memoryview) -> None:
         """Any cut of COPY text: rows end with a newline, and a value never holds a raw one."""
         for at in range(0, len(piece), BATCH):
             part = piece[at : at + BATCH]
@@ -138,11 +138,11 @@ class RowHasher:
             half = width // _BLOCK // 2 * 2
             sums[:, :half] ^= sums[:, width // 8 - half : width // 8]
             width -= half * 8
-        digests = sums[:, :2].copy()
-        for column in range(2, width // 8):
-            digests[:, column % 2] ^= sums[:, column]
-        digests[:, 0] ^= lengths.astype(np.uint64)
-        return digests
+        low, high = lengths.astype(np.uint64), np.zeros(len(lengths), np.uint64)
+        for column in range(0, width // 8, 2):
+            low ^= sums[:, column]
+            high ^= sums[:, column + 1]
+        return np.stack((low, high), axis=1)
 
     def _encrypted(self, cipher: Any, words: Words) -> Words:
         """Block by block. Valid until the next call."""
@@ -182,7 +182,7 @@ def new_key() -> bytes:
     return secrets.token_bytes(32)
 
 
-def multiset(pieces: Iterable[bytes], key: bytes) -> Multiset:
+def multiset(pieces: Iterable[bytes | memoryview], key: bytes) -> Multiset:
     """Of a whole table's COPY text."""
     hasher = RowHasher(key)
     for piece in pieces:
