@@ -36,6 +36,8 @@ from pgkura.operations.export_hosted import (
     secrets_and_jobs,
 )
 from pgkura.operations.export_texts import HEADER, HOSTED, ORDER, PARTS, PLAIN, README, file_name, master
+from pgkura.postgres.binary_text import copy_text
+from pgkura.postgres.session import BINARY_HEADER, BINARY_TRAILER
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
@@ -234,11 +236,12 @@ class _Export:
         """Both forms of all rows; returns the SQL files to load."""
         loaded = []
         with (self._folder / "data" / "tables.tsv").open("w", encoding="utf-8") as listed:
-            listed.write("file\ttable\tcolumns\trows\tbytes\n")
+            listed.write("file\ttable\tcolumns\trows\tbytes\tformat\n")
             for table in tables:
                 blobs = table.number == BLOBS
+                form = "binary" if table.binary else "text"
                 stem = "large_objects" if blobs else file_name(table.number, table.name)
-                listed.write(f"{stem}\t{table.name}\t{table.columns or '-'}\t{table.rows}\t{table.bytes}\n")
+                listed.write(f"{stem}\t{table.name}\t{table.columns or '-'}\t{table.rows}\t{table.bytes}\t{form}\n")
                 if not table.layers:
                     continue
                 self._table(table, stem)
@@ -261,11 +264,17 @@ class _Export:
                 return
             before, after = self._around(table, self._facts.tables[table.number])
             plain.write(f"{HEADER}{before}COPY {table.target} {table.columns} FROM stdin;\n".encode())
+            types = [c.type for c in self._facts.tables[table.number].data_columns]
+            compressed.write(BINARY_HEADER if table.binary else b"")
             for layer in table.layers:
-                for piece in self._repo.read_rows(layer):
-                    compressed.write(piece)
-                    plain.write(piece)
+                rows = b"".join(self._repo.read_rows(layer))
+                compressed.write(rows)
+                if table.binary:
+                    plain.writelines(copy_text(rows, self._repo.read_sizes(layer).tolist(), types))
+                else:
+                    plain.write(rows)
                 self._progress.advance(layer.chunk.length)
+            compressed.write(BINARY_TRAILER if table.binary else b"")
             plain.write(f"\\.\n{after}".encode())
 
     def _around(self, table: TableData, facts: TableFacts) -> tuple[str, str]:

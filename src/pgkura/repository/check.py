@@ -2,13 +2,13 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgkura.core.errors import PgkuraError
 from pgkura.core.progress import Progress
-from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import object_key
 from pgkura.repository.repository import INDEX, JOURNAL, SNAPSHOTS, Repository
@@ -66,8 +66,9 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
     needed: dict[str, set[str]] = defaultdict(set)
     objects: dict[str, ObjectRef] = {}
     chunks: dict[str, dict[tuple[int, int], ChunkRef]] = defaultdict(dict)
+    sized: dict[str, Layer] = {}
     for manifest in manifests:
-        for ref in _references(repo, manifest, deep, report):
+        for ref in _references(repo, manifest, deep, sized, report):
             objects[ref.object.id] = ref.object
             needed[ref.object.id].add(manifest.id)
             chunks[ref.object.id][ref.offset, ref.length] = ref
@@ -77,7 +78,7 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
             objects.setdefault(ref.object.id, ref.object)
     progress.stage("reading objects", total=sum(o.cipher_bytes for o in objects.values()), unit="bytes")
     for object_id in sorted(objects):
-        _check_object(repo, objects[object_id], sorted(needed[object_id]), chunks[object_id].values(), report)
+        _check_object(repo, objects[object_id], sorted(needed[object_id]), chunks[object_id].values(), sized, report)
         progress.advance(objects[object_id].cipher_bytes)
     present = {s.key for s in repo.storage.list("data/")}
     report.orphans = len(present - {object_key(ref.object.id) for ref in _indexed(repo, report)})
@@ -118,7 +119,9 @@ def _indexed(repo: Repository, report: CheckReport) -> Iterator[ChunkRef]:
             continue  # told by _records
 
 
-def _references(repo: Repository, manifest: Manifest, deep: bool, report: CheckReport) -> Iterator[ChunkRef]:
+def _references(
+    repo: Repository, manifest: Manifest, deep: bool, sized: dict[str, Layer], report: CheckReport
+) -> Iterator[ChunkRef]:
     for component in manifest.components.values():
         if component.ref is not None:
             yield component.ref
@@ -127,6 +130,7 @@ def _references(repo: Repository, manifest: Manifest, deep: bool, report: CheckR
     try:
         for table in repo.chunk_list(manifest):
             yield from table.refs()
+            sized.update((x.chunk.mac, replace(x, drops=None, dropped=0)) for x in table.layers if x.sizes is not None)
     except PgkuraError as error:
         report.problems.append(
             Problem(file=SNAPSHOTS + manifest.id, reason=f"{_NO_LIST}: {_reason(error)}", snapshots=(manifest.id,))
@@ -134,7 +138,12 @@ def _references(repo: Repository, manifest: Manifest, deep: bool, report: CheckR
 
 
 def _check_object(
-    repo: Repository, ref: ObjectRef, snapshots: Sequence[str], chunks: Iterable[ChunkRef], report: CheckReport
+    repo: Repository,
+    ref: ObjectRef,
+    snapshots: Sequence[str],
+    chunks: Iterable[ChunkRef],
+    sized: Mapping[str, Layer],
+    report: CheckReport,
 ) -> None:
     key = object_key(ref.id)
     try:
@@ -155,6 +164,8 @@ def _check_object(
     for chunk in sorted(chunks, key=lambda c: c.offset):
         try:
             newlines = sum(piece.count(b"\n") for piece in repo.read_chunk(chunk))
+            if chunk.mac in sized:
+                newlines = len(repo.read_sizes(sized[chunk.mac]))
         except PgkuraError as error:
             report.problems.append(Problem(file=key, reason=_reason(error), snapshots=tuple(snapshots)))
             continue

@@ -31,6 +31,7 @@ class TableCheck:
     relations  one table, or the leaves of a partition tree that was loaded through its root; none for large objects
     columns    those compared, () for a table without columns
     where      an extension's condition on its configuration table
+    binary     rows are stored, and compared, in binary form
     select     a query instead (large objects); numbers: the stored rows it is compared with, None = all
     """
 
@@ -42,6 +43,7 @@ class TableCheck:
     bytes: int
     where: str = ""
     select: str = ""
+    binary: bool = False
     numbers: frozenset[int] | None = None
 
     @property
@@ -121,6 +123,7 @@ def _check(data: TableData, source: TableFacts, target: TableFacts) -> TableChec
         rows=data.rows,
         bytes=data.bytes,
         where=source.config_where if source.config_of else "",
+        binary=data.binary,
     )
 
 

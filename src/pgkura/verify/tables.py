@@ -1,15 +1,17 @@
 """One table's rows against its chunks: first as a stream, then, only if that differs, as a multiset."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.refs import Layer
 from pgkura.core.stop import Stop
-from pgkura.postgres.session import Session, SqlError
+from pgkura.postgres.session import CopyBatch, Session, SqlError
 from pgkura.repository.repository import Repository
 from pgkura.verify.checks import LARGE_OBJECTS, TableCheck
 from pgkura.verify.rows import Multiset, RowHasher
@@ -64,11 +66,16 @@ def _compare(session: Session, reader: Reader, check: TableCheck) -> TableResult
     return TableResult(check=check, rows=have.rows, finding=finding, in_order=False)
 
 
+def _copied(session: Session, check: TableCheck, number: int) -> Generator[CopyBatch, None, None]:
+    return session.copy_out(copy_statements(check)[number], binary=check.binary)
+
+
 def copy_statements(check: TableCheck) -> list[str]:
     """The COPYs that print rows as the backup's did. COPY of a table reads it alone, never its children. Pure."""
     if check.select:
         return [f"COPY ({check.select}) TO STDOUT"]
-    return [_copy(relation, check.columns, check.where) for relation in check.relations]
+    form = " WITH (FORMAT binary)" if check.binary else ""
+    return [_copy(relation, check.columns, check.where) + form for relation in check.relations]
 
 
 def _copy(relation: QualifiedName, columns: Sequence[str], where: str) -> str:
@@ -89,7 +96,7 @@ def _stream_equal(session: Session, reader: Reader, check: TableCheck) -> tuple[
     """(rows, whether the bytes are the chunks' bytes in their order). Equal order implies equal rows."""
     cutter = Cutter(reader.repo.mac_hasher, cuts(reader.repo, check.parts[0].layers))
     rows = 0
-    with _abandonable(session), closing(session.copy_out(copy_statements(check)[0])) as batches:
+    with _abandonable(session), closing(_copied(session, check, 0)) as batches:
         for batch in batches:
             reader.stop.check()
             reader.received(len(batch.data))
@@ -160,11 +167,14 @@ class Cutter:
 
 def _multiset_there(session: Session, reader: Reader, check: TableCheck) -> Multiset:
     hasher = RowHasher(reader.key)
-    for statement in copy_statements(check):
-        for batch in session.copy_out(statement):
+    for number in range(len(copy_statements(check))):
+        for batch in _copied(session, check, number):
             reader.stop.check()
             reader.received(len(batch.data))
-            hasher.update(batch.data)
+            if check.binary:
+                hasher.update_rows(batch.data, np.array(batch.sizes, np.int64))
+            else:
+                hasher.update(batch.data)
     return hasher.result()
 
 
@@ -174,6 +184,9 @@ def _multiset_stored(reader: Reader, check: TableCheck) -> Multiset:
         for layer in part.layers:
             reader.stop.check()
             pieces: Iterable[bytes] = reader.repo.read_rows(layer)
+            if check.binary:
+                hasher.update_rows(b"".join(pieces), reader.repo.read_sizes(layer))
+                continue
             if part.keep:
                 pieces = projected(pieces, part.keep)
             if check.numbers is not None:

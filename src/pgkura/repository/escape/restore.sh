@@ -72,25 +72,43 @@ pg_restore --section=pre-data --no-password -d "$url" "$work/archive" || failed=
 echo "3/5 rows"
 declare -A shas=()
 sql -c "CREATE SCHEMA pgkura_restore" -c "CREATE TABLE pgkura_restore.blobs (oid oid, start bigint, data bytea)"
-columns='' target='' rows=0 dropped=0
+columns='' target='' rows=0 dropped=0 form=text
+# A chunk of binary rows as a file that COPY reads: header, rows, trailer.
+binary_file() { printf 'PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0'; cat "$work/rows"; printf '\377\377'; }
+# Rows that do not count any more are taken out by their number: of text here, of binary rows by the server.
+load_text() {
+  if [ "$dropped" -gt 0 ]; then
+    printf '%012d\n' $(< "$work/numbers") > "$work/drops"
+    nl -b a -n rz -w 12 -s $'\t' "$work/rows" | join -v 1 -t $'\t' - "$work/drops" | cut -f 2- > "$work/kept"
+    mv "$work/kept" "$work/rows"
+  fi
+  # not \\copy, which does not know U&"" names
+  sql -c "$settings" -c "COPY $target $columns FROM STDIN" < "$work/rows"
+}
+load_binary() {
+  if [ "$dropped" = 0 ]; then
+    binary_file | sql -c "$settings" -c "COPY $target $columns FROM STDIN WITH (FORMAT binary)"
+    return
+  fi
+  sql -c "CREATE TABLE pgkura_restore.staged (LIKE $target)" \
+      -c 'ALTER TABLE pgkura_restore.staged ADD "pgkura line" bigserial' -c "CREATE TABLE pgkura_restore.drops (n bigint)" &&
+  sql -c "COPY pgkura_restore.drops FROM STDIN" < "$work/numbers" &&
+  binary_file | sql -c "$settings" -c "COPY pgkura_restore.staged $columns FROM STDIN WITH (FORMAT binary)" &&
+  sql -c "INSERT INTO $target $columns OVERRIDING SYSTEM VALUE SELECT ${columns:1:${#columns}-2} FROM pgkura_restore.staged s
+          WHERE NOT EXISTS (SELECT FROM pgkura_restore.drops d WHERE d.n = s.\"pgkura line\") ORDER BY \"pgkura line\"" \
+      -c "DROP TABLE pgkura_restore.staged, pgkura_restore.drops"
+}
 while IFS=$'\t' read -r word a b c d e f g; do
   case $word in
     object) shas[$a]=$c ;;
-    table) target=$d columns=$c; [ "$columns" = - ] && columns=''
+    table) target=$d columns=$c form=${g:-text}; [ "$columns" = - ] && columns=''
            [ "$a" = -1 ] && { target=pgkura_restore.blobs columns=''; } ;;
     drops) open_object "$b" "${shas[$b]}"
            chunk "$c" "$d" "$e" "$work/numbers"
-           printf '%012d\n' $(< "$work/numbers") > "$work/drops"
            dropped=$a ;;
     chunk) open_object "$b" "${shas[$b]}"
            chunk "$c" "$d" "$e" "$work/rows"
-           if [ "$dropped" -gt 0 ]; then
-             # lines that do not count any more, by their number
-             nl -b a -n rz -w 12 -s $'\t' "$work/rows" | join -v 1 -t $'\t' - "$work/drops" | cut -f 2- > "$work/kept"
-             mv "$work/kept" "$work/rows"
-           fi
-           # not \\copy, which does not know U&"" names
-           sql -c "$settings" -c "COPY $target $columns FROM STDIN" < "$work/rows" || { failed=1; echo "error: rows of $target" >&2; }
+           "load_$form" || { failed=1; echo "error: rows of $target" >&2; }
            rows=$((rows + f - dropped)) dropped=0 ;;
   esac
 done < "$work/chunks"

@@ -32,7 +32,7 @@ with recursive heaps as (
                '{regproc,regprocedure,regoper,regoperator,regclass,regtype,regrole,regnamespace,regcollation,regconfig,regdictionary}'::pg_catalog.regtype[]::pg_catalog.oid[])
            or p.oid >= 16384 and p.provolatile <> 'i' as unsteady,
            -- Types whose binary form is the same on every server of every version: no object ids, nothing private.
-           t.typtype in ('e', 'd') or t.oid = any (
+           t.typtype = 'e' or t.oid = any (
                '{bool,int2,int4,int8,float4,float8,numeric,text,varchar,bpchar,bytea,uuid,date,timestamp,timestamptz,json,jsonb}'::pg_catalog.regtype[]::pg_catalog.oid[]) as binary_safe
     from pg_catalog.pg_type t
     join pg_catalog.pg_proc p on p.oid = t.typoutput
