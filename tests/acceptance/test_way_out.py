@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.support import compare, nasty
 from tests.support.cli import Desk, command
@@ -13,8 +14,8 @@ from tests.support.servers import needs, server, versions
 CHOSEN = sorted({v for v in versions() if v == 15} | {versions()[-1]})
 # what RESTORE.md promises to need, by the names of coreutils that the script may call
 STOCK = (
-    "bash", "age", "zstd", "cat", "chmod", "cut", "dirname", "head", "ls", "mkdir", "mktemp", "rm", "sha256sum",
-    "sort", "tail", "tr", "wc",
+    "bash", "age", "zstd", "cat", "chmod", "cut", "dirname", "head", "join", "ls", "mkdir", "mktemp", "mv", "nl", "rm",
+    "sha256sum", "sort", "tail", "tr", "wc",
 )  # fmt: skip
 
 
@@ -39,6 +40,32 @@ def stock(tmp_path: Path) -> Path:
     return folder
 
 
+# Large enough to be followed; rows of the first travel in binary form, those of the second as text.
+FOLLOWED = """
+CREATE TABLE public.followed (id int PRIMARY KEY, "a b" text, n numeric, made int GENERATED ALWAYS AS (id + 1) STORED);
+CREATE TABLE public.followed_text (id int GENERATED ALWAYS AS IDENTITY, tags text[]);
+INSERT INTO public.followed SELECT g, repeat(md5(g::text), 6), g / 7.0 FROM generate_series(1, 3000) g;
+INSERT INTO public.followed_text (tags) SELECT ARRAY[repeat(md5(g::text), 6), E'\\\\ \t']
+FROM generate_series(1, 3000) g;
+"""
+CHANGES = """
+DELETE FROM public.followed WHERE id % 50 = 1;
+UPDATE public.followed SET n = NULL, "a b" = E'\\t' WHERE id % 60 = 2;
+DELETE FROM public.followed_text WHERE id % 50 = 1;
+UPDATE public.followed_text SET tags = NULL WHERE id % 60 = 2;
+"""
+
+
+def back_up_twice(desk: Desk, source: str) -> None:
+    """A base, and a second snapshot in which rows of it are dropped."""
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute(FOLLOWED.encode())
+        desk.run("backup", env={"DATABASE_URL": source}).expect()
+        connection.execute(CHANGES.encode())
+    second = desk.run("backup", "--json", env={"DATABASE_URL": source}).expect().json
+    assert 0 < second["chunks_unchanged"] < second["chunks"]
+
+
 def add_client(folder: Path, name: str, version: int) -> None:
     """psql or pg_restore: a wrapper, since the program finds its libraries beside itself."""
     wrapper = folder / name
@@ -52,7 +79,7 @@ def test_export_loaded_by_psql_alone(version: int, desk: Desk, stock: Path, tmp_
     home = server(version)
     name = f"export_source_{home.version}"
     source = nasty.fill(home, name).url
-    desk.run("backup", env={"DATABASE_URL": source}).expect()
+    back_up_twice(desk, source)
     exported = desk.run("export", "latest", str(tmp_path / "out"), "--json").expect().json
     assert exported["result"] == "ok" and exported["rows"] > 0
     folder = tmp_path / "out"
@@ -71,7 +98,7 @@ def test_the_repositorys_own_script(version: int, desk: Desk, stock: Path) -> No
     home = server(version)
     name = f"script_source_{home.version}"
     source = nasty.fill(home, name).url
-    desk.run("backup", env={"DATABASE_URL": source}).expect()
+    back_up_twice(desk, source)
     target = home.create_database(f"script_target_{home.version}")
     add_client(stock, "psql", version)
     add_client(stock, "pg_restore", version)

@@ -96,22 +96,27 @@ def test_the_plans_files_hold_every_statement_once(exported: tuple[Scene, Manife
 
 
 def test_rows_lie_in_both_forms(exported: tuple[Scene, Manifest, Exported]) -> None:
-    """Compressed COPY text, and the same between COPY and its end mark; every table is listed."""
+    """What COPY reads, compressed, and the same as text between COPY and its end mark; every table is listed."""
     _, manifest, made = exported
     folder = made.directory / "data"
     listed = [line.split("\t") for line in (folder / "tables.tsv").read_text().splitlines()[1:]]
     tables = [words for words in listed if words[0] != "large_objects"]
     assert len(tables) == made.tables == manifest.counts["tables"]
+    assert {words[5] for words in tables} == {"text", "binary"}
     assert sum(int(words[3]) for words in tables) == made.rows == manifest.counts["rows"]
-    for stem, name, columns, rows, size in tables:
+    for stem, name, columns, rows, size, form in tables:
         if rows == "0":
             continue
         with (folder / f"{stem}.copy.zst").open("rb") as file:
             text = zstandard.ZstdDecompressor().stream_reader(file).read()
-        assert len(text) == int(size) and text.count(b"\n") == int(rows)
+        if form == "text":
+            assert len(text) == int(size) and text.count(b"\n") == int(rows)
+        else:
+            assert text.startswith(b"PGCOPY\n\xff\r\n\0") and text.endswith(b"\xff\xff") and len(text) == int(size) + 21
         plain = (folder / f"{stem}.sql").read_bytes()
         head, _, rest = plain.partition(b" FROM stdin;\n")
-        assert rest == text + b"\\.\n"
+        assert rest.endswith(b"\\.\n") and rest.count(b"\n") == int(rows) + 1
+        assert form == "binary" or rest == text + b"\\.\n"
         assert head.rpartition(b"\n")[2].startswith(b"COPY ")
         assert columns == "-" or head.endswith(columns.encode()), name
 

@@ -37,8 +37,9 @@ What lies here
       the same statements once more, in the order of their dependencies; with values of sequences, large objects,
       materialized views and the database's own settings. load.sql runs these.
   data/
-      each table twice: NAME.copy.zst is COPY text (`zstd -dc NAME.copy.zst | psql -c "COPY … FROM STDIN"`), NAME.sql
-      is for psql as it stands. The list of tables with their columns and rows is data/tables.tsv.
+      each table twice: NAME.copy.zst is what COPY reads (`zstd -dc NAME.copy.zst | psql -c "COPY … FROM STDIN"`; where
+      data/tables.tsv says binary, `… FROM STDIN WITH (FORMAT binary)`), NAME.sql is for psql as it stands. The list of
+      tables with their columns, rows and formats is data/tables.tsv.
   restore-order.txt
       the order of loading in words.
 """

@@ -121,10 +121,10 @@ class Copier:
         """Where the rows of a new chunk lie."""
         self._store(draft, "places", encode(places))
 
-    def keep(self, number: int, piece: int, layers: Sequence[Layer]) -> list[Draft]:
+    def keep(self, piece: Piece, layers: Sequence[Layer]) -> list[Draft]:
         """Take layers of the last run over as they are."""
-        drafts = self._drafts(number, piece)
-        self._sums[number].binary = any(layer.sizes is not None for layer in layers)
+        drafts = self._drafts(piece.number, piece.first)
+        self._sums[piece.number].binary = piece.binary
         for layer in layers:
             drafts.append(
                 Draft(

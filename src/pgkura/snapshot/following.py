@@ -78,7 +78,7 @@ class Follower:
 
     def _kept(self, piece: Piece, before: Before, new: int, name: QualifiedName | None) -> None:
         """Quiet or grown: no row that was there is gone."""
-        drafts = self._copier.keep(piece.number, piece.first, before.layers)
+        drafts = self._copier.keep(piece, before.layers)
         self._new_rows(piece, new, name)
         self._remember(piece, drafts, before.since)
 
@@ -105,7 +105,7 @@ class Follower:
         self, piece: Piece, before: Before, count: int, visible: Places, name: QualifiedName | None
     ) -> None:
         remembered = [(self._places_of(layer.places), self._drops_of(layer.drops)) for layer in before.layers]
-        drafts = self._copier.keep(piece.number, piece.first, before.layers)
+        drafts = self._copier.keep(piece, before.layers)
         new = self._new_rows(piece, count, name)
         if not ascending(visible) or not ascending(new):
             raise Contradiction("rows did not come in the order in which they lie")

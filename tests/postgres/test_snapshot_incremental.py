@@ -1,0 +1,175 @@
+"""What a second backup reads, keeps and drops; each is compared with what a plain reader saw."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import psycopg
+import pytest
+from tests.support.servers import server, versions
+from tests.support.snapshot_scene import Scene, make_scene
+
+from pgkura.repository.lists import TableData
+from pgkura.snapshot.taken import Taken
+
+SMALL = {"range_pages": 16, "small_bytes": 8192, "chunk_bytes": 65536}
+TABLES = """
+CREATE TYPE mood AS ENUM ('good', 'bad');
+CREATE TABLE wide (id int PRIMARY KEY, mood mood, body text);
+CREATE TABLE texts (id int, tags text[], body text);
+CREATE TABLE tiny (id int);
+CREATE TABLE named (id int, what regclass);
+INSERT INTO wide SELECT g, 'good', repeat(md5(g::text), 10) FROM generate_series(1, 4000) g;
+INSERT INTO texts SELECT g, ARRAY['a', E'b\tc'], repeat(md5(g::text), 10) FROM generate_series(1, 2000) g;
+INSERT INTO tiny SELECT g FROM generate_series(1, 10) g;
+INSERT INTO named VALUES (1, 'wide');
+"""
+
+
+@pytest.fixture(params=sorted({versions()[0], versions()[-1]}))
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
+    """A database of a few kinds of tables, on the oldest and the newest version."""
+    name = f"incremental_{uuid4().hex[:8]}"
+    home = server(request.param)
+    made = make_scene(home.create_database(name), tmp_path / "repository")
+    made.sql(TABLES, "VACUUM ANALYZE")
+    yield made
+    home.drop_database(name)
+
+
+def take(scene: Scene, **options: Any) -> Taken:
+    """A backup with small ranges."""
+    return scene.take(**{**SMALL, **options})
+
+
+def same(scene: Scene, taken: Taken) -> None:
+    """What is stored is what COPY of now says, in any order."""
+    with scene.connect() as connection:
+        connection.execute("SET search_path = ''")
+        for table in scene.repo.chunk_list(taken.manifest):
+            want = rows_of(connection, table)
+            have = sorted(stored_rows(scene, table))
+            assert have == want, table.name
+            assert table.rows == len(want)
+
+
+def rows_of(connection: psycopg.Connection[tuple[Any, ...]], table: TableData) -> list[bytes]:
+    """Each row as COPY gives it."""
+    form = " WITH (FORMAT binary)" if table.binary else ""
+    with connection.cursor().copy(f"COPY {table.name} {table.columns} TO STDOUT{form}".encode()) as copy:
+        rows = [bytes(row) for row in copy]
+    if table.binary:
+        rows = [] if len(rows) == 1 else [rows[0][19:], *rows[1:-1]]
+    return sorted(rows)
+
+
+def stored_rows(scene: Scene, table: TableData) -> Iterator[bytes]:
+    """Each row of a table's layers."""
+    for layer in table.layers:
+        data = b"".join(scene.repo.read_rows(layer))
+        ends = np.cumsum(scene.repo.read_sizes(layer)).tolist() if table.binary else newlines(data)
+        for start, end in zip([0, *ends], ends, strict=False):
+            yield data[start:end]
+
+
+def newlines(data: bytes) -> list[int]:
+    """The place after each."""
+    return [i + 1 for i, byte in enumerate(data) if byte == 10]
+
+
+def test_nothing_changed_reads_nothing(scene: Scene) -> None:
+    """But for tables whose values may print differently while no tuple changes."""
+    first, second = take(scene), take(scene)
+    assert second.counts["chunks_unchanged"] == second.counts["chunks"] == first.counts["chunks"]
+    assert second.counts["bytes_read"] < 100 < first.counts["bytes_read"]
+    same(scene, second)
+
+
+def test_changes_of_every_kind(scene: Scene) -> None:
+    """Inserts, updates and deletes, again and again, with VACUUM giving places to other rows."""
+    take(scene)
+    for step in range(4):
+        scene.sql(
+            f"UPDATE wide SET mood = 'bad' WHERE id % 97 = {step}",
+            f"DELETE FROM wide WHERE id % 89 = {step}",
+            f"INSERT INTO wide SELECT {10000 + step * 100} + g, NULL, 'new' FROM generate_series(1, 50) g",
+            f"UPDATE texts SET body = '' WHERE id = {step * 500 + 1}",
+            f"DELETE FROM texts WHERE id BETWEEN {step * 100 + 2} AND {step * 100 + 4}",
+            "VACUUM wide" if step % 2 else "SELECT 1",
+            f"INSERT INTO tiny VALUES ({step})",
+        )
+        taken = take(scene)
+        same(scene, taken)
+        assert 0 < taken.counts["bytes_read"] < 600_000, "less than a whole reading"
+        assert taken.counts["chunks_unchanged"] > 0
+    assert any(x.drops for t in scene.repo.chunk_list(taken.manifest) for x in t.layers)
+    assert {t.name: t.binary for t in scene.repo.chunk_list(taken.manifest)}['"public"."wide"']
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TYPE mood RENAME VALUE 'good' TO 'fine'",
+        "ALTER TABLE wide ADD COLUMN more int DEFAULT 7",
+        "ALTER TABLE wide DROP COLUMN body",
+        "ALTER TABLE wide ALTER COLUMN id TYPE bigint",
+        "VACUUM FULL wide",
+        "CLUSTER wide USING wide_pkey",
+        "TRUNCATE wide",
+        "ALTER TABLE wide RENAME TO old; CREATE TABLE wide (LIKE old); INSERT INTO wide SELECT * FROM old LIMIT 3900",
+        "ALTER TABLE named RENAME TO other; ALTER TABLE wide RENAME TO renamed",
+    ],
+)
+def test_what_tuple_identity_cannot_know(scene: Scene, change: str) -> None:
+    """The key excludes it: read whole, and equal."""
+    take(scene)
+    scene.sql(*change.split("; "))
+    same(scene, take(scene))
+
+
+def test_a_row_written_under_a_savepoint_of_an_open_transaction(scene: Scene) -> None:
+    """Its xid is no top-level one: the snapshot taken meanwhile does not list it as running."""
+    with scene.connect() as application:
+        application.execute("BEGIN")
+        application.execute("SAVEPOINT a")
+        application.execute("INSERT INTO wide VALUES (-1, NULL, 'under a savepoint')")
+        application.execute("RELEASE a")
+        application.execute("UPDATE wide SET body = 'updated' WHERE id = 1")
+        scene.sql("INSERT INTO tiny VALUES (5)")
+        same(scene, take(scene))
+        application.execute("COMMIT")
+    taken = take(scene)
+    assert 0 < taken.counts["bytes_read"] < 300_000
+    same(scene, taken)
+
+
+def test_full_reads_everything_and_the_next_goes_on(scene: Scene) -> None:
+    """--full, then a small one."""
+    take(scene)
+    whole = take(scene, full=True)
+    assert whole.counts["bytes_read"] > 1_000_000
+    scene.sql("DELETE FROM wide WHERE id = 7")
+    after = take(scene)
+    assert 0 < after.counts["bytes_read"] < 300_000
+    same(scene, after)
+
+
+def test_a_shrunk_table_is_not_mistaken(scene: Scene) -> None:
+    """Its last range takes over the pages of others; what is remembered of one must not stand for both."""
+    take(scene)
+    scene.sql("DELETE FROM wide WHERE ctid >= '(20,0)'", "VACUUM wide")
+    same(scene, take(scene))
+    scene.sql("INSERT INTO wide SELECT g, 'bad', 'x' FROM generate_series(100001, 100400) g")
+    same(scene, take(scene))
+
+
+def test_a_lost_state_costs_one_full_read(scene: Scene) -> None:
+    """Nothing else."""
+    take(scene)
+    for stored in list(scene.repo.storage.list("state/")):
+        scene.repo.storage.delete(stored.key)
+    taken = take(scene)
+    assert taken.counts["bytes_read"] > 1_000_000
+    same(scene, taken)
