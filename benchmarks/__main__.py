@@ -1,184 +1,97 @@
-"""Us and the peers side by side on the same data, interleaved; prints medians and ratios.
+"""Us and the peers side by side on the same data, interleaved: medians, ratios, and the goals.
 
-    make bench                        the default: about 3.2 GB of COPY text, 3 rounds
+    python -m benchmarks                       every figure at scale 1 (3 GB of COPY text), 3 rounds: hours
+    python -m benchmarks full restore --rounds 5 --keep-data /var/tmp/pgkura-data
     python -m benchmarks --scale 0.1 --rounds 1
+    python -m benchmarks table results.json    docs/benchmarks.md from the results
 
-Needs PostgreSQL server programs (see tests/support/servers.py) and their clients. Run it on a quiet machine.
+Needs PostgreSQL 15's server programs and clients; restic, zstd and the wheel of benchmarks/requirements.txt for peers.
+Results are written after every figure. Run it on a quiet machine.
 """
 
 import argparse
-import os
-import resource
+import json
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
-from typing import TypeVar
 
-import psutil
-from benchmarks.data import generate
-from tests.support.cli import Desk
-from tests.support.cluster import Cluster, start_cluster
-from tests.support.psql import client
-from tests.support.servers import PASSWORD, binaries
+from benchmarks.bench import Bench, say
+from benchmarks.figures import full, hash_rows, latency, memory, restore, second_day, thirty_days, tiny, unchanged
+from benchmarks.machine import machine, settings, versions
+from benchmarks.results import Figure, Wrong
+from benchmarks.server import VERSION, Server, programs
+from benchmarks.table import figure_lines, write_page
 
-VERSION = 15
-T = TypeVar("T")
-SETTINGS = {
-    "fsync": "on",
-    "shared_buffers": "2GB",
-    "max_wal_size": "8GB",
-    "wal_level": "logical",
-    "max_connections": "60",
+FIGURES: dict[str, Callable[[Bench], Figure]] = {
+    "full": full.figure,
+    "latency": latency.figure,
+    "restore": restore.figure,
+    "second-day": second_day.figure,
+    "unchanged": unchanged.figure,
+    "thirty-days": thirty_days.figure,
+    "memory": memory.figure,
+    "tiny": tiny.figure,
+    "hash-rows": hash_rows.figure,
 }
 
 
-@dataclass(slots=True)
-class Measured:
-    """Runs of one contestant: wall seconds, CPU seconds of client and server, bytes written, peak memory in bytes."""
-
-    name: str
-    wall: list[float] = field(default_factory=list)
-    client: list[float] = field(default_factory=list)
-    server: list[float] = field(default_factory=list)
-    bytes: int = 0
-    peak: int = 0
-
-
 def main() -> None:
-    """Fill, run the rounds, print."""
-    parser = argparse.ArgumentParser(prog="benchmarks")
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    home = binaries(VERSION)
+    """The command line."""
+    if sys.argv[1:2] == ["table"]:
+        parser = argparse.ArgumentParser(prog="benchmarks table", description="Write the page from result files.")
+        parser.add_argument("results", nargs="+", type=Path, help="of the same figure the last one counts")
+        parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
+        chosen = parser.parse_args(sys.argv[2:])
+        chosen.out.write_text(write_page([json.loads(path.read_text()) for path in chosen.results]))
+        return
+    parser = argparse.ArgumentParser(prog="benchmarks", description="Measure figures; `table` writes the page.")
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)}; none: all")
+    parser.add_argument("--scale", type=float, default=1.0, help="1 is 3 GB of COPY text")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved runs of every contestant")
+    parser.add_argument("--days", type=int, default=30, help="of the figure thirty-days")
+    parser.add_argument("--keep-data", type=Path, help="folder of the filled cluster, made or used again")
+    parser.add_argument("--out", type=Path, default=Path("results.json"), help="the result file")
+    given = parser.parse_args()
+    wrong = [name for name in given.figures if name not in FIGURES]
+    if wrong:
+        parser.error(f"no figure {', '.join(wrong)}; there are {', '.join(FIGURES)}")
+    names = given.figures or list(FIGURES)
+    sys.exit(measure(names, given.scale, given.rounds, given.days, given.keep_data, given.out))
+
+
+def measure(names: Sequence[str], scale: float, rounds: int, days: int, keep: Path | None, out: Path) -> int:
+    """Run figures one after the other; 1 when one of them failed."""
+    home = programs()
     if home is None:
         sys.exit(f"no PostgreSQL {VERSION} server here")
     folder = Path(tempfile.mkdtemp(prefix="kura-bench-"))
-    cluster = start_cluster(home, superuser="postgres", password=PASSWORD, settings=SETTINGS)
+    folder.chmod(0o755)  # the server's own user must reach its data
+    failed: list[str] = []
     try:
-        base = f"postgresql://postgres:{PASSWORD}@127.0.0.1:{cluster.port}"
-        psql(f"{base}/postgres", "CREATE DATABASE source TEMPLATE template0")
-        print(f"filling at scale {options.scale} …", flush=True)
-        generate(f"{base}/source", scale=options.scale, note=print)
-        psql(f"{base}/source", "VACUUM ANALYZE")
-        psql(f"{base}/source", "CHECKPOINT")
-        Race(base, folder, cluster).run(options.rounds)
+        server = Server(home, (keep or folder / "data").resolve())
+        told = {"format": 1, "machine": machine(), "scale": scale, "rounds": rounds, "settings": settings()}
+        figures: list[Figure] = []
+        try:
+            server.start()
+            told["versions"] = versions(server)
+            bench = Bench(server=server, folder=folder, scale=scale, rounds=rounds, days=days)
+            for name in names:
+                say(f"== {name}")
+                try:
+                    figures.append(FIGURES[name](bench))
+                except Wrong as error:
+                    failed.append(name)
+                    figures.append(Figure(name=name, title=name, skipped=f"failed: {error}"))
+                say("\n".join(figure_lines(figures[-1].as_json())))
+                out.write_text(json.dumps(told | {"figures": [f.as_json() for f in figures]}, indent=1) + "\n")
+        finally:
+            server.stop()
     finally:
-        cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-class Race:
-    """Backup and restore of each contestant, interleaved."""
-
-    def __init__(self, base: str, folder: Path, cluster: Cluster) -> None:
-        self._base = base
-        self._folder = folder
-        self._postmaster = psutil.Process(int((cluster.folder / "data" / "postmaster.pid").read_text().split()[0]))
-        self._ours_out, self._theirs_out = Measured("pgkura backup (sealed)"), Measured("pg_dump -Fd -j2 -Z1")
-        self._ours_in, self._theirs_in = Measured("pgkura restore (with proof)"), Measured("pg_restore -j2")
-        self._load, self._proof = Measured("  of it the restore"), Measured("  of it the proof")
-
-    def run(self, rounds: int) -> None:
-        """All rounds, then the table."""
-        for number in range(rounds):
-            print(f"round {number + 1} of {rounds}", flush=True)
-            desk = self._back_up()
-            self._restore(desk)
-        show(self._ours_out, self._theirs_out)
-        show(self._ours_in, self._theirs_in)
-        show(self._load, self._theirs_in)
-        print(f"proof: {median(self._proof.wall):.1f} s, {ratio(self._proof, self._load):.2f} of the restore")
-        peaks = " and ".join(f"{one.peak / 1e6:.0f} MB" for one in (self._ours_out, self._ours_in))
-        print(f"peak memory of all our processes in backup and restore: {peaks}")
-
-    def _back_up(self) -> Desk:
-        for name in ("desk", "dump"):
-            shutil.rmtree(self._folder / name, ignore_errors=True)
-        desk = Desk(self._folder / "desk")
-        desk.run("init").expect()
-        source = f"{self._base}/source"
-        ours = partial(desk.run, "backup", "--json", env={"DATABASE_URL": source}, timeout=3600)
-        answer = self._timed(self._ours_out, ours).expect().json
-        self._ours_out.bytes = size(desk.repository)
-        self._ours_out.peak = max(self._ours_out.peak, answer["peak_memory_bytes"])
-        dump = [str(client("pg_dump", VERSION)), "-Fd", "-j2", "-Z1", "-f", str(self._folder / "dump"), source]
-        self._timed(self._theirs_out, partial(subprocess.run, dump, check=True))
-        self._theirs_out.bytes = size(self._folder / "dump")
-        return desk
-
-    def _restore(self, desk: Desk) -> None:
-        for name in ("ours", "theirs"):
-            psql(f"{self._base}/postgres", f"DROP DATABASE IF EXISTS {name}")
-            psql(f"{self._base}/postgres", f"CREATE DATABASE {name} TEMPLATE template0")
-        psql(f"{self._base}/postgres", "CHECKPOINT")
-        ours = partial(desk.run, "restore", "latest", "--to", f"{self._base}/ours", "--json", timeout=3600)
-        told = self._timed(self._ours_in, ours).expect().json
-        if not told["proof"]["equal"]:
-            sys.exit("the restored database is not equal: no time of it means anything")
-        self._ours_in.peak = max(self._ours_in.peak, told["peak_memory_bytes"])
-        self._load.wall.append(told["restore_seconds"])
-        self._proof.wall.append(told["proof_seconds"])
-        psql(f"{self._base}/postgres", "CHECKPOINT")
-        load = [str(client("pg_restore", VERSION)), "-j2", "-d", f"{self._base}/theirs", str(self._folder / "dump")]
-        self._timed(self._theirs_in, partial(subprocess.run, load, check=True))
-
-    def _timed(self, measured: Measured, act: Callable[[], T]) -> T:
-        """Run it and book wall and CPU: of our children, and of the server's processes."""
-        before, served = resource.getrusage(resource.RUSAGE_CHILDREN), self._server_cpu()
-        begun = time.monotonic()
-        result = act()
-        measured.wall.append(time.monotonic() - begun)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        measured.client.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        time.sleep(0.5)  # until the postmaster has collected its children
-        measured.server.append(self._server_cpu() - served)
-        return result
-
-    def _server_cpu(self) -> float:
-        """Of the postmaster, of what it has collected, and of its living children."""
-        ours = self._postmaster.cpu_times()
-        living = [p.cpu_times() for p in self._postmaster.children()]
-        return sum((ours.user, ours.system, ours.children_user, ours.children_system)) + sum(
-            c.user + c.system for c in living
-        )
-
-
-def psql(url: str, sql: str) -> None:
-    """One statement."""
-    environment = {"PATH": os.environ["PATH"]}
-    subprocess.run([str(client("psql", VERSION)), "-Xqc", sql, url], check=True, env=environment)
-
-
-def size(folder: Path) -> int:
-    """Bytes of all files below."""
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-
-
-def ratio(a: Measured, b: Measured) -> float:
-    """Of the median walls."""
-    return median(a.wall) / median(b.wall)
-
-
-def show(ours: Measured, theirs: Measured) -> None:
-    """Two lines and their ratio."""
-    for one in (ours, theirs):
-        cpu = f"CPU s {median(one.client):6.1f} client {median(one.server):6.1f} server" if one.client else " " * 35
-        written = f"{one.bytes / 1e6:8.0f} MB" if one.bytes else " " * 11
-        runs = " ".join(f"{w:.1f}" for w in one.wall)
-        print(f"{one.name:<30}{median(one.wall):7.1f} s wall  {cpu} {written}  ({runs})")
-    cpus = ""
-    if ours.client and theirs.client:
-        total = [median(one.client) + median(one.server) for one in (ours, theirs)]
-        cpus = f", CPU {total[0] / total[1]:.2f}"
-    print(f"{'ratio':<30}{ratio(ours, theirs):7.2f} wall{cpus}")
+    say(f"results: {out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -53,9 +53,9 @@ def generate(url: str, *, scale: float = 1.0, note: Callable[[str], None] = lamb
 def _statements(scale: float) -> Iterator[tuple[str, SQL | Composed]]:
     yield "tables", SQL(_TABLES)
     for table, rows, insert in (
-        ("lesson_events", EVENTS, _EVENTS),
-        ("messages", MESSAGES, _MESSAGES),
-        ("documents", DOCUMENTS, _DOCUMENTS),
+        ("lesson_events", EVENTS, INSERT_EVENTS),
+        ("messages", MESSAGES, INSERT_MESSAGES),
+        ("documents", DOCUMENTS, INSERT_DOCUMENTS),
     ):
         yield from _batches(table, max(1, int(rows * scale)), insert)
     yield "indexes", SQL(_INDEXES)
@@ -91,7 +91,7 @@ CREATE TABLE lms.messages (
     sent_at timestamptz NOT NULL, read_at timestamptz);
 CREATE TABLE lms.documents (id integer NOT NULL, title text NOT NULL, body text NOT NULL, attachment bytea);
 """
-_EVENTS = """
+INSERT_EVENTS = """
 INSERT INTO lms.lesson_events
 SELECT g, g % 100003, md5((g % 50021)::text)::uuid, (enum_range(NULL::lms.event_kind))[1 + g % 6],
        timestamptz '2025-01-01 00:00+00' + g * interval '3 seconds', CASE WHEN g % 9 > 0 THEN g % 3600000 END,
@@ -100,7 +100,7 @@ SELECT g, g % 100003, md5((g % 50021)::text)::uuid, (enum_range(NULL::lms.event_
        CASE WHEN g % 2 = 0 THEN 'note of event ' || g || ' by ' || md5((g * 7)::text) || md5((g * 11)::text) END
 FROM generate_series({first}, {last}) g
 """
-_MESSAGES = """
+INSERT_MESSAGES = """
 INSERT INTO lms.messages (id, sender, receiver, body, sent_at, read_at)
 SELECT g, md5((g % 50021)::text)::uuid, md5((g * 31 % 50021)::text)::uuid,
        'Message ' || g || ' こんにちは ' ||
@@ -109,7 +109,7 @@ SELECT g, md5((g % 50021)::text)::uuid, md5((g * 31 % 50021)::text)::uuid,
        CASE WHEN g % 3 > 0 THEN timestamptz '2025-01-01 01:00+00' + g * interval '25 seconds' END
 FROM generate_series({first}, {last}) g
 """
-_DOCUMENTS = """
+INSERT_DOCUMENTS = """
 INSERT INTO lms.documents
 SELECT g, 'Document ' || g, (SELECT string_agg(md5((g * 1000 + k)::text), ' ') FROM generate_series(1, 180) k),
        CASE WHEN g % 2 = 0 THEN

@@ -1,0 +1,174 @@
+"""A source of a million chunks, simulated: each step that grows with the number of chunks, in a process of its own.
+
+    PGKURA_REPOSITORY=… PGKURA_IDENTITY=… PGKURA_HOST_KEY=… python -m benchmarks.many_chunks STEP COUNT
+
+`make` fills an initialised repository through the product's own API with an index and a chunk list of references to
+sealed files that hold nothing (sparse, of the right size); the other steps read them back as the product does.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pgkura.app.compose import Composition
+from pgkura.app.settings import read_settings
+from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.repository.lists import TableData, write_chunk_list
+from pgkura.repository.manifest import Component, Manifest, new_id
+from pgkura.repository.packs import object_key
+from pgkura.repository.repository import Repository
+
+PER_OBJECT = 8
+PER_TABLE = 10_000
+OBJECT_BYTES = 8 * 1024 * 1024
+ROWS = 30_000
+
+
+def chunks(count: int) -> Iterator[ChunkRef]:
+    """References as a backup makes them; the same at every call."""
+    for number in range(0, count, PER_OBJECT):
+        digest = hashlib.sha256(b"object %d" % number).hexdigest()
+        held = ObjectRef(id=digest[:32], cipher_bytes=OBJECT_BYTES, sha256=digest)
+        for k in range(number, min(number + PER_OBJECT, count)):
+            yield ChunkRef(
+                object=held,
+                offset=(k - number) * 1_000_000,
+                stored=1_000_000,
+                length=4_000_000 + k % 1000,
+                rows=ROWS,
+                mac=hashlib.sha256(b"chunk %d" % k).hexdigest(),
+            )
+
+
+def tables(count: int) -> Iterator[TableData]:
+    """The chunks as tables, streamed."""
+    waiting: list[ChunkRef] = []
+    number = 0
+    for ref in chunks(count):
+        waiting.append(ref)
+        if len(waiting) == PER_TABLE:
+            yield _table(number, waiting)
+            number, waiting = number + 1, []
+    if waiting:
+        yield _table(number, waiting)
+
+
+def _table(number: int, refs: list[ChunkRef]) -> TableData:
+    name = f'"public"."big_{number}"'
+    return TableData(
+        number=number,
+        name=name,
+        columns='("id", "body")',
+        target=name,
+        rows=ROWS * len(refs),
+        bytes=sum(r.length for r in refs),
+        chunks=tuple(refs),
+    )
+
+
+def make(repo: Repository, count: int) -> int:
+    """Sparse objects, the chunk list, index and manifest."""
+    folder = Path(os.environ["PGKURA_REPOSITORY"])
+    for ref in chunks(count):
+        if ref.offset == 0:
+            path = folder / object_key(ref.object.id)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                file.truncate(OBJECT_BYTES)
+    listed = _store(repo, count)
+    now = datetime.now(UTC)
+    manifest = Manifest(
+        id=new_id(now, None),
+        created=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        host_id=repo.host_id,
+        database="simulated",
+        server_version_num=150000,
+        system_identifier="1",
+        snapshot="1:1:",
+        lsn="0/0",
+        pgkura_version="0",
+        pg_dump_version="0",
+        result="ok",
+        skipped=(),
+        accepted=(),
+        counts={},
+        components={"chunks": Component(fingerprint=listed.mac, ref=listed)},
+    )
+    repo.commit_snapshot(manifest, [*chunks(count), listed])
+    return count
+
+
+def _store(repo: Repository, count: int) -> ChunkRef:
+    """The chunk list, as a backup stores it."""
+    writer = repo.pack_writer()
+    writer.begin("chunks")
+    for line in write_chunk_list(tables(count)):
+        writer.write(line)
+    writer.end(0)
+    writer.flush()
+    ((_, ref, _),) = writer.drain()
+    return ref
+
+
+def nothing(repo: Repository, count: int) -> int:
+    """What an opened repository takes before anything is read: the floor of the others."""
+    return 0
+
+
+def index(repo: Repository, count: int) -> int:
+    """The signed index, as a backup asks it for known chunks."""
+    return sum(repo.known(ref.mac) is not None for ref in chunks(count))
+
+
+def list_read(repo: Repository, count: int) -> int:
+    """The chunk list of a snapshot, one table after the other."""
+    return sum(len(table.chunks) for table in repo.chunk_list(repo.manifest("latest")))
+
+
+def list_whole(repo: Repository, count: int) -> int:
+    """The chunk list of a snapshot as a restore holds it."""
+    held = list(repo.chunk_list(repo.manifest("latest")))
+    return sum(len(table.chunks) for table in held)
+
+
+def list_write(repo: Repository, count: int) -> int:
+    """The chunk list, written again."""
+    _store(repo, count)
+    return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step and what it is in words."""
+
+    act: Callable[[Repository, int], int]
+    what: str
+
+
+STEPS = {
+    "make": Step(act=make, what="made"),
+    "nothing": Step(act=nothing, what="repository opened, nothing read"),
+    "index": Step(act=index, what="index loaded"),
+    "list-read": Step(act=list_read, what="chunk list streamed"),
+    "list-whole": Step(act=list_whole, what="chunk list held"),
+    "list-write": Step(act=list_write, what="chunk list written"),
+}
+
+
+def main() -> None:
+    """One step."""
+    step, count = STEPS[sys.argv[1]], int(sys.argv[2])
+    repo = Composition(read_settings()).repository(need_host=True, need_identity=True)
+    begun = time.monotonic()
+    done = step.act(repo, count)
+    print(json.dumps({"chunks": done, "what": step.what, "seconds": round(time.monotonic() - begun, 3)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Runs one command and books what it cost: wall, CPU of client and server, memory, bytes on the loopback."""
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import IO
+
+import psutil
+from benchmarks.results import Run, Wrong
+
+SAMPLE_SECONDS = 0.2
+#: Until the postmaster has collected its children, whose CPU then counts as its own.
+SETTLE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one command cost, and what it printed."""
+
+    wall: float
+    client_cpu: float
+    server_cpu: float
+    network: int
+    peak_memory: int
+    out: str
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """One after the other."""
+        return Cost(
+            wall=self.wall + other.wall,
+            client_cpu=self.client_cpu + other.client_cpu,
+            server_cpu=self.server_cpu + other.server_cpu,
+            network=self.network + other.network,
+            peak_memory=max(self.peak_memory, other.peak_memory),
+            out=self.out + other.out,
+        )
+
+    def run(
+        self,
+        contestant: str,
+        number: int,
+        *,
+        size: int = 0,
+        received: int = 0,
+        more: Mapping[str, float] | None = None,
+    ) -> Run:
+        """As a contestant's run."""
+        return Run(
+            contestant=contestant,
+            round=number,
+            wall=self.wall,
+            client_cpu=self.client_cpu,
+            server_cpu=self.server_cpu,
+            bytes=size,
+            received=received,
+            network=self.network,
+            peak_memory=self.peak_memory,
+            more=more or {},
+        )
+
+
+def no_server() -> float:
+    """For commands that talk to no server."""
+    return 0.0
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    server_cpu: Callable[[], float] = no_server,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    codes: Sequence[int] = (0,),
+) -> Cost:
+    """Run a command to its end. Raises Wrong, with all it said, for another exit code than these."""
+    environment = dict(env) if env is not None else {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        served, sent = server_cpu(), _loopback()
+        begun = time.monotonic()
+        child = subprocess.Popen(list(argv), env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        sampler = _Sampler(child.pid)
+        _, status, usage = os.wait4(child.pid, 0)
+        wall = time.monotonic() - begun
+        child.returncode = os.waitstatus_to_exitcode(status)
+        network = _loopback() - sent
+        peak = sampler.close()
+        if server_cpu is not no_server:
+            time.sleep(SETTLE_SECONDS)
+        cost = Cost(
+            wall=wall,
+            client_cpu=usage.ru_utime + usage.ru_stime,
+            server_cpu=server_cpu() - served,
+            network=network,
+            peak_memory=peak,
+            out=_text(out),
+        )
+        if child.returncode not in codes:
+            raise Wrong(f"{Path(argv[0]).name} ended with {child.returncode}\n{cost.out[-2000:]}\n{_text(err)[-4000:]}")
+    return cost
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+def _loopback() -> int:
+    return int(psutil.net_io_counters(pernic=True)["lo"].bytes_recv)
+
+
+class _Sampler:
+    """Peak PSS of a process and its descendants."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._peak = 0
+        self._ended = Event()
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> int:
+        """The peak in bytes."""
+        self._ended.set()
+        self._thread.join()
+        return self._peak
+
+    def _run(self) -> None:
+        while True:
+            self._peak = max(self._peak, self._sample())
+            if self._ended.wait(SAMPLE_SECONDS):
+                return
+
+    def _sample(self) -> int:
+        total = 0
+        try:
+            family = [self._process, *self._process.children(recursive=True)]
+        except psutil.Error:
+            return 0
+        for process in family:
+            try:
+                total += int(process.memory_full_info().pss)
+            except psutil.Error:
+                continue  # ended between two looks
+        return total
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+def interleaved(contestants: Mapping[str, Callable[[int], Run]], rounds: int, note: Callable[[str], None]) -> list[Run]:
+    """Every contestant once in each round; each round begins with another one, what was written before is flushed."""
+    runs: list[Run] = []
+    names = list(contestants)
+    for number in range(1, rounds + 1):
+        first = (number - 1) % len(names)
+        for name in names[first:] + names[:first]:
+            os.sync()
+            done = contestants[name](number)
+            runs.append(done)
+            note(
+                f"round {number} of {rounds}: {done.contestant}: {done.wall:.1f} s, CPU {done.client_cpu:.1f} + "
+                f"{done.server_cpu:.1f} s, {done.bytes / 1e6:.0f} MB, peak {done.peak_memory / 1e6:.0f} MB"
+            )
+    return runs

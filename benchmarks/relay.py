@@ -1,0 +1,72 @@
+"""A wire with a latency: a relay that holds every byte back. For machines whose kernel has no netem.
+
+python -m benchmarks.relay PORT TARGET_PORT MILLISECONDS_EACH_WAY
+"""
+
+import queue
+import socket
+import sys
+import time
+from threading import Semaphore, Thread
+
+PIECE = 256 * 1024
+#: Pieces under way in one direction: more than a fast link holds at such latencies.
+UNDER_WAY = 256
+
+
+def carry(source: socket.socket, sink: socket.socket, delay: float) -> None:
+    """Bytes of one direction, each piece `delay` seconds after it came; returns at its end."""
+    pieces: queue.Queue[tuple[float, bytes]] = queue.Queue()
+    room = Semaphore(UNDER_WAY)
+
+    def deliver() -> None:
+        while True:
+            due, piece = pieces.get()
+            if (wait := due - time.monotonic()) > 0:
+                time.sleep(wait)
+            room.release()
+            try:
+                if not piece:
+                    sink.shutdown(socket.SHUT_WR)
+                    return
+                sink.sendall(piece)
+            except OSError:
+                return
+
+    deliverer = Thread(target=deliver, daemon=True)
+    deliverer.start()
+    while True:
+        room.acquire()
+        try:
+            piece = source.recv(PIECE)
+        except OSError:
+            piece = b""
+        pieces.put((time.monotonic() + delay, piece))
+        if not piece:
+            break
+    deliverer.join()
+
+
+def join(near: socket.socket, target: int, delay: float) -> None:
+    """One connection, both directions."""
+    with near, socket.create_connection(("127.0.0.1", target)) as far:
+        for one in (near, far):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        back = Thread(target=carry, args=(far, near, delay), daemon=True)
+        back.start()
+        carry(near, far, delay)
+        back.join()
+
+
+def main() -> None:
+    """Serve until ended."""
+    port, target, milliseconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    with socket.create_server(("127.0.0.1", port), backlog=64) as server:
+        print("ready", flush=True)
+        while True:
+            near, _ = server.accept()
+            Thread(target=join, args=(near, target, milliseconds / 1000), daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
