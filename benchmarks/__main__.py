@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
+import psycopg
 from benchmarks.bench import Bench, say
 from benchmarks.figures import full, hash_rows, latency, memory, restore, second_day, thirty_days, tiny, unchanged
 from benchmarks.machine import machine, settings, versions
@@ -81,7 +83,7 @@ def measure(names: Sequence[str], scale: float, rounds: int, days: int, keep: Pa
                 say(f"== {name}")
                 try:
                     figures.append(FIGURES[name](bench))
-                except Wrong as error:
+                except (Wrong, psycopg.Error, psutil.Error, OSError, AssertionError) as error:
                     failed.append(name)
                     figures.append(Figure(name=name, title=name, skipped=f"failed: {error}"))
                 say("\n".join(figure_lines(figures[-1].as_json())))

@@ -118,11 +118,15 @@ class Server:
         """Seconds of the postmaster, of what it has collected, and of its living children."""
         if self._postmaster is None:
             raise Wrong("the server is not running")
-        own = self._postmaster.cpu_times()
-        living = [p.cpu_times() for p in self._postmaster.children()]
-        return float(
-            own.user + own.system + own.children_user + own.children_system + sum(c.user + c.system for c in living)
-        )
+        while True:
+            living = self._postmaster.children()
+            try:
+                times = [p.cpu_times() for p in living]
+            except psutil.NoSuchProcess:
+                continue  # ended between two looks: now it is among what was collected
+            own = self._postmaster.cpu_times()
+            collected = own.user + own.system + own.children_user + own.children_system
+            return float(collected + sum(c.user + c.system for c in times))
 
     def version(self) -> str:
         """As the server tells it."""

@@ -1,0 +1,57 @@
+"""What the benchmarks conclude from numbers."""
+
+import pytest
+from benchmarks.results import Figure, Run, Wrong, at_most, compared
+from benchmarks.table import write_page
+
+RUNS = [
+    Run(contestant="us", round=n, wall=wall, peak_memory=int(wall * 1e6)) for n, wall in enumerate((2.0, 9.0, 3.0), 1)
+] + [
+    Run(contestant=name, round=n, wall=wall)
+    for name, walls in (("slow | peer", (9.0, 9.0)), ("fast", (4.0, 6.0)))
+    for n, wall in enumerate(walls, 1)
+]
+
+
+def test_medians_are_compared_and_the_best_peer_counts() -> None:
+    """An odd run changes nothing."""
+    verdict = compared("wall", RUNS, "us", ["slow | peer", "fast"], lambda r: r.wall, goal=0.6)
+    assert (verdict.peer, verdict.value, verdict.met) == ("fast", 0.6, True)
+    assert compared("wall", RUNS, "us", "fast", lambda r: r.wall, goal=0.59).met is False
+    assert compared("wall", RUNS, "us", "fast", lambda r: r.wall).met is None
+
+
+def test_of_amounts_the_most_counts() -> None:
+    """A peak is a peak."""
+    assert at_most("peak", RUNS, "us", lambda r: r.peak_memory, goal=8e6, unit="bytes").met is False
+
+
+def test_who_did_not_run_is_no_number() -> None:
+    """Loud, instead of a ratio with nothing."""
+    with pytest.raises(Wrong, match="nobody"):
+        compared("wall", RUNS, "us", "nobody", lambda r: r.wall)
+
+
+def test_the_page_takes_the_last_result_of_a_figure() -> None:
+    """Each under its own machine; a contestant's name cannot break a table."""
+
+    def result(cpu: str, *figures: Figure) -> dict[str, object]:
+        machine = {"cpu": cpu, "cores": 2, "memory_bytes": 2**34, "system": "Linux", "date": "2026-11-25T20:00:00Z"}
+        return {
+            "machine": machine | {"load_before": 0.1},
+            "scale": 1.0,
+            "rounds": 3,
+            "versions": {"pgkura": "1"},
+            "settings": {"fsync": "on"},
+            "figures": [f.as_json() for f in figures],
+        }
+
+    verdict = compared("wall", RUNS, "us", "slow | peer", lambda r: r.wall, goal=0.1)
+    whole = Figure(name="a", title="Whole", runs=RUNS, verdicts=(verdict,), checked=("equal",))
+    page = write_page([result("old", Figure(name="a", title="Whole"), Figure(name="b", title="B", skipped="no root")),
+                       result("new", whole)])  # fmt: skip
+    assert page.count("## Whole") == 1
+    assert page.index("old") < page.index("no root") < page.index("new") < page.index("## Whole")
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert all(line.replace("\\|", "").count("|") in (7, 6) for line in rows), rows
+    assert "| us: 3 s | slow \\| peer: 9 s | 0.333× | ≤ 0.1× | **no** |" in page
