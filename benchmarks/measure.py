@@ -154,18 +154,20 @@ def size(folder: Path) -> int:
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
 
 
-def interleaved(contestants: Mapping[str, Callable[[int], Run]], rounds: int, note: Callable[[str], None]) -> list[Run]:
+def interleaved(
+    contestants: Mapping[str, Callable[[int], Run]], rounds: int, note: Callable[[str], None], *, first: int = 1
+) -> list[Run]:
     """Every contestant once in each round; each round begins with another one, what was written before is flushed."""
     runs: list[Run] = []
     names = list(contestants)
-    for number in range(1, rounds + 1):
-        first = (number - 1) % len(names)
-        for name in names[first:] + names[:first]:
+    for number in range(first, first + rounds):
+        turn = (number - 1) % len(names)
+        for name in names[turn:] + names[:turn]:
             os.sync()
             done = contestants[name](number)
             runs.append(done)
             note(
-                f"round {number} of {rounds}: {done.contestant}: {done.wall:.1f} s, CPU {done.client_cpu:.1f} + "
+                f"round {number}: {done.contestant}: {done.wall:.1f} s, CPU {done.client_cpu:.1f} + "
                 f"{done.server_cpu:.1f} s, {done.bytes / 1e6:.0f} MB, peak {done.peak_memory / 1e6:.0f} MB"
             )
     return runs

@@ -1,7 +1,6 @@
 """The second day: what an incremental backup receives, stores and costs, against a full one and against restic."""
 
 import shutil
-from dataclasses import replace
 from functools import partial
 
 from benchmarks import peers
@@ -30,10 +29,7 @@ def figure(bench: Bench) -> Figure:
             contestants = {OURS: partial(_incremental, bench, ours), FULL: partial(_full, bench)}
             if first is not None:
                 contestants[RESTIC] = partial(_restic, bench, first)
-            order = list(contestants.items())
-            order = order[number % len(order) :] + order[: number % len(order)]
-            one_round = interleaved(dict(order), 1, bench.note)
-            runs += [replace(run, round=number) for run in one_round]
+            runs += interleaved(contestants, 1, bench.note, first=number)
             ours.prove(bench.server.url(DAY))
     verdicts = [
         compared("bytes received", runs, OURS, FULL, lambda r: r.received, goal=0.08, unit="bytes"),
