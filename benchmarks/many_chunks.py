@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pgkura.app.compose import Composition
 from pgkura.app.settings import read_settings
-from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.repository.lists import TableData, write_chunk_list
 from pgkura.repository.manifest import Component, Manifest, new_id
 from pgkura.repository.packs import object_key
@@ -30,28 +30,34 @@ OBJECT_BYTES = 8 * 1024 * 1024
 ROWS = 30_000
 
 
-def chunks(count: int) -> Iterator[ChunkRef]:
-    """References as a backup makes them; the same at every call."""
+def layers(count: int) -> Iterator[Layer]:
+    """As a backup makes them, of tables in binary: every chunk has the sizes of its rows beside it."""
     for number in range(0, count, PER_OBJECT):
         digest = hashlib.sha256(b"object %d" % number).hexdigest()
         held = ObjectRef(id=digest[:32], cipher_bytes=OBJECT_BYTES, sha256=digest)
         for k in range(number, min(number + PER_OBJECT, count)):
-            yield ChunkRef(
-                object=held,
-                offset=(k - number) * 1_000_000,
-                stored=1_000_000,
-                length=4_000_000 + k % 1000,
-                rows=ROWS,
-                mac=hashlib.sha256(b"chunk %d" % k).hexdigest(),
-            )
+            offset = (k - number) * 1_000_000
+            rows = _ref(held, "chunk", k, offset, 950_000, 4_000_000 + k % 1000, ROWS)
+            yield Layer(chunk=rows, sizes=_ref(held, "sizes", k, offset + 950_000, 50_000, 2 * ROWS, 0))
+
+
+def _ref(held: ObjectRef, what: str, number: int, offset: int, stored: int, length: int, rows: int) -> ChunkRef:
+    mac = hashlib.sha256(f"{what} {number}".encode()).hexdigest()
+    return ChunkRef(object=held, offset=offset, stored=stored, length=length, rows=rows, mac=mac)
+
+
+def chunks(count: int) -> Iterator[ChunkRef]:
+    """Everything the index has to know."""
+    for layer in layers(count):
+        yield from layer.refs()
 
 
 def tables(count: int) -> Iterator[TableData]:
-    """The chunks as tables, streamed."""
-    waiting: list[ChunkRef] = []
+    """The layers as tables, streamed."""
+    waiting: list[Layer] = []
     number = 0
-    for ref in chunks(count):
-        waiting.append(ref)
+    for layer in layers(count):
+        waiting.append(layer)
         if len(waiting) == PER_TABLE:
             yield _table(number, waiting)
             number, waiting = number + 1, []
@@ -59,16 +65,17 @@ def tables(count: int) -> Iterator[TableData]:
         yield _table(number, waiting)
 
 
-def _table(number: int, refs: list[ChunkRef]) -> TableData:
+def _table(number: int, held: list[Layer]) -> TableData:
     name = f'"public"."big_{number}"'
     return TableData(
         number=number,
         name=name,
         columns='("id", "body")',
         target=name,
-        rows=ROWS * len(refs),
-        bytes=sum(r.length for r in refs),
-        chunks=tuple(refs),
+        rows=ROWS * len(held),
+        bytes=sum(layer.chunk.length for layer in held),
+        layers=tuple(held),
+        binary=True,
     )
 
 
@@ -123,18 +130,18 @@ def nothing(repo: Repository, count: int) -> int:
 
 def index(repo: Repository, count: int) -> int:
     """The signed index, as a backup asks it for known chunks."""
-    return sum(repo.known(ref.mac) is not None for ref in chunks(count))
+    return sum(repo.known(layer.chunk.mac) is not None for layer in layers(count))
 
 
 def list_read(repo: Repository, count: int) -> int:
     """The chunk list of a snapshot, one table after the other."""
-    return sum(len(table.chunks) for table in repo.chunk_list(repo.manifest("latest")))
+    return sum(len(table.layers) for table in repo.chunk_list(repo.manifest("latest")))
 
 
 def list_whole(repo: Repository, count: int) -> int:
     """The chunk list of a snapshot as a restore holds it."""
     held = list(repo.chunk_list(repo.manifest("latest")))
-    return sum(len(table.chunks) for table in held)
+    return sum(len(table.layers) for table in held)
 
 
 def list_write(repo: Repository, count: int) -> int:

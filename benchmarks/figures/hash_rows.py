@@ -40,6 +40,4 @@ def figure(bench: Bench) -> Figure:
 
 
 def _amount(what: str, ours: str, unit: str, value: float) -> Verdict:
-    return Verdict(
-        what=what, ours=ours, peer="", unit=unit, ours_value=value, peer_value=None, value=value, goal=None
-    )
+    return Verdict(what=what, ours=ours, peer="", unit=unit, ours_value=value, peer_value=None, value=value, goal=None)
