@@ -130,7 +130,7 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         read = read_facts(reader, platform)
         write_inventory(reader, inventory)
         labels = read_labels(reader)
-        divisible = frozenset(oid for (oid,) in reader.rows(query("divisible")))
+        divisible = frozenset(oid for (oid,) in reader.rows(query("divisible"), (sorted(platform.owners),)))
         row_types = {oid: RowType(*rest) for oid, *rest in reader.rows(query("row_types"))}
         stands = reader.rows(query("point"))
         reader.commit()
