@@ -112,18 +112,10 @@ class Session:
             return self._connection.execute(sql.encode(), params or None).rowcount
 
     def stream(self, sql: str, params: Sequence[Any] = (), *, size: int = 2000) -> Iterator[tuple[Any, ...]]:
-        """Rows of a large result with bounded memory, through a server-side cursor inside a transaction."""
-        own = self._connection.info.transaction_status == pq.TransactionStatus.IDLE
-        if own:
-            self.begin(isolation="read committed", read_only=False)
-        try:
-            with _translated(sql), self._connection.cursor(name="pgkura_stream") as cursor:
-                cursor.itersize = size
-                cursor.execute(sql.encode(), params or None)
-                yield from cursor
-        finally:
-            if own and not self.broken:
-                self.rollback()
+        """Rows of a large result with bounded memory, in one round trip; `size` at a time where the driver can."""
+        at_once = size if psycopg.capabilities.has_stream_chunked() else 1
+        with _translated(sql), self._connection.cursor() as cursor:
+            yield from cursor.stream(sql.encode(), params or None, size=at_once)
 
     def script(self, text: str) -> None:
         """Several statements by the simple protocol: one implicit transaction unless one is open."""
