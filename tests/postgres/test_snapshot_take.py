@@ -21,8 +21,7 @@ from pgkura.core.access import resolve
 from pgkura.core.errors import DatabaseError, RightsError, SourceBusy
 from pgkura.core.memory import sample
 from pgkura.core.outcome import Finding, FindingClass, Result
-from pgkura.snapshot.conductor import WorkerDied
-from pgkura.snapshot.station import close_stations
+from pgkura.work.pools import WorkerDied
 
 BOUND = 2.0
 GRACE = 2.0  # of a busy machine
@@ -172,7 +171,6 @@ def test_units_run_on_any_executor_and_carry_no_credential(scene: Scene) -> None
 
     with Elsewhere(max_workers=1) as pool:
         taken = scene.take(pool=pool)
-    close_stations(scene.access)
     assert taken.result is Result.OK
     secrets = [resolve(r) for r in scene.access.references]
     assert sent

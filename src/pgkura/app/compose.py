@@ -1,5 +1,8 @@
 """Settings become live objects. Verbs take a Composition and ask it for what they need, when they need it."""
 
+from pathlib import Path
+from secrets import token_hex
+
 from pgkura.app.settings import KeySource, Settings
 from pgkura.core.access import Access, hold
 from pgkura.core.errors import UsageError
@@ -52,19 +55,26 @@ class Composition:
         """The database to write or compare."""
         return self.source()
 
-    def access(self) -> Access:
-        """What workers need to open the same things themselves: references, never credentials."""
+    def access_for_backup(self) -> Access:
+        """What workers need to read the source: references, never credentials, and never the identity."""
+        return self._access(host_key=_reference(self.settings.host_key))
+
+    def access_for_reading(self) -> Access:
+        """What workers need to read snapshots and speak to a target: references, the identity's too."""
+        return self._access(identity=_reference(self.settings.identity))
+
+    def _access(self, *, host_key: str = "", identity: str = "") -> Access:
+        settings = self.settings
+        url, where = settings.need_database(), settings.need_repository()
         return Access(
-            database=hold("database", self.settings.need_database()),
-            repository=self.settings.need_repository(),
-            host_key=_reference(self.settings.host_key),
-            identity=_reference(self.settings.identity),
-            insecure_database=self.settings.insecure_database,
-            insecure_store=self.settings.insecure_store,
+            database=settings.database_reference or hold(f"database-{token_hex(6)}", url),
+            repository=where if "://" in where else str(Path(where).expanduser().absolute()),
+            host_key=host_key,
+            identity=identity,
+            insecure_database=settings.insecure_database,
+            insecure_store=settings.insecure_store,
         )
 
 
 def _reference(source: KeySource) -> str:
-    if source.path is not None:
-        return f"file:{source.path}" if source.path.exists() else ""
-    return hold(source.variable, source.text)
+    return source.reference or hold(source.variable, source.text)

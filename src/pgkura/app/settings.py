@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgkura.core.access import HOST_KEY_MARK, IDENTITY_MARK, resolve
 from pgkura.core.errors import UsageError, WrongKey
 
 _TRUE = frozenset({"true", "1", "yes"})
 _FALSE = frozenset({"false", "0", "no", ""})
-_IDENTITY_MARK = "AGE-SECRET-KEY-1"
-_HOST_KEY_MARK = "pgkura-host-key"
+_REFERENCES = ("env:", "file:")
 
 
 def parse_switch(name: str, value: str) -> bool:
@@ -32,12 +32,16 @@ def parse_switch(name: str, value: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySource:
-    """Where a key comes from: `text` when the variable held the key itself, else `path`."""
+    """Where a key comes from: `text` when the variable held the key itself, else `path`.
+
+    `reference` is the same for workers in other processes (core.access), '' where it would mean nothing to them.
+    """
 
     what: str
     variable: str
     path: Path | None = None
     text: str = ""
+    reference: str = ""
 
     def read(self) -> str:
         """The key's text. Raises WrongKey with the place that was looked at."""
@@ -72,6 +76,7 @@ class Settings:
     """Everything a verb may need; a missing value is an error only for the verb that needs it."""
 
     database_url: str
+    database_reference: str
     repository_url: str
     identity: KeySource
     host_key: KeySource
@@ -94,10 +99,26 @@ class Settings:
         return self.repository_url
 
 
-def _key_source(what: str, variable: str, value: str, default: Path, mark: str) -> KeySource:
+def _key_source(
+    what: str, variable: str, flag: str, variables: Mapping[str, str], default: Path, mark: str
+) -> KeySource:
+    value = flag or variables.get(variable, "")
+    reference = "" if flag or not value else f"env:{variable}"
     if mark in value:
-        return KeySource(what=what, variable=variable, text=value)
-    return KeySource(what=what, variable=variable, path=Path(value).expanduser() if value else default)
+        return KeySource(what=what, variable=variable, text=value, reference=reference)
+    path = Path(value).expanduser() if value else default
+    return KeySource(what=what, variable=variable, path=path, reference=reference or f"file:{path.absolute()}")
+
+
+def _database(flag: str, variables: Mapping[str, str]) -> tuple[str, str]:
+    """(URL, reference). A flag may be a reference itself: `env:NAME` or `file:PATH` keep the password out of `ps`."""
+    if flag.startswith(_REFERENCES):
+        kind, _, name = flag.partition(":")
+        reference = f"file:{Path(name).expanduser().absolute()}" if kind == "file" else flag
+        return resolve(reference).strip(), reference
+    if flag:
+        return flag, ""
+    return variables.get("DATABASE_URL", ""), "env:DATABASE_URL"
 
 
 def read_settings(
@@ -112,23 +133,27 @@ def read_settings(
 ) -> Settings:
     """Flags over environment over defaults. Raises UsageError for a malformed switch."""
     env = os.environ if environment is None else environment
+    database_url, reference = _database(database, env)
     home = Path(env.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "pgkura"
     return Settings(
-        database_url=database or env.get("DATABASE_URL", ""),
+        database_url=database_url,
+        database_reference=reference,
         repository_url=repository or env.get("PGKURA_REPOSITORY", ""),
         identity=_key_source(
             "identity",
             "PGKURA_IDENTITY",
-            identity or env.get("PGKURA_IDENTITY", ""),
+            identity,
+            env,
             home / "identity.txt",
-            _IDENTITY_MARK,
+            IDENTITY_MARK,
         ),
         host_key=_key_source(
             "host key",
             "PGKURA_HOST_KEY",
-            host_key or env.get("PGKURA_HOST_KEY", ""),
+            host_key,
+            env,
             home / "host.key",
-            _HOST_KEY_MARK,
+            HOST_KEY_MARK,
         ),
         insecure_store=insecure_store or parse_switch("PGKURA_INSECURE_STORE", env.get("PGKURA_INSECURE_STORE", "")),
         insecure_database=insecure_database

@@ -26,4 +26,12 @@ InsecureDatabase = Annotated[
     typer.Option("--insecure-database", help="Allow a remote database without TLS [env: PGKURA_INSECURE_DATABASE]"),
 ]
 Workers = Annotated[int, typer.Option("--workers", "-j", min=1, max=32, help="Connections that move rows at once.")]
+Executor = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        help="Who moves the rows: auto, threads, processes or dask://host:8786 "
+        "[TLS: PGKURA_DASK_CA, PGKURA_DASK_CERT, PGKURA_DASK_KEY]",
+    ),
+]
 SnapshotId = Annotated[str, typer.Argument(help="Snapshot id, a unique beginning of one, or `latest`.")]

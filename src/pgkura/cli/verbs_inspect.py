@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from pgkura.app.compose import Composition
+from pgkura.app.executors import choose
 from pgkura.app.settings import read_settings
 from pgkura.cli import options, output
 from pgkura.cli.progress import human_seconds, shown
@@ -78,6 +79,7 @@ def verify(
     host_key: options.HostKey = "",
     accept: options.Accept = None,
     workers: options.Workers = 2,
+    executor: options.Executor = "auto",
     insecure_store: options.InsecureStore = False,
     insecure_database: options.InsecureDatabase = False,
     as_json: options.Json = False,
@@ -93,16 +95,21 @@ def verify(
         insecure_database=insecure_database,
     )
     composition = Composition(settings)
+    choice = choose(executor)
     with shown(quiet=quiet) as progress:
         if against:
-            result = verify_against(
-                composition.repository(need_identity=True),
-                snapshot or "latest",
-                composition.target(),
-                accepted=tuple(accept or ()),
-                parallel=workers,
-                progress=progress,
-            )
+            access = composition.access_for_reading()
+            with choice.open(access) as crew:
+                result = verify_against(
+                    composition.repository(need_identity=True),
+                    snapshot or "latest",
+                    composition.target(),
+                    accepted=tuple(accept or ()),
+                    parallel=workers,
+                    progress=progress,
+                    access=access,
+                    crew=crew,
+                )
         else:
             result = verify_repository(composition.repository(), snapshot, progress=progress)
     if as_json:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pgkura.app.compose import Composition
+from pgkura.app.executors import choose
 from pgkura.app.settings import parse_switch, read_settings
 from pgkura.cli import options, output
 from pgkura.cli.progress import human_bytes, human_seconds, shown
@@ -36,6 +37,7 @@ def restore(
     repository: options.Repository = "",
     identity: options.Identity = "",
     workers: options.Workers = 2,
+    executor: options.Executor = "auto",
     insecure_store: options.InsecureStore = False,
     insecure_database: options.InsecureDatabase = False,
     as_json: options.Json = False,
@@ -51,6 +53,8 @@ def restore(
         insecure_database=insecure_database,
     )
     composition = Composition(settings)
+    choice, access = choose(executor), composition.access_for_reading()
+    choice.check(access)
     with shown(quiet=quiet) as progress:
         planned = plan_restore(
             composition.repository(need_identity=True),
@@ -71,8 +75,8 @@ def restore(
     if not as_json and not quiet:
         _render_plan(planned)
     _confirm(planned, yes=yes)
-    with shown(quiet=quiet) as progress:
-        result = execute_restore(planned, progress=progress)
+    with shown(quiet=quiet) as progress, choice.open(access) as crew:
+        result = execute_restore(planned, progress=progress, access=access, crew=crew)
     if as_json:
         output.print_json(result.as_json())
     else:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pgkura.app.compose import Composition
+from pgkura.app.executors import choose
 from pgkura.app.settings import read_settings
 from pgkura.cli import options, output
 from pgkura.cli.progress import human_bytes, human_seconds, shown
@@ -25,6 +26,7 @@ def backup(
         str, typer.Option("--storage-class", help="For row data in S3, e.g. GLACIER_IR (90 days at least).")
     ] = "",
     workers: options.Workers = 2,
+    executor: options.Executor = "auto",
     max_blocking: Annotated[
         float, typer.Option("--max-blocking", min=0.1, help="Seconds an application statement may wait on us.")
     ] = 2.0,
@@ -50,11 +52,12 @@ def backup(
         insecure_database=insecure_database,
     )
     composition = Composition(settings)
-    with shown(quiet=quiet) as progress:
+    source, access = composition.source(), composition.access_for_backup()
+    with shown(quiet=quiet) as progress, choose(executor).open(access) as crew:
         result = back_up(
-            composition.source(),
+            source,
             composition.repository(need_host=True),
-            composition.access(),
+            access,
             accepted=tuple(accept or ()),
             storage_class=storage_class,
             parallel=workers,
@@ -66,6 +69,7 @@ def backup(
                 full=full,
             ),
             progress=progress,
+            crew=crew,
         )
     if as_json:
         output.print_json(result.as_json())

@@ -12,6 +12,8 @@ from threading import Lock
 
 from pgkura.core.errors import UsageError
 
+IDENTITY_MARK = "AGE-SECRET-KEY-1"
+HOST_KEY_MARK = "pgkura-host-key"
 _held: dict[str, str] = {}
 _lock = Lock()
 
@@ -24,6 +26,7 @@ class Access:
     repository  the URL itself (it never holds a credential; stores use the AWS_* variables)
     host_key    reference to the host key text, '' where none is needed
     identity    reference to the identity text, '' where none is needed
+    run         whose work it is: what workers keep open belongs to one run
     """
 
     database: str
@@ -32,6 +35,7 @@ class Access:
     identity: str = ""
     insecure_database: bool = False
     insecure_store: bool = False
+    run: str = ""
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -44,6 +48,11 @@ def hold(name: str, secret: str) -> str:
     with _lock:
         _held[name] = secret
     return f"held:{name}"
+
+
+def own_access(name: str, database_url: str, repository: str) -> Access:
+    """For the threads of this process, which share an open repository."""
+    return Access(database=hold(name, database_url), repository=repository)
 
 
 def held(references: tuple[str, ...]) -> dict[str, str]:
@@ -71,3 +80,26 @@ def resolve(reference: str) -> str:
         f"nothing behind the reference {reference!r} here",
         hint="every worker needs the same environment variables and key files as the machine that starts the run",
     )
+
+
+def resolve_key(reference: str, mark: str) -> str:
+    """A key's text: a variable may hold the key itself (known by its mark) or the path of its file."""
+    text = resolve(reference)
+    if reference.startswith("env:") and mark not in text:
+        return resolve(f"file:{Path(text.strip()).expanduser()}")
+    return text
+
+
+def shareable(access: Access) -> None:
+    """Raises UsageError naming the first reference that means nothing on another machine."""
+    for what, reference in (
+        ("database URL", access.database),
+        ("host key", access.host_key),
+        ("identity", access.identity),
+    ):
+        if reference and reference.partition(":")[0] not in ("env", "file"):
+            raise UsageError(
+                f"the {what} cannot be used by workers elsewhere: it is a `{reference.partition(':')[0]}:` reference",
+                detail="it was given to this process alone (by a flag), and no credential is ever sent to a worker",
+                hint="give it by the variable that the workers have too, or as env:NAME or file:/path",
+            )

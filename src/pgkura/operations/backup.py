@@ -11,6 +11,7 @@ from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.take import take
+from pgkura.work.pools import Crew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +74,12 @@ def back_up(
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress,
     stop: Stop | None = None,
+    crew: Crew | None = None,
 ) -> BackupResult:
     """Take a snapshot. Raises what `snapshot.take` raises; then nothing became a snapshot."""
+    crew = crew or Crew()
     options = Options(
+        executor=crew.kind,
         workers=parallel,
         max_blocking_seconds=limits.max_blocking_seconds,
         lock_share=limits.lock_share,
@@ -85,7 +89,7 @@ def back_up(
         storage_class=storage_class,
         accepted=accepted,
     )
-    taken = take(source, repo, options, progress, access=access, stop=stop)
+    taken = take(source, repo, options, progress, access=access, stop=stop, executor=crew.given)
     counts = taken.counts
     return BackupResult(
         result=taken.result,

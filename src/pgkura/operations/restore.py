@@ -8,6 +8,7 @@ from typing import Any
 from pgkura.catalog.inventory import read_items
 from pgkura.catalog.kinds import Stage
 from pgkura.catalog.toc import read_archive
+from pgkura.core.access import Access
 from pgkura.core.facts import SourceFacts
 from pgkura.core.memory import MemoryMeter
 from pgkura.core.outcome import Finding, Result, decide
@@ -25,6 +26,7 @@ from pgkura.restore.planner import plan_restore as make_plan
 from pgkura.restore.target import inspect_target
 from pgkura.verify.merging import merge
 from pgkura.verify.proof import prove
+from pgkura.work.pools import Crew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,16 +191,25 @@ def plan_restore(
     return PlannedRestore(repo=repo, manifest=manifest, endpoint=endpoint, plan=plan)
 
 
-def execute_restore(planned: PlannedRestore, *, progress: Progress, stop: Stop | None = None) -> RestoreResult:
+def execute_restore(
+    planned: PlannedRestore,
+    *,
+    progress: Progress,
+    stop: Stop | None = None,
+    access: Access | None = None,
+    crew: Crew | None = None,
+) -> RestoreResult:
     """Execute exactly the plan, then prove. The proof goes to the journal where this machine may write it."""
     with MemoryMeter() as meter:
-        result = _restore_and_prove(planned, progress, stop or Stop())
+        result = _restore_and_prove(planned, progress, stop or Stop(), access, crew)
     return replace(result, peak_memory_bytes=meter.peak)
 
 
-def _restore_and_prove(planned: PlannedRestore, progress: Progress, token: Stop) -> RestoreResult:
+def _restore_and_prove(
+    planned: PlannedRestore, progress: Progress, token: Stop, access: Access | None, crew: Crew | None
+) -> RestoreResult:
     begun = time.monotonic()
-    restored = Executor(planned.plan, planned.endpoint, planned.repo, progress, token).run()
+    restored = Executor(planned.plan, planned.endpoint, planned.repo, progress, token, access=access, crew=crew).run()
     accepted = planned.plan.options.accepted
     # What the backup itself could not read is missing here for the same reason.
     told = merge(planned.manifest.skipped, restored.findings)
@@ -211,6 +222,8 @@ def _restore_and_prove(planned: PlannedRestore, progress: Progress, token: Stop)
         parallel=planned.plan.options.parallel,
         progress=progress,
         stop=token,
+        access=access,
+        crew=crew,
     )
     keep_proof(planned.repo, "proof", proof.as_json(), progress)
     return RestoreResult(

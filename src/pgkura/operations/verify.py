@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from pgkura.core.access import Access
 from pgkura.core.errors import Tampered
 from pgkura.core.outcome import Finding, Result
 from pgkura.core.progress import Progress
@@ -13,6 +14,7 @@ from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.check import check_repository
 from pgkura.repository.repository import Repository
 from pgkura.verify.proof import prove
+from pgkura.work.pools import Crew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,8 @@ def verify_against(
     accepted: tuple[str, ...] = (),
     parallel: int = 2,
     progress: Progress,
+    access: Access | None = None,
+    crew: Crew | None = None,
 ) -> VerifyResult:
     """Compare a database with a snapshot; the proof goes to the journal."""
     manifest = repo.manifest(snapshot)
@@ -85,6 +89,8 @@ def verify_against(
         parallel=parallel,
         progress=progress,
         stop=Stop(),
+        access=access,
+        crew=crew,
     )
     keep_proof(repo, "proof", proof.as_json(), progress)
     word = "equal" if proof.equal else "NOT equal"

@@ -1,13 +1,15 @@
 """Executes a restore plan and nothing else. The server's refusals become findings; errors of ours end the run."""
 
+import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgkura.catalog.kinds import Stage
 from pgkura.catalog.render import definition
 from pgkura.catalog.roles import Statement
 from pgkura.catalog.toc import Toc
+from pgkura.core.access import Access, own_access
 from pgkura.core.errors import PlanOutdated
 from pgkura.core.outcome import Finding
 from pgkura.core.progress import Progress
@@ -25,6 +27,7 @@ from pgkura.restore.platform_state import restore_jobs, restore_secrets
 from pgkura.restore.rows import restore_large_objects, restore_rows
 from pgkura.restore.run import Run, execute
 from pgkura.restore.target import dump_definitions
+from pgkura.work.pools import Crew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +42,31 @@ class Restored:
 class Executor:
     """One run of one plan."""
 
-    def __init__(self, plan: RestorePlan, endpoint: Endpoint, repo: Repository, progress: Progress, stop: Stop) -> None:
+    def __init__(
+        self,
+        plan: RestorePlan,
+        endpoint: Endpoint,
+        repo: Repository,
+        progress: Progress,
+        stop: Stop,
+        *,
+        access: Access | None = None,
+        crew: Crew | None = None,
+    ) -> None:
+        """Without `access` nothing but threads of this process can do the work."""
         self._plan = plan
+        name = secrets.token_hex(6)
+        has_access = access is not None
+        access = access or own_access(f"restore-{name}", endpoint.url(), repo.url)
         self._run = Run(
-            plan=plan, endpoint=endpoint, repo=repo, progress=progress, stop=stop, findings=list(plan.findings)
+            plan=plan,
+            endpoint=endpoint,
+            repo=repo,
+            progress=progress,
+            stop=stop,
+            access=replace(access, host_key="", run=name),
+            crew=crew if crew is not None and has_access else Crew(kind="threads"),
+            findings=list(plan.findings),
         )
 
     def run(self) -> Restored:

@@ -1,7 +1,6 @@
-"""Rows back into tables: one connection and one COPY per table, several tables at once."""
+"""Rows back into tables: one connection and one COPY per table."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pgkura.core.names import quote_ident
@@ -17,7 +16,6 @@ from pgkura.restore.paths import NAME_ERRORS, under_path
 
 _TEXT = "FORMAT text, ENCODING 'UTF8'"
 _BINARY = "FORMAT binary, ENCODING 'UTF8'"
-TICK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,52 +115,6 @@ def whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
         yield from lines
-
-
-class Loader:
-    """Loads tables on several connections at once."""
-
-    def __init__(self, open_session: Callable[[], Session], repo: Repository, parallel: int, stop: Stop) -> None:
-        self._open_session = open_session
-        self._repo = repo
-        self._parallel = parallel
-        self._stop = stop
-        self._sessions: list[Session] = []
-
-    def run(self, loads: Sequence[tuple[Load, str]], progress: Progress) -> Iterator[Loaded]:
-        """Results as they come, of loads with their search_path. The first error of ours stops everything."""
-        waiting = list(loads)
-        idle: list[Session] = []
-        running: dict[Future[Loaded], Session] = {}
-        with ThreadPoolExecutor(self._parallel, thread_name_prefix="pgkura-load") as pool:
-            try:
-                while waiting or running:
-                    while waiting and len(running) < self._parallel:
-                        session = idle.pop() if idle else self._new_session()
-                        load, path = waiting.pop(0)
-                        future = pool.submit(load_table, session, self._repo, load, self._stop, path)
-                        running[future] = session
-                    done, _ = wait(running, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
-                    self._stop.check()
-                    for future in done:
-                        idle.append(running.pop(future))
-                        loaded = future.result()
-                        progress.advance(loaded.load.data.bytes)
-                        yield loaded
-            except BaseException:
-                self._stop.request()
-                for session in running.values():
-                    session.cancel()
-                raise
-            finally:
-                wait(running)
-                for session in self._sessions:
-                    session.close()
-
-    def _new_session(self) -> Session:
-        session = self._open_session()
-        self._sessions.append(session)
-        return session
 
 
 def load_large_objects(

@@ -8,7 +8,8 @@ from pgkura.core.outcome import FindingClass
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
 from pgkura.restore.guests import Guests
-from pgkura.restore.load import Loaded, Loader, load_large_objects, load_table
+from pgkura.restore.load import Loaded, load_large_objects, load_table
+from pgkura.restore.loading import load_all
 from pgkura.restore.loads import Load
 from pgkura.restore.paths import search_path, trusted_path
 from pgkura.restore.run import Run, untrusted
@@ -26,8 +27,7 @@ def restore_rows(run: Run, session: Session, guests: Guests) -> int:
     trusted = [x for x in loads if x not in as_owner]
     run.progress.stage("rows", total=sum(x.data.bytes for x in loads), unit="bytes")
     paths = _Paths(run, session)
-    loader = Loader(run.open, run.repo, run.plan.options.parallel, run.stop)
-    rows = _collect(run, loader.run([(load, paths.of(load)) for load in trusted], run.progress))
+    rows = _collect(run, load_all(run, session, [(load, paths.of(load)) for load in trusted]))
     return rows + _collect(run, (_as_owner(run, guests, load, exposed[load.target]) for load in as_owner))
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from pgkura.catalog.render import ownership
 from pgkura.catalog.toc import Entry
+from pgkura.core.access import Access
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
@@ -14,6 +15,7 @@ from pgkura.repository.repository import Repository
 from pgkura.restore.guests import Guests
 from pgkura.restore.paths import NAME_ERRORS, search_path, trusted_path, under_path
 from pgkura.restore.planner import RestorePlan
+from pgkura.work.pools import Crew
 
 # What building indexes may use on the target; the server's own default is made for many small statements.
 _MAINTENANCE_MEMORY = "256MB"
@@ -26,6 +28,7 @@ class Run:
 
     failed  entries that could not be executed; there: those that a cut-short restore made already
     others  roles that the target's default privileges favour
+    access  how workers open target and repository; crew: who they are
     """
 
     plan: RestorePlan
@@ -33,6 +36,8 @@ class Run:
     repo: Repository
     progress: Progress
     stop: Stop
+    access: Access
+    crew: Crew = field(default_factory=Crew)
     findings: list[Finding] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
     there: set[int] = field(default_factory=set)
@@ -41,11 +46,15 @@ class Run:
     def open(self) -> Session:
         """A connection as every step wants it."""
         session = connect(self.endpoint, application_name="pgkura restore")
-        session.execute(f"SET maintenance_work_mem = '{_MAINTENANCE_MEMORY}'")
-        session.execute("SET synchronous_commit = off")
-        for setting in self.plan.reading:
+        for setting in self.settings:
             session.script(setting)
         return session
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What is set on every connection, a worker's too."""
+        memory = f"SET maintenance_work_mem = '{_MAINTENANCE_MEMORY}'"
+        return (memory, "SET synchronous_commit = off", *self.plan.reading)
 
     def title(self, entry: Entry) -> str:
         """As the inventory names it."""

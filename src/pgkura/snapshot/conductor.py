@@ -1,42 +1,26 @@
 """Runs work units on an executor, books their results, sends again what was taken from us."""
 
-import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
 
-from pgkura.core.access import Access, held
-from pgkura.core.errors import PgkuraError
+from pgkura.core.access import Access
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.snapshot.holders import Holders
 from pgkura.snapshot.ledger import Ledger, Request
-from pgkura.snapshot.options import PROCESS_THRESHOLD, Options
+from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import size_of
 from pgkura.snapshot.reader import read_unit
 from pgkura.snapshot.remembering import Remembered
-from pgkura.snapshot.station import close_stations, leave, start_worker_process
 from pgkura.snapshot.units import Mode, UnitResult, WorkUnit
 from pgkura.snapshot.watcher import Watcher
+from pgkura.work.pools import interrupts_held_back, worker_died
 
 # Results are awaited in slices this long, so that stops, notes and lost locks are seen in between.
 TICK_SECONDS = 0.2
-
-
-class WorkerDied(PgkuraError):
-    """A worker process ended without a word (killed, out of memory)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,58 +33,8 @@ class Moment:
     since: float
 
 
-@contextmanager
-def workers(
-    options: Options,
-    access: Access,
-    *,
-    count: int,
-    data_bytes: int,
-    abort: Callable[[], None],
-    given: Executor | None = None,
-) -> Iterator[Executor]:
-    """The `given` executor, threads, or spawned processes. On the way out our own end; in an error at once, after
-    `abort` has ended their connections on the server."""
-    if given is not None:
-        try:
-            yield given
-        except BaseException:
-            abort()
-            raise
-        return
-    if options.executor == "threads" or (options.executor == "auto" and data_bytes < PROCESS_THRESHOLD):
-        pool: Executor = ThreadPoolExecutor(max_workers=count, thread_name_prefix="pgkura-worker")
-        before = set[int]()
-    else:
-        before = {child.pid for child in active_children() if child.pid is not None}
-        pool = ProcessPoolExecutor(
-            max_workers=count,
-            mp_context=get_context("spawn"),
-            initializer=start_worker_process,
-            initargs=(held(access.references),),
-        )
-    try:
-        yield pool
-    except BaseException:
-        leave(access)
-        pool.shutdown(wait=False, cancel_futures=True)
-        abort()
-        _end_children(pool, before)
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        close_stations(access)
-
-
-def _end_children(pool: Executor, before: set[int]) -> None:
-    if isinstance(pool, ProcessPoolExecutor):
-        for child in active_children():
-            if child.pid not in before and child.name.startswith("SpawnProcess"):
-                child.terminate()
-
-
 class Conductor:
-    """One run of all units."""
+    """One run of all units: `count` of them are read at a time, and `ahead` wait where they will be read."""
 
     def __init__(
         self,
@@ -110,6 +44,7 @@ class Conductor:
         run: str,
         moment: Moment,
         count: int,
+        ahead: int,
         ledger: Ledger,
         holders: Holders,
         numbers: Mapping[int, int],
@@ -123,6 +58,7 @@ class Conductor:
         self._run_name = run
         self._moment = moment
         self._count = count
+        self._ahead = ahead
         self._ledger = ledger
         self._holders = holders
         self._numbers = numbers
@@ -139,7 +75,7 @@ class Conductor:
         running: set[Future[UnitResult]] = set()
         while waiting or running:
             # Few units are on their way at a time: those not sent yet can still change their mode.
-            while waiting and len(running) < self._count + 1:
+            while waiting and len(running) < self._count + self._ahead:
                 running.add(self._submit(executor, self._unit(waiting.popleft())))
             done, running = wait(running, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
             self._look_around()
@@ -150,16 +86,16 @@ class Conductor:
 
     def _submit(self, executor: Executor, unit: WorkUnit) -> Future[UnitResult]:
         try:
-            with _interrupts_held_back():
+            with interrupts_held_back():
                 return executor.submit(read_unit, unit)
         except BrokenExecutor as error:
-            raise _died() from error
+            raise worker_died() from error
 
     def _result(self, future: Future[UnitResult]) -> UnitResult:
         try:
             return future.result()
         except BrokenExecutor as error:
-            raise _died() from error
+            raise worker_died() from error
 
     def _look_around(self) -> None:
         self._stop.check()
@@ -200,21 +136,3 @@ class Conductor:
             small_bytes=options.small_bytes,
             policy=options.follow,
         )
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Workers started inside inherit the mask: Ctrl-C reaches this process alone, which ends them in order."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _died() -> WorkerDied:
-    return WorkerDied(
-        "a worker process died",
-        detail="it was killed from outside, or the machine ran out of memory",
-        hint="nothing of this run is taken for a backup; run it again, with fewer workers if memory is short",
-    )

@@ -89,7 +89,3 @@ class Options:
     def poll_seconds(self) -> float:
         """How often the watcher looks."""
         return min(0.5, self.max_blocking_seconds / 8)
-
-
-# Below this much data a spawned interpreter costs more than it brings.
-PROCESS_THRESHOLD = 64 * MIB

@@ -13,15 +13,25 @@ from pgkura.snapshot.following import Follower
 from pgkura.snapshot.live import read_live
 from pgkura.snapshot.queries import query
 from pgkura.snapshot.statements import blob_statement, copy_statement
-from pgkura.snapshot.station import Station, leaving, station_for
 from pgkura.snapshot.units import BLOBS, Mode, Piece, Read, TableRead, UnitResult, WorkUnit
 from pgkura.snapshot.yielding import Part, application_name
+from pgkura.work.station import Station, leaving, station_for
 
 LARGE_ROW = 8 * 1024 * 1024
 # Cancelled by the watcher; its connection ended by the watcher, or cut; lock not granted in time; deadlock.
 _INTERRUPTED = frozenset({"57014", "57P01", "", "55P03", "40P01"})
 # The name or a column is gone: renamed or dropped since the snapshot; the late way finds out what it is now.
 _MISSING = frozenset({"42P01", "3F000", "42703"})
+# Rows must come in physical order, from one scan: a chunk's bytes then repeat while its pages do not change, and their
+# places can be asked for by another query.
+_PHYSICAL = (
+    "SET max_parallel_workers_per_gather = 0",
+    "SET enable_seqscan = on",
+    "SET enable_tidscan = on",
+    "SET enable_indexscan = off",
+    "SET enable_indexonlyscan = off",
+    "SET enable_bitmapscan = off",
+)
 
 
 def read_unit(unit: WorkUnit) -> UnitResult:
@@ -173,7 +183,7 @@ class _Reader:
         return self._session(Part.WORKER)
 
     def _session(self, part: Part) -> Session:
-        return self._station.session(self._name(part))
+        return self._station.session(self._name(part), _PHYSICAL)
 
     def _name(self, part: Part) -> str:
         return application_name(self._unit.run, part)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from pgkura.catalog.platform import detect
-from pgkura.core.access import Access, hold
+from pgkura.core.access import Access, own_access
 from pgkura.core.errors import DatabaseError, RightsError
 from pgkura.core.memory import MemoryMeter
 from pgkura.core.names import QualifiedName
@@ -24,7 +24,7 @@ from pgkura.postgres.session import Session
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.attempt import Desk, GaveWay, Seen, enumerate_tables, lock_before, look, wait_for_tables
 from pgkura.snapshot.budget import Capacity, ConnectionPlan, LockPlan, plan_connections
-from pgkura.snapshot.conductor import Conductor, workers
+from pgkura.snapshot.conductor import Conductor
 from pgkura.snapshot.definitions import Definitions, read_definitions
 from pgkura.snapshot.finishing import Finished, Reading, finish
 from pgkura.snapshot.holders import Holders
@@ -33,10 +33,11 @@ from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import group_blobs, group_pieces, has_rows, size_of
 from pgkura.snapshot.queries import query
 from pgkura.snapshot.remembering import Remembered
-from pgkura.snapshot.station import seed
 from pgkura.snapshot.taken import Taken
 from pgkura.snapshot.watcher import Watcher, busy_again
 from pgkura.snapshot.yielding import Part, application_name
+from pgkura.work.pools import Crew, workers
+from pgkura.work.station import seed
 
 
 def take(
@@ -84,7 +85,9 @@ class _Run:
         self._stack = stack
         self._started = time.monotonic()
         self._name = secrets.token_hex(6)
-        self._access = access or Access(database=hold(f"run-{self._name}", source.url()), repository=repo.url)
+        access = access or own_access(f"run-{self._name}", source.url(), repo.url)
+        # Whoever only reads the source has no use for the identity, wherever it runs.
+        self._access = replace(access, identity="", run=self._name)
 
     def take(self, meter: MemoryMeter, executor: Executor | None) -> Taken:
         """All steps, in their order."""
@@ -184,12 +187,11 @@ class _Run:
         desk.progress.stage("reading rows", total=total, unit="bytes")
         seed(self._access, self._repo)
         with workers(
-            options,
+            Crew(kind=options.executor, given=executor),
             self._access,
             count=connections.workers,
             data_bytes=total,
             abort=_ending(desk.watcher),
-            given=executor,
         ) as pool:
             Conductor(
                 options=options,
@@ -197,6 +199,8 @@ class _Run:
                 run=self._name,
                 moment=seen.moment,
                 count=connections.workers,
+                # A pool of ours has as many workers as connections; one given has as many as it likes.
+                ahead=0 if executor is not None else 1,
                 ledger=ledger,
                 holders=holders,
                 numbers=by_oid(facts.tables),

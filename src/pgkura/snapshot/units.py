@@ -90,6 +90,14 @@ class WorkUnit:
     policy: Policy = DEFAULT_POLICY
 
     @property
+    def title(self) -> str:
+        """What it reads, for people."""
+        if self.blobs:
+            return f"{len(self.blobs.objects)} large objects"
+        names = list(dict.fromkeys(p.table.qname.sql for p in self.pieces))
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more tables" if len(names) > 3 else "")
+
+    @property
     def numbers(self) -> tuple[int, ...]:
         """The tables it touches."""
         return (BLOBS,) if self.blobs else tuple(dict.fromkeys(p.number for p in self.pieces))

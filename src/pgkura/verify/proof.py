@@ -1,13 +1,16 @@
 """Compares a database with a snapshot under one snapshot of the target, and says what differs."""
 
 import json
+import secrets
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pgkura.catalog.inventory import Versions, compare, read_items
 from pgkura.catalog.platform import detect
+from pgkura.core.access import Access, own_access
 from pgkura.core.facts import SourceFacts
 from pgkura.core.outcome import Finding, Result, decide
 from pgkura.core.progress import Progress
@@ -20,12 +23,14 @@ from pgkura.postgres.session import Session
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
 from pgkura.verify.checks import LARGE_OBJECTS, TableCheck, plan_checks
-from pgkura.verify.foreign_keys import ForeignKey, check_foreign_key, read_foreign_keys
+from pgkura.verify.foreign_keys import ForeignKey, read_foreign_keys
 from pgkura.verify.merging import merge
-from pgkura.verify.rows import new_key
-from pgkura.verify.sessions import APPLICATION, Meter, SharedSnapshot
 from pgkura.verify.states import Sides, compare_states
-from pgkura.verify.tables import Reader, TableResult, compare_table
+from pgkura.verify.tables import TableResult
+from pgkura.verify.units import APPLICATION, CheckUnit, KeyUnit, Meter, application_name, check_unit, key_unit
+from pgkura.work.pools import Crew, workers
+from pgkura.work.running import end_connections, end_work, run_units
+from pgkura.work.station import seed
 
 _BESIDE = "parameter"
 
@@ -86,11 +91,14 @@ def prove(
     parallel: int = 2,
     progress: Progress,
     stop: Stop,
+    access: Access | None = None,
+    crew: Crew | None = None,
 ) -> Proof:
     """Compare everything: rows, states, foreign keys, the whole catalog. Needs the identity; writes nothing.
 
     `told` are the findings of the restore, which explain differences; those of the backup itself are always counted,
-    and so are its waivers. Raises DatabaseError, Tampered, WrongKey, Interrupted; then nothing is proven.
+    and so are its waivers. `access` lets workers outside this process open the same things by reference; without it
+    the work stays in threads. Raises DatabaseError, Tampered, WrongKey, Interrupted; then nothing is proven.
     """
     begun = time.monotonic()
     repo.need_identity("comparing a database with a snapshot")
@@ -99,10 +107,19 @@ def prove(
     with connect(endpoint, application_name=APPLICATION) as session:
         session.begin()
         snapshot = str(session.one("SELECT pg_catalog.pg_export_snapshot()")[0])
-        shared = SharedSnapshot(endpoint, snapshot, parallel, stop)
         seen = _look(session, repo, manifest, facts, progress)
-        results = _compare_rows(shared, repo, seen.checks, progress, stop)
-        orphans = _check_keys(shared, seen.keys, progress)
+        name = secrets.token_hex(6)
+        comparing = _Comparing(
+            endpoint=endpoint,
+            repo=repo,
+            access=replace(access or own_access(f"verify-{name}", endpoint.url(), repo.url), host_key="", run=name),
+            crew=crew if crew is not None and access is not None else Crew(kind="threads"),
+            snapshot=snapshot,
+            parallel=parallel,
+            progress=progress,
+            stop=stop,
+        )
+        results, orphans = comparing.run(seen.checks, seen.keys)
         session.rollback()
     found = [*seen.findings, *(r.finding for r in results if r.finding is not None), *orphans]
     differences = tuple(merge(merge(manifest.skipped, told), found))
@@ -165,28 +182,59 @@ def _look(session: Session, repo: Repository, manifest: Manifest, facts: SourceF
     )
 
 
-def _compare_rows(
-    shared: SharedSnapshot, repo: Repository, checks: Sequence[TableCheck], progress: Progress, stop: Stop
-) -> list[TableResult]:
-    meter = Meter()
-    reader = Reader(repo=repo, key=new_key(), stop=stop, received=meter.add)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Comparing:
+    """Everything that workers compare, at one snapshot. The session that exported it stays in its transaction."""
 
-    def job(check: TableCheck) -> Callable[[Session], TableResult]:
-        return lambda session: compare_table(session, reader, check)
+    endpoint: Endpoint
+    repo: Repository
+    access: Access
+    crew: Crew
+    snapshot: str
+    parallel: int
+    progress: Progress
+    stop: Stop
 
-    # What differs is read again, so this may pass its total; it never stands still.
-    progress.stage("comparing rows", total=sum(c.bytes for c in checks), unit="bytes")
-    return list(shared.run([job(c) for c in checks], lambda: progress.advance(meter.take())))
+    def run(self, checks: Sequence[TableCheck], keys: Sequence[ForeignKey]) -> tuple[list[TableResult], list[Finding]]:
+        """All tables, then all foreign keys."""
+        meter = Meter()
+        seed(self.access, self.repo, stop=self.stop, received=meter.add)
+        name = application_name(self.access)
+        with workers(
+            self.crew,
+            self.access,
+            count=self.parallel,
+            data_bytes=sum(c.bytes for c in checks),
+            abort=lambda: end_work(self.access, self.endpoint, name, self.stop),
+        ) as pool:
+            found = self._rows(pool, checks, meter), self._keys(pool, keys)
+        if self.crew.given is not None:
+            end_connections(self.endpoint, name)  # of workers that were given up for lost
+        return found
 
+    def _rows(self, pool: Executor, checks: Sequence[TableCheck], meter: Meter) -> list[TableResult]:
+        # What differs is read again, so this may pass its total; it never stands still.
+        self.progress.stage("comparing rows", total=sum(c.bytes for c in checks), unit="bytes")
+        units = [CheckUnit(access=self.access, snapshot=self.snapshot, check=c) for c in checks]
+        results = []
+        for unit, report in run_units(
+            pool,
+            check_unit,
+            units,
+            at_once=self.parallel,
+            stop=self.stop,
+            tick=lambda: self.progress.advance(meter.take()),
+        ):
+            meter.add(report.untold)
+            results.append(report.result(unit.check))
+        return results
 
-def _check_keys(shared: SharedSnapshot, keys: Sequence[ForeignKey], progress: Progress) -> list[Finding]:
-    def job(key: ForeignKey) -> Callable[[Session], Finding | None]:
-        return lambda session: check_foreign_key(session, key)
-
-    progress.stage("checking foreign keys", total=len(keys), unit="constraints")
-    findings = []
-    for finding in shared.run([job(k) for k in keys], lambda: None):
-        progress.advance(1)
-        if finding is not None:
-            findings.append(finding)
-    return findings
+    def _keys(self, pool: Executor, keys: Sequence[ForeignKey]) -> list[Finding]:
+        self.progress.stage("checking foreign keys", total=len(keys), unit="constraints")
+        units = [KeyUnit(access=self.access, snapshot=self.snapshot, key=k) for k in keys]
+        findings = []
+        for _, finding in run_units(pool, key_unit, units, at_once=self.parallel, stop=self.stop):
+            self.progress.advance(1)
+            if finding is not None:
+                findings.append(finding)
+        return findings

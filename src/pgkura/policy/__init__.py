@@ -1,0 +1,1 @@
+"""The plan document (pgkura.yaml) as data."""

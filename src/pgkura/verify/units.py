@@ -1,0 +1,111 @@
+"""One comparison as a unit of work: references and a description, never a credential. Runs in any process.
+
+The key of row hashes is drawn by whoever compares: both sides of a table are hashed by one worker, so it never travels.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pgkura.core.access import Access
+from pgkura.core.outcome import Finding
+from pgkura.postgres.session import Session
+from pgkura.verify.checks import TableCheck
+from pgkura.verify.foreign_keys import ForeignKey, check_foreign_key
+from pgkura.verify.rows import new_key
+from pgkura.verify.tables import Reader, TableResult, compare_table
+from pgkura.work.station import station_for
+
+APPLICATION = "pgkura verify"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckUnit:
+    """One table to compare at an exported snapshot of the target."""
+
+    access: Access
+    snapshot: str
+    check: TableCheck
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return self.check.title
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyUnit:
+    """One foreign key to check there."""
+
+    access: Access
+    snapshot: str
+    key: ForeignKey
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return self.key.title
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """What became of a table; fields as in TableResult. `untold`: bytes received that nobody was told of yet."""
+
+    rows: int
+    finding: Finding | None
+    in_order: bool
+    untold: int
+
+    def result(self, check: TableCheck) -> TableResult:
+        """With the check that only the sender keeps: it may name very many chunks."""
+        return TableResult(check=check, rows=self.rows, finding=self.finding, in_order=self.in_order)
+
+
+class Meter:
+    """Counts in worker threads, read by the one thread that speaks to people."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def add(self, amount: int) -> None:
+        """From any thread."""
+        with self._lock:
+            self._count += amount
+
+    def take(self) -> int:
+        """What was added since the last call."""
+        with self._lock:
+            count, self._count = self._count, 0
+            return count
+
+
+def application_name(access: Access) -> str:
+    """Of the workers' connections in one proof."""
+    return f"{APPLICATION} {access.run}".strip()
+
+
+def check_unit(unit: CheckUnit) -> CheckReport:
+    """Compare one table."""
+    shared = station_for(unit.access).shared()
+    untold = Meter()
+    reader = Reader(repo=shared.repo, key=new_key(), stop=shared.stop, received=shared.received or untold.add)
+    with _at_snapshot(unit) as session:
+        found = compare_table(session, reader, unit.check)
+    return CheckReport(rows=found.rows, finding=found.finding, in_order=found.in_order, untold=untold.take())
+
+
+def key_unit(unit: KeyUnit) -> Finding | None:
+    """Check one foreign key."""
+    with _at_snapshot(unit) as session:
+        return check_foreign_key(session, unit.key)
+
+
+@contextmanager
+def _at_snapshot(unit: CheckUnit | KeyUnit) -> Iterator[Session]:
+    """The worker's connection in its one transaction, which sees the exported snapshot."""
+    with station_for(unit.access).using(application_name(unit.access)) as session:
+        if not session.in_transaction:
+            session.adopt(unit.snapshot)
+        yield session

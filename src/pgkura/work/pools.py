@@ -1,0 +1,136 @@
+"""Pools of workers: threads, spawned processes, or an executor that somebody gave us."""
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal
+
+from pgkura.core.access import Access, held
+from pgkura.core.errors import PgkuraError
+from pgkura.work.station import close_stations, leave, start_worker_process, visit
+
+Kind = Literal["auto", "threads", "processes"]
+MIB = 1024 * 1024
+# Below this much data a spawned interpreter costs more than it brings.
+PROCESS_THRESHOLD = 64 * MIB
+
+
+class WorkerDied(PgkuraError):
+    """A worker ended without a word (killed, out of memory)."""
+
+
+def worker_died() -> WorkerDied:
+    """Of a worker process of this machine."""
+    return WorkerDied(
+        "a worker process died",
+        detail="it was killed from outside, or the machine ran out of memory",
+        hint="nothing of this run is taken for a backup; run it again, with fewer workers if memory is short",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """Who does the work: the `given` executor, else threads or processes ("auto": by the amount of data)."""
+
+    kind: Kind = "auto"
+    given: Executor | None = None
+
+    def local(self) -> "Crew":
+        """The same without workers elsewhere."""
+        return Crew(kind=self.kind)
+
+
+@contextmanager
+def workers(
+    crew: Crew,
+    access: Access,
+    *,
+    count: int,
+    data_bytes: int,
+    abort: Callable[[], None],
+    threshold: int = PROCESS_THRESHOLD,
+) -> Iterator[Executor]:
+    """An executor for units of this access. On the way out our own end; in an error at once, after `abort` has
+    ended their connections on the server."""
+    children = _Spawned()
+    context: Any = children
+    if crew.given is not None:
+        pool: Executor = Visiting(crew.given)
+    elif crew.kind == "threads" or (crew.kind == "auto" and data_bytes < threshold):
+        pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix="pgkura-worker")
+    else:
+        pool = ProcessPoolExecutor(
+            max_workers=count,
+            mp_context=context,
+            initializer=start_worker_process,
+            initargs=(held(access.references),),
+        )
+    try:
+        yield pool
+    except BaseException:
+        leave(access)
+        pool.shutdown(wait=False, cancel_futures=True)
+        abort()
+        children.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        close_stations(access)
+
+
+class _Spawned:
+    """The spawn context, which remembers what was started through it: other runs of this process have theirs."""
+
+    def __init__(self) -> None:
+        self._context = get_context("spawn")
+        self._children: list[BaseProcess] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # noqa: N802
+        """Called by the pool for each worker."""
+        child = self._context.Process(*args, **kwargs)
+        self._children.append(child)
+        return child
+
+    def terminate(self) -> None:
+        """End those that run."""
+        for child in self._children:
+            if child.is_alive():
+                child.terminate()
+
+
+class Visiting(Executor):
+    """Somebody else's executor: units leave nothing behind there, and ending us does not end it."""
+
+    def __init__(self, given: Executor) -> None:
+        self._given = given
+        self._sent: set[Future[Any]] = set()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """As the executor does it."""
+        future = self._given.submit(visit, fn, *args, **kwargs)
+        self._sent.add(future)
+        future.add_done_callback(self._sent.discard)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Cancel what has not begun; what runs there is ended through its connections."""
+        if cancel_futures:
+            for future in tuple(self._sent):
+                future.cancel()
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Workers started inside inherit the mask: Ctrl-C reaches this process alone, which ends them in order."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
