@@ -38,29 +38,31 @@ class ClusterError(PgkuraError):
 @contextmanager
 def open_cluster(scheduler: str, tls: Tls | None, access: Access) -> Iterator[Executor]:
     """An executor on this cluster. Raises ClusterError, UsageError before any unit is sent."""
+    client = dial(scheduler, tls)
+    try:
+        _ask(client, access)
+        with DaskExecutor(client) as executor:
+            yield executor
+    finally:
+        client.close(timeout=5)
+
+
+def dial(scheduler: str, tls: Tls | None) -> Any:
+    """A client of the scheduler; it must be closed."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what happened is said by our own errors
     security = None
     if tls is not None:
         security = _DASK.Security(
             tls_ca_file=tls.ca, tls_client_cert=tls.cert, tls_client_key=tls.key, require_encryption=True
         )
-    client: Any
     try:
-        client = _DASK.Client(
-            scheduler, security=security, timeout=CONNECT_SECONDS, set_as_default=False, name="pgkura"
-        )
+        return _DASK.Client(scheduler, security=security, timeout=CONNECT_SECONDS, set_as_default=False, name="pgkura")
     except (OSError, TimeoutError) as error:
         raise ClusterError(
             f"cannot reach the Dask scheduler at {scheduler}",
             detail=" ".join(str(error).split())[:300],
             hint="is it running, does it listen there, and are all certificates of the same authority?",
         ) from error
-    try:
-        _ask(client, access)
-        with _DaskExecutor(client) as executor:
-            yield executor
-    finally:
-        client.close(timeout=5)
 
 
 def _ask(client: Any, access: Access) -> None:
@@ -97,7 +99,7 @@ def _refuse_clear(address: str) -> None:
         )
 
 
-class _DaskExecutor(Executor):
+class DaskExecutor(Executor):
     """Units as Dask tasks. Ends nothing but its own tasks when it is left."""
 
     def __init__(self, client: Any) -> None:

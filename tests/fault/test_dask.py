@@ -1,0 +1,139 @@
+"""Backup, restore and verify on a real Dask cluster over mutual TLS, a worker killed in the middle of each."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.support import compare, nasty
+from tests.support.cli import Desk, Done
+from tests.support.dask import Certificates, DaskCluster, Deadly, certificates, die
+from tests.support.servers import newest
+
+from pgkura.app.dask_cluster import DaskExecutor, dial
+from pgkura.app.executors import choose
+from pgkura.work.pools import WorkerDied
+
+ROWS = 60_000
+TABLES = ("one", "two", "three", "four")
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dask")]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
+    """A cluster without workers yet."""
+    folder = tmp_path / "dask"
+    made = DaskCluster(folder, certificates(folder / "tls"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, cluster: DaskCluster) -> Desk:
+    """A desk with a repository and the cluster's certificates."""
+    made = Desk(tmp_path / "desk")
+    made.environment |= cluster.tls.variables
+    made.run("init").expect()
+    return made
+
+
+def _killing(cluster: DaskCluster, url: str, name: str) -> "tuple[threading.Thread, list[int]]":
+    killed: list[int] = []
+    thread = threading.Thread(target=lambda: killed.append(cluster.kill_busy(url, name)), daemon=True)
+    thread.start()
+    return thread, killed
+
+
+def test_backup_restore_and_verify_while_workers_are_killed(desk: Desk, cluster: DaskCluster) -> None:
+    home = newest()
+    source = home.create_database("dask_source")
+    nasty.fill(home, "dask_source")
+    with psycopg.connect(source, autocommit=True) as connection:
+        for table in TABLES:
+            connection.execute(
+                f"CREATE TABLE public.{table} (id int PRIMARY KEY, v text);"
+                f"INSERT INTO public.{table} "
+                f"SELECT g, md5(g::text) || repeat('x', 300) FROM generate_series(1, {ROWS}) g"
+            )
+    target = home.create_database("dask_target")
+
+    # Backup: workers have the host key itself in a variable, and no identity anywhere.
+    reader = {"DATABASE_URL": source, "PGKURA_HOST_KEY": desk.host_key.read_text()}
+    cluster.start(reader, reader, reader)
+    thread, killed = _killing(cluster, source, "pgkura%worker")
+    backup = desk.run(
+        *("backup", "--json", "-j", "3", "--max-rate", "30000000", "--executor", cluster.address),
+        env={"DATABASE_URL": source},
+    )
+    thread.join()
+    assert backup.expect().json["result"] == "ok", backup.err
+    assert killed and killed[0]
+    _no_connection_left(source)
+
+    # Restore and its proof: these workers have the identity, and the target's URL by the same name.
+    cluster.dismiss()
+    writer = {"DATABASE_URL": target, "PGKURA_IDENTITY": str(desk.identity)}
+    cluster.start(writer, writer, writer)
+    thread, killed = _killing(cluster, target, "pgkura restore _%")
+    restored = desk.run(
+        *("restore", "--json", "--yes", "-j", "3", "--executor", cluster.address), env={"DATABASE_URL": target}
+    )
+    thread.join()
+    assert restored.expect().json["proof"]["equal"] is True, restored.err
+    assert restored.json["rows"] == backup.json["rows"]
+    assert killed and killed[0]
+    compare.assert_same(source, target)
+
+    cluster.start(writer)
+    thread, killed = _killing(cluster, target, "pgkura verify _%")
+    verified = desk.run(
+        *("verify", "--against", "env:DATABASE_URL", "--json", "-j", "2", "--executor", cluster.address),
+        env={"DATABASE_URL": target},
+    )
+    thread.join()
+    assert verified.expect().json["proof"]["equal"] is True, verified.err
+    assert killed and killed[0]
+    _no_connection_left(target)
+
+
+def _no_connection_left(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        left = connection.execute(
+            "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'pgkura%'"
+        ).fetchall()
+    assert left == []
+
+
+def test_what_cannot_work_is_said_before_anything_begins(desk: Desk, cluster: DaskCluster, tmp_path: Path) -> None:
+    home = newest()
+    source = home.create_database("dask_refused")
+    cluster.start({"DATABASE_URL": source})
+
+    def backup(*arguments: str, tls: Certificates | None = None) -> Done:
+        env = {"DATABASE_URL": source} | (tls.variables if tls else {})
+        return desk.run("backup", *arguments, "--executor", cluster.address, env=env)
+
+    # The worker lacks the key.
+    refused = backup().expect(2)
+    assert "env:PGKURA_HOST_KEY" in refused.err and "127.0.0.1" in refused.err
+    # A URL given to this process alone.
+    refused = backup("--database", source).expect(2)
+    assert "`held:` reference" in refused.err and source not in refused.err
+    # Somebody else's certificate.
+    stranger = backup(tls=certificates(tmp_path / "stranger")).expect(1)
+    assert "cannot reach the Dask scheduler" in stranger.err
+    assert not list(desk.repository.glob("snapshots/*"))
+
+
+def test_a_unit_that_kills_its_workers_is_named(cluster: DaskCluster) -> None:
+    cluster.start({}, {}, {})
+    choice = choose(cluster.address, cluster.tls.variables)
+    client = dial(choice.scheduler, choice.tls)
+    try:
+        client.wait_for_workers(3, timeout=20)
+        with DaskExecutor(client) as executor, pytest.raises(WorkerDied, match=r"2 workers died .* the deadly table"):
+            executor.submit(die, Deadly()).result(timeout=60)
+    finally:
+        client.close()
