@@ -1,14 +1,17 @@
 """Prints docs/reference.md from the declared command line, so that the page cannot drift from the program.
 
 .venv/bin/python scripts/reference.py > docs/reference.md
+.venv/bin/python scripts/reference.py --schema > docs/pgkura.schema.json
 """
 
+import json
 import sys
 from typing import Any
 
 import typer
 
 from pgkura.cli.main import EPILOG, app
+from pgkura.policy.document import schema
 
 INTRODUCTION = """# Reference
 
@@ -25,6 +28,8 @@ JSON object on stdout (progress and errors go to stderr). Shell completion: `pgk
 | `PGKURA_HOST_KEY` | path of the host key file, or the key itself; default `~/.config/pgkura/host.key` |
 | `DRY_RUN` | for `restore`: true/1/yes or false/0/no; anything else is a usage error |
 | `PGKURA_INSECURE_STORE`, `PGKURA_INSECURE_DATABASE` | allow a store or database that is not local without TLS |
+| `PGKURA_POLICY` | the policy document; default `./pgkura.yaml` where a verb needs one |
+| `PGKURA_DASK_CA`, `PGKURA_DASK_CERT`, `PGKURA_DASK_KEY` | files for mutual TLS with `--executor dask://…` |
 | `PGKURA_PG_BIN` | folder with the PostgreSQL client programs to use |
 | `DEMO_ROWS` | size of `pgkura demo` |
 | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, … | the store, as everywhere |
@@ -61,14 +66,34 @@ def help_text(parameter: Any) -> str:
     return str(getattr(parameter, "help", "") or "").replace("|", "\\|")
 
 
+def policy() -> list[str]:
+    """The keys of pgkura.yaml."""
+    made = schema()
+    lines = ["", "## pgkura.yaml", "", "JSON Schema for editors: [pgkura.schema.json](pgkura.schema.json)."]
+    lines += ["", "| key | meaning |", "|---|---|"]
+    for prefix, part in (
+        ("", made),
+        ("databases.NAME.", made["$defs"]["Database"]),
+        ("fleet.", made["$defs"]["Fleet"]),
+    ):
+        for key, told in part["properties"].items():
+            default = f" (default {told['default']})" if isinstance(told.get("default"), int) else ""
+            lines.append(f"| `{prefix}{key}` | {told['description']}{default} |")
+    return lines
+
+
 def page() -> str:
     """The whole page."""
     root: Any = typer.main.get_command(app)
     lines = [INTRODUCTION.rstrip(), *exit_codes(), "", "## Verbs"]
     for name, command in root.commands.items():
         lines += verb(name, command)
+    lines += policy()
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    if "--schema" in sys.argv[1:]:
+        sys.stdout.write(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(page())

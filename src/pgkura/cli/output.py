@@ -35,17 +35,7 @@ def print_error(error: PgkuraError, *, as_json: bool) -> None:
     """The sentence on stderr; with `--json` also one object on stdout."""
     print(f"error: {error}", file=sys.stderr)
     if as_json:
-        print_json(
-            {
-                "result": "failed",
-                "error": {
-                    "message": error.msg,
-                    "why": error.detail,
-                    "next": error.hint,
-                    "exit_code": error.exit_code,
-                },
-            }
-        )
+        print_json({"result": "failed", "error": error.as_json()})
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,23 +1,39 @@
 """backup and demo: verbs that do long work on a source."""
 
 import os
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from pgkura.app.compose import Composition
 from pgkura.app.executors import choose
+from pgkura.app.fleet import Flags, find_policy, open_fleet
 from pgkura.app.settings import read_settings
 from pgkura.cli import options, output
+from pgkura.cli.fleet import render as render_fleet
+from pgkura.cli.fleet import run_fleet
 from pgkura.cli.progress import human_bytes, human_seconds, shown
+from pgkura.core.errors import UsageError
 from pgkura.core.outcome import Result
+from pgkura.core.progress import Progress
+from pgkura.core.stop import Stop
 from pgkura.operations.backup import BackupResult, Limits, back_up
 from pgkura.operations.demo.run import run_demo
+from pgkura.repository.repository import Repository
 
 
 def backup(
     database: Annotated[
-        str, typer.Option("--database", help="Source URL; a password here shows in `ps` [env: DATABASE_URL]")
+        str,
+        typer.Option(
+            "--database", help="Source URL, or env:NAME or file:PATH (a password shows in `ps`) [env: DATABASE_URL]"
+        ),
+    ] = "",
+    every: Annotated[bool, typer.Option("--all", help="All databases of the policy.")] = False,
+    name: Annotated[str, typer.Option("--name", help="One database of the policy, by its name.")] = "",
+    policy: Annotated[
+        str, typer.Option("--policy", help="The policy document; default ./pgkura.yaml [env: PGKURA_POLICY]")
     ] = "",
     repository: options.Repository = "",
     host_key: options.HostKey = "",
@@ -44,38 +60,65 @@ def backup(
     quiet: options.Quiet = False,
 ) -> None:
     """Back up everything at one instant, sealed."""
-    settings = read_settings(
-        database=database,
+    limits = Limits(
+        max_blocking_seconds=max_blocking, lock_share=lock_share, bytes_per_second=max_rate, gentle=gentle, full=full
+    )
+
+    def one(composition: Composition, repo: Repository, progress: Progress, stop: Stop | None = None) -> BackupResult:
+        source, access = composition.source(), composition.access_for_backup()
+        with choose(executor).open(access) as crew:
+            return back_up(
+                source,
+                repo,
+                access,
+                accepted=tuple(accept or ()),
+                storage_class=storage_class,
+                parallel=workers,
+                limits=limits,
+                progress=progress,
+                stop=stop,
+                crew=crew,
+            )
+
+    flags = Flags(
         repository=repository,
         host_key=host_key,
         insecure_store=insecure_store,
         insecure_database=insecure_database,
     )
-    composition = Composition(settings)
-    source, access = composition.source(), composition.access_for_backup()
-    with shown(quiet=quiet) as progress, choose(executor).open(access) as crew:
-        result = back_up(
-            source,
-            composition.repository(need_host=True),
-            access,
-            accepted=tuple(accept or ()),
-            storage_class=storage_class,
-            parallel=workers,
-            limits=Limits(
-                max_blocking_seconds=max_blocking,
-                lock_share=lock_share,
-                bytes_per_second=max_rate,
-                gentle=gentle,
-                full=full,
-            ),
-            progress=progress,
-            crew=crew,
-        )
+    if every:
+        _refuse_beside_policy(database, name)
+        told = run_fleet(open_fleet(find_policy(policy), flags), one, quiet=quiet)
+        if as_json:
+            output.print_json(told.as_json())
+        elif not quiet or told.exit_code:
+            render_fleet(told)
+        raise typer.Exit(told.exit_code)
+    composition = _one_database(flags, database, name, policy)
+    with shown(quiet=quiet) as progress:
+        result = one(composition, composition.repository(need_host=True), progress)
     if as_json:
         output.print_json(result.as_json())
     elif not quiet or result.result is not Result.OK:
         _render(result)
     raise typer.Exit(output.exit_code(result.result))
+
+
+def _one_database(flags: Flags, database: str, name: str, policy: str) -> Composition:
+    """By its name in the policy, or by its URL."""
+    if name:
+        _refuse_beside_policy(database)
+        fleet = open_fleet(find_policy(policy), flags)
+        return fleet.composition(*fleet.names([name]))
+    if policy:
+        raise UsageError("--policy says nothing alone", hint="add --all, or --name NAME for one of its databases")
+    return Composition(read_settings(database=database, **asdict(flags)))
+
+
+def _refuse_beside_policy(database: str, name: str = "") -> None:
+    if database or name:
+        given = "--database" if database else "--name"
+        raise UsageError(f"{given} does not go with {'--name' if database and not name else '--all'}", hint="give one")
 
 
 def _render(result: BackupResult) -> None:

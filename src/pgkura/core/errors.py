@@ -25,6 +25,10 @@ class PgkuraError(Exception):
         # Keyword arguments do not survive default pickling, and workers raise these across processes.
         return (_rebuild, (type(self), self.msg, self.detail, self.hint))
 
+    def as_json(self) -> dict[str, object]:
+        """The `error` of every `--json` result."""
+        return {"message": self.msg, "why": self.detail, "next": self.hint, "exit_code": self.exit_code}
+
     def __str__(self) -> str:
         return "\n".join(
             part

@@ -105,6 +105,7 @@ class Repository:
         self._index: dict[str, ChunkRef] | None = None
         self._index_lock = threading.Lock()
         self._local = threading.local()
+        self._counting = threading.Lock()
 
     @classmethod
     def open(cls, storage: Storage, *, identity: Identity | None = None, host: HostKey | None = None) -> "Repository":
@@ -273,6 +274,10 @@ class Repository:
 
     def _append(self, kind: str, prefix: str, payload: bytes, suffix: str = "") -> str:
         """Store under the next free counter of this signer; a taken one is never overwritten."""
+        with self._counting:  # backups of one process that share us; others are met by create-if-absent
+            return self._append_next(kind, prefix, payload, suffix)
+
+    def _append_next(self, kind: str, prefix: str, payload: bytes, suffix: str) -> str:
         mine = f"{prefix}{self._keys.signer}-"
         taken = [s.key.removeprefix(mine).partition("-")[0] for s in self.storage.list(mine)]
         counter = max((int(t) for t in taken if t.isdigit()), default=0) + 1

@@ -1,0 +1,3 @@
+"""What the plan document is called."""
+
+DEFAULT_NAME = "pgkura.yaml"
