@@ -93,19 +93,26 @@ def wheel_folders() -> list[Path]:
 
 
 _asked: dict[Path, Tool | None] = {}
+_asking = threading.Lock()
 
 
 def _ask(path: Path, *, embedded: bool) -> Tool | None:
-    if path not in _asked:
-        _asked[path] = None
-        try:
-            said = run([str(path), "--version"], deadline=10).out.decode("utf-8", "replace")
-        except ToolError:
-            return None
-        if found := _VERSION.search(said):
-            version = found[1] + (f".{found[2]}" if found[2] else "")
-            _asked[path] = Tool(path=path, major=int(found[1]), version=version, embedded=embedded)
-    return _asked[path]
+    with _asking:  # several backups of one process look at the same time
+        if path not in _asked:
+            _asked[path] = _version_of(path, embedded=embedded)
+        return _asked[path]
+
+
+def _version_of(path: Path, *, embedded: bool) -> Tool | None:
+    try:
+        said = run([str(path), "--version"], deadline=10).out.decode("utf-8", "replace")
+    except ToolError:
+        return None
+    found = _VERSION.search(said)
+    if found is None:
+        return None
+    version = found[1] + (f".{found[2]}" if found[2] else "")
+    return Tool(path=path, major=int(found[1]), version=version, embedded=embedded)
 
 
 def dump_schema(
