@@ -52,6 +52,7 @@ class Scene:
     url: str
     repo: Repository
     access: Access
+    identity: str  # a reference, for whoever reads
 
     def sql(self, *statements: str) -> None:
         """Run statements, each in its own transaction, as the superuser."""
@@ -105,7 +106,12 @@ def make_scene(url: str, folder: Path) -> Scene:
         repository=str(folder),
         host_key=hold(f"key-{keys.repository_id}", keys.host_key_text),
     )
-    return Scene(url=url, repo=Repository.open(storage, identity=keys.identity, host=keys.host), access=access)
+    return Scene(
+        url=url,
+        repo=Repository.open(storage, identity=keys.identity, host=keys.host),
+        access=access,
+        identity=hold(f"identity-{keys.repository_id}", keys.identity_text),
+    )
 
 
 class Statement(threading.Thread):
