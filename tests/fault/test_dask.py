@@ -1,6 +1,8 @@
 """Backup, restore and verify on a real Dask cluster over mutual TLS, a worker killed in the middle of each."""
 
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,10 +63,10 @@ def test_backup_restore_and_verify_while_workers_are_killed(desk: Desk, cluster:
 
     # Backup: workers have the host key itself in a variable, and no identity anywhere.
     reader = {"DATABASE_URL": source, "PGKURA_HOST_KEY": desk.host_key.read_text()}
-    cluster.start(reader, reader, reader)
+    cluster.start(reader, reader)
     thread, killed = _killing(cluster, source, "pgkura%worker")
     backup = desk.run(
-        *("backup", "--json", "-j", "3", "--max-rate", "30000000", "--executor", cluster.address),
+        *("backup", "--json", "-j", "2", "--max-rate", "30000000", "--executor", cluster.address),
         env={"DATABASE_URL": source},
     )
     thread.join()
@@ -86,7 +88,6 @@ def test_backup_restore_and_verify_while_workers_are_killed(desk: Desk, cluster:
     assert killed and killed[0]
     compare.assert_same(source, target)
 
-    cluster.start(writer)
     thread, killed = _killing(cluster, target, "pgkura verify _%")
     verified = desk.run(
         *("verify", "--against", "env:DATABASE_URL", "--json", "-j", "2", "--executor", cluster.address),
@@ -98,12 +99,17 @@ def test_backup_restore_and_verify_while_workers_are_killed(desk: Desk, cluster:
     _no_connection_left(target)
 
 
-def _no_connection_left(url: str) -> None:
+def _connections(url: str, name: str) -> int:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s AND datname = current_database()"
     with psycopg.connect(url) as connection:
-        left = connection.execute(
-            "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'pgkura%'"
-        ).fetchall()
-    assert left == []
+        return int((connection.execute(query.encode(), (name,)).fetchone() or (0,))[0])
+
+
+def _no_connection_left(url: str) -> None:
+    deadline = time.monotonic() + 10
+    while _connections(url, "pgkura%") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _connections(url, "pgkura%") == 0
 
 
 def test_what_cannot_work_is_said_before_anything_begins(desk: Desk, cluster: DaskCluster, tmp_path: Path) -> None:
@@ -125,6 +131,25 @@ def test_what_cannot_work_is_said_before_anything_begins(desk: Desk, cluster: Da
     stranger = backup(tls=certificates(tmp_path / "stranger")).expect(1)
     assert "cannot reach the Dask scheduler" in stranger.err
     assert not list(desk.repository.glob("snapshots/*"))
+
+
+def test_an_interrupt_ends_the_work_on_the_cluster_too(desk: Desk, cluster: DaskCluster) -> None:
+    source = newest().create_database("dask_stopped")
+    with psycopg.connect(source, autocommit=True) as connection:
+        for table in TABLES:
+            connection.execute(f"CREATE TABLE {table} AS SELECT repeat('x', 500) FROM generate_series(1, {ROWS})")
+    reader = {"DATABASE_URL": source, "PGKURA_HOST_KEY": str(desk.host_key)}
+    cluster.start(reader, reader)
+    arguments = ("backup", "--max-rate", "2000000", "--executor", cluster.address)
+    process = desk.start(*arguments, env={"DATABASE_URL": source})
+    while process.poll() is None and not _connections(source, "pgkura%worker"):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    _no_connection_left(source)
+    assert all(worker.poll() is None for worker in cluster.workers)
+    # The workers are free for the next run.
+    desk.run(*arguments[:1], *arguments[3:], env={"DATABASE_URL": source}).expect()
 
 
 def test_a_unit_that_kills_its_workers_is_named(cluster: DaskCluster) -> None:

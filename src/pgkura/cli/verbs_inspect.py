@@ -73,7 +73,9 @@ def diff(
 
 def verify(
     snapshot: options.SnapshotId = "",
-    against: Annotated[str, typer.Option("--against", help="Compare this database with the snapshot.")] = "",
+    against: Annotated[
+        str, typer.Option("--against", help="Compare this database with the snapshot: a URL, env:NAME or file:PATH.")
+    ] = "",
     repository: options.Repository = "",
     identity: options.Identity = "",
     host_key: options.HostKey = "",

@@ -16,7 +16,9 @@ from pgkura.core.outcome import Result
 from pgkura.operations.release import release_jobs
 from pgkura.operations.restore import PlannedRestore, RestoreResult, execute_restore, plan_restore
 
-To = Annotated[str, typer.Option("--to", help="Target URL; wins over DATABASE_URL [env: DATABASE_URL]")]
+To = Annotated[
+    str, typer.Option("--to", help="Target URL, or env:NAME or file:PATH; wins over DATABASE_URL [env: DATABASE_URL]")
+]
 
 
 def restore(

@@ -37,7 +37,7 @@ def _load(run: Run, crew: Crew, loads: Sequence[tuple[Load, str]], fence: int = 
     name = application_name(run.access)
     seed(run.access, run.repo, stop=run.stop)
     with workers(
-        crew,
+        crew.else_threads(),
         run.access,
         count=parallel,
         data_bytes=sum(load.data.bytes for load, _ in loads),

@@ -201,7 +201,7 @@ class _Comparing:
         seed(self.access, self.repo, stop=self.stop, received=meter.add)
         name = application_name(self.access)
         with workers(
-            self.crew,
+            self.crew.else_threads(),
             self.access,
             count=self.parallel,
             data_bytes=sum(c.bytes for c in checks),

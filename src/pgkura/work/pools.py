@@ -34,10 +34,14 @@ def worker_died() -> WorkerDied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crew:
-    """Who does the work: the `given` executor, else threads or processes ("auto": by the amount of data)."""
+    """Who does the work: the `given` executor, else threads or processes ("auto": the work's own choice)."""
 
     kind: Kind = "auto"
     given: Executor | None = None
+
+    def else_threads(self) -> "Crew":
+        """For work that another process makes dearer: threads, where nobody asked for something else."""
+        return Crew(kind="threads" if self.kind == "auto" else self.kind, given=self.given)
 
     def local(self) -> "Crew":
         """The same without workers elsewhere."""
@@ -52,7 +56,6 @@ def workers(
     count: int,
     data_bytes: int,
     abort: Callable[[], None],
-    threshold: int = PROCESS_THRESHOLD,
 ) -> Iterator[Executor]:
     """An executor for units of this access. On the way out our own end; in an error at once, after `abort` has
     ended their connections on the server."""
@@ -60,7 +63,7 @@ def workers(
     context: Any = children
     if crew.given is not None:
         pool: Executor = Visiting(crew.given)
-    elif crew.kind == "threads" or (crew.kind == "auto" and data_bytes < threshold):
+    elif crew.kind == "threads" or (crew.kind == "auto" and data_bytes < PROCESS_THRESHOLD):
         pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix="pgkura-worker")
     else:
         pool = ProcessPoolExecutor(
