@@ -87,7 +87,10 @@ def page() -> str:
     root: Any = typer.main.get_command(app)
     lines = [INTRODUCTION.rstrip(), *exit_codes(), "", "## Verbs"]
     for name, command in root.commands.items():
-        lines += verb(name, command)
+        for sub, inner in getattr(command, "commands", {}).items():
+            lines += verb(f"{name} {sub}", inner)
+        if not hasattr(command, "commands"):
+            lines += verb(name, command)
     lines += policy()
     return "\n".join(lines) + "\n"
 

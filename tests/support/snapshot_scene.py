@@ -14,8 +14,9 @@ import psycopg
 
 from pgkura.core.access import Access, hold
 from pgkura.postgres.endpoint import Endpoint
+from pgkura.repository.creating import create
 from pgkura.repository.keys import new_keys
-from pgkura.repository.repository import Repository, create
+from pgkura.repository.repository import Repository
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.take import take
 from pgkura.snapshot.taken import Taken

@@ -31,6 +31,11 @@ class Composition:
         """Raises WrongKey where there is none."""
         return HostKey.parse(self.settings.host_key.read())
 
+    def keys_at_hand(self) -> tuple[Identity | None, HostKey | None]:
+        """Each if there is one."""
+        has_identity, has_host = self.settings.identity.exists(), self.settings.host_key.exists()
+        return self.identity() if has_identity else None, self.host_key() if has_host else None
+
     def repository(self, *, need_identity: bool = False, need_host: bool = False) -> Repository:
         """The repository with every key at hand; a needed one that is missing is an error now, not later."""
         has_identity = need_identity or self.settings.identity.exists()

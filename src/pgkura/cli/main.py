@@ -8,7 +8,7 @@ from types import FrameType
 import typer
 
 from pgkura import __version__
-from pgkura.cli import verbs_inspect, verbs_repository, verbs_restore, verbs_run
+from pgkura.cli import verbs_inspect, verbs_keys, verbs_repository, verbs_restore, verbs_run
 from pgkura.cli.output import print_error
 from pgkura.core.errors import Interrupted, PgkuraError, UsageError
 from pgkura.core.memory import rarely_collect
@@ -60,6 +60,9 @@ _VERBS: tuple[Callable[..., None], ...] = (
 )
 for verb in _VERBS:
     app.command()(verb)
+app.add_typer(verbs_keys.people, name="people")
+app.add_typer(verbs_keys.hosts, name="hosts")
+app.add_typer(verbs_keys.epoch, name="epoch")
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -51,6 +51,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     console.print(shape)
 
 
+def warnings(lines: Iterable[str]) -> None:
+    """Sentences on stderr that change no result."""
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
+
+
 def findings(items: Sequence[Finding], accepted: Sequence[str] = ()) -> None:
     """What is not exactly as it was, worst first, long lists cut with a count."""
     console = out()

@@ -123,5 +123,6 @@ def verify(
         )
         for problem in result.problems:
             output.out().print(f"  {problem}", markup=False)
+        output.warnings(result.ignored)
         output.findings(result.differences, tuple(accept or ()))
     raise typer.Exit(result.exit_code)

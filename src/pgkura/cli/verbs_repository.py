@@ -57,7 +57,9 @@ def snapshots(
 ) -> None:
     """List the snapshots, oldest first."""
     settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
-    listed = list_snapshots(Composition(settings).repository())
+    repo = Composition(settings).repository()
+    listed = list_snapshots(repo)
+    output.warnings(repo.warnings)
     if as_json:
         output.print_json({"result": "ok", "snapshots": [row.as_json() for row in listed]})
         return

@@ -1,14 +1,15 @@
 """`init`: a new repository and its two key files."""
 
 import os
+import socket
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pgkura.core.errors import UsageError, WrongKey
+from pgkura.repository.creating import create, refuse_existing
 from pgkura.repository.keys import new_keys
-from pgkura.repository.repository import create, refuse_existing
 from pgkura.storage.base import Storage
 
 
@@ -47,10 +48,10 @@ def initialise(storage: Storage, identity: Path, host_key: Path, *, now: datetim
                 hint="set PGKURA_IDENTITY and PGKURA_HOST_KEY to other paths, or move the old files away",
             )
     keys = new_keys(now=now)
-    _write_secret(identity, keys.identity_text)
+    write_secret(identity, keys.identity_text)
     try:
-        _write_secret(host_key, keys.host_key_text)
-        create(storage, keys)
+        write_secret(host_key, keys.host_key_text)
+        create(storage, keys, host_name=socket.gethostname())
     except BaseException:
         # Nothing was backed up with these keys; leaving them would only block the next attempt.
         identity.unlink(missing_ok=True)
@@ -59,7 +60,8 @@ def initialise(storage: Storage, identity: Path, host_key: Path, *, now: datetim
     return Initialised(repository=storage.url, repository_id=keys.repository_id, identity=identity, host_key=host_key)
 
 
-def _write_secret(path: Path, text: str) -> None:
+def write_secret(path: Path, text: str) -> None:
+    """A new key file, 0600, durable, never over an existing one. Raises WrongKey."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

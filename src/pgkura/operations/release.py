@@ -6,6 +6,8 @@ from typing import Any
 
 from pgkura.core.facts import SourceFacts
 from pgkura.core.outcome import Finding, Result, decide
+from pgkura.core.progress import Silent
+from pgkura.operations.proofs import keep_proof
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.repository.repository import Repository
@@ -37,5 +39,5 @@ def release_jobs(repo: Repository, snapshot: str, endpoint: Endpoint) -> Release
     facts = SourceFacts.from_json(json.loads(repo.component(manifest, "facts")))
     with connect(endpoint, application_name="pgkura release") as session:
         jobs, findings = release_on(session, facts)
-    repo.append_journal("release", {"snapshot": manifest.id, "target": endpoint.display, "jobs": jobs})
+    keep_proof(repo, "release", {"snapshot": manifest.id, "target": endpoint.display, "jobs": jobs}, Silent())
     return Released(result=decide(findings), target=endpoint.display, jobs=tuple(jobs), skipped=tuple(findings))

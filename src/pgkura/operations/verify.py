@@ -27,6 +27,7 @@ class VerifyResult:
     proof: dict[str, Any]
     problems: tuple[str, ...]
     differences: tuple[Finding, ...]
+    ignored: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -43,6 +44,7 @@ class VerifyResult:
             "seconds": round(self.seconds, 3),
             "proof": self.proof,
             "problems": list(self.problems),
+            "ignored": list(self.ignored),
         }
 
 
@@ -62,6 +64,7 @@ def verify_repository(repo: Repository, snapshot: str, *, progress: Progress) ->
         seconds=time.monotonic() - begun,
         proof=body,
         problems=tuple(str(p) for p in report.problems),
+        ignored=tuple(report.ignored),
         differences=(),
     )
 

@@ -42,6 +42,7 @@ class CheckReport:
     bytes: int = 0
     orphans: int = 0
     problems: list[Problem] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """For journals and `--json`; the sealed form never says `equal`."""
@@ -54,6 +55,7 @@ class CheckReport:
             "bytes": self.bytes,
             "orphans": self.orphans,
             "problems": [{"file": p.file, "reason": p.reason, "snapshots": list(p.snapshots)} for p in self.problems],
+            "ignored": self.ignored,
         }
 
 
@@ -81,6 +83,7 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
         _check_object(repo, objects[object_id], sorted(needed[object_id]), chunks[object_id].values(), sized, report)
         progress.advance(objects[object_id].cipher_bytes)
     present = {s.key for s in repo.storage.list("data/")}
+    report.ignored = repo.warnings
     report.orphans = len(present - {object_key(ref.object.id) for ref in _indexed(repo, report)})
     return report
 
@@ -96,8 +99,9 @@ def _manifests(repo: Repository, ids: Iterable[str], report: CheckReport) -> Ite
 
 
 def _records(repo: Repository, report: CheckReport, progress: Progress) -> None:
-    """Index and journal: every signature, every record readable."""
-    keys = [s.key for prefix in (INDEX, JOURNAL) for s in repo.storage.list(prefix)]
+    """Keys, index and journal: every signature, every record readable."""
+    report.problems.extend(Problem(file=key, reason=why, snapshots=()) for key, why in repo.broken_keys)
+    keys = [s.key for prefix in (INDEX, JOURNAL) for s in repo.believed(prefix)]
     progress.stage("reading records", total=len(keys), unit="files")
     for key in sorted(keys):
         try:

@@ -1,54 +1,136 @@
 """What the keys at hand allow in one repository: whom to trust, what opens, who signs. Read from `keys/` once."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from pgkura.core.errors import FormatTooNew, RepositoryNotFound, Tampered, WrongKey
+from pgkura.core.errors import FormatTooNew, PgkuraError, RepositoryNotFound, Tampered, WrongKey
 from pgkura.repository import canonical
 from pgkura.repository.container import MAGIC, ROOT, open_signature
-from pgkura.repository.keys import HostKey, Identity, chunk_mac_key, public_from_hex, public_hex
-from pgkura.repository.seal import unseal
+from pgkura.repository.keyrecords import (
+    EPOCHS,
+    HOSTS,
+    REVOKED,
+    SHARED,
+    HostRecord,
+    Revocation,
+    Shared,
+    epoch_key,
+    host_file,
+    number_of,
+    revoked_key,
+)
+from pgkura.repository.keys import HostKey, Identity, chunk_mac_key, public_from_hex
+from pgkura.repository.seal import unpack_record, unseal
 from pgkura.storage.base import KeyNotFound, Storage
 
 REPOSITORY_KEY = "pgkura-repository"
 FORMAT = 1
 
 
-def epoch_key(number: int) -> str:
-    """Where an epoch's sealed identity lies."""
-    return f"keys/epoch-{number:04d}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One epoch's keys. `secret` opens its data: '' with a host key alone."""
 
-
-def host_file(host_id: str) -> str:
-    """Where a host's signed public keys lie."""
-    return f"keys/host-{host_id}"
+    number: int
+    recipient: str
+    mac_key: bytes = field(repr=False)
+    secret: str = field(repr=False, default="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keyring:
     """Trust and keys of an opened repository.
 
-    signers     host id (or "root") → public key, each signed in by the root
-    secrets     age secrets that open the index class (epoch secret, or the host's operations key)
-    data        the epoch secret, '' without the identity
+    signers     host id (or "root") → public key, each signed in by the root; revoked ones too, for their older files
+    revoked     host id → what of its files is still believed
+    secrets     age secrets that open the index class
+    epochs      the epochs that are known here, newest first; new data belongs to the first
+    prints      key of component fingerprints, the same in all epochs
     recipients  who can open new records of the index class
+    signer      a host id, "root", or '' for a person who cannot sign
+    broken      files of `keys/` that could not be used, and why
     """
 
     repository_id: str
     created: str
-    signers: dict[str, Ed25519PublicKey]
+    signers: Mapping[str, Ed25519PublicKey]
+    revoked: Mapping[str, Revocation]
     secrets: tuple[str, ...] = field(repr=False)
-    data: str = field(repr=False)
-    mac_key: bytes = field(repr=False)
+    epochs: tuple[Epoch, ...]
+    prints: bytes = field(repr=False)
     recipients: tuple[str, ...]
     signer: str
-    private: Ed25519PrivateKey = field(repr=False)
+    private: Ed25519PrivateKey | None = field(repr=False)
+    broken: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def newest(self) -> Epoch:
+        """The epoch of new data."""
+        return self.epochs[0]
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether any epoch's data opens."""
+        return any(e.secret for e in self.epochs)
+
+    def mac_key(self, number: int) -> bytes:
+        """Raises WrongKey for an epoch that is not known here."""
+        for epoch in self.epochs:
+            if epoch.number == number:
+                return epoch.mac_key
+        raise WrongKey(f"the keys at hand do not open epoch {number}", detail=self.why_not(number))
+
+    def open_data(self, sealed: bytes, key: str, first: int) -> tuple[bytes, Epoch]:
+        """An opened object, and the epoch whose key its chunks' MACs have. Tries epoch `first` first, then the newest.
+
+        Raises WrongKey, Tampered.
+        """
+        for epoch in sorted(self.epochs, key=lambda e: e.number != first):
+            if epoch.secret:
+                with suppress(WrongKey):
+                    return unseal(sealed, [epoch.secret], key), epoch
+        try:
+            # Lists for hosts; they go on from what their own epoch left, never from an older one's.
+            return unseal(sealed, self.secrets, key), self.newest
+        except WrongKey as error:
+            raise WrongKey(
+                error.msg,
+                detail="; ".join(f"{name}: {why}" for name, why in self.broken),
+                hint="use this repository's identity; a person who was removed does not open later epochs",
+            ) from error
+
+    def why_not(self, number: int) -> str:
+        """What was wrong with an epoch's file."""
+        return dict(self.broken).get(epoch_key(number), f"there is no {epoch_key(number)}")
 
 
-def open_keyring(storage: Storage, identity: Identity | None, host: HostKey | None) -> Keyring:
-    """Read and check `pgkura-repository` and `keys/`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """A repository's identity and the hosts that its root signed in."""
+
+    repository_id: str
+    root_hex: str
+    created: str
+    root: Ed25519PublicKey
+    hosts: Mapping[str, HostRecord]
+    revoked: Mapping[str, Revocation]
+
+    def open(self, kind: str, key: str, data: bytes) -> bytes:
+        """The body of a file that the root signed."""
+        return open_signature(data, kind, self.repository_id, key, {ROOT: self.root})[1]
+
+    @property
+    def active(self) -> list[HostRecord]:
+        """Hosts that are not revoked."""
+        return [h for h in self.hosts.values() if h.host_id not in self.revoked]
+
+
+def open_trust(storage: Storage, identity: Identity | None, host: HostKey | None) -> Trust:
+    """Read and check `pgkura-repository`, the hosts and the revocations.
 
     Raises RepositoryNotFound, WrongKey (a key of another repository), Tampered, FormatTooNew.
     """
@@ -58,39 +140,152 @@ def open_keyring(storage: Storage, identity: Identity | None, host: HostKey | No
     root = public_from_hex(root_hex)
     open_signature(head, "repository", repository_id, REPOSITORY_KEY, {ROOT: root})
     body: dict[str, Any] = canonical.decode(head.partition(b"\n")[2], REPOSITORY_KEY)
-    signers: dict[str, Ed25519PublicKey] = {ROOT: root}
-    recipients: list[str] = []
-    for stored in sorted(storage.list("keys/host-"), key=lambda s: s.key):
-        host_id, public, operations = _host(storage.get(stored.key), repository_id, stored.key, root)
-        signers[host_id] = public
-        recipients.append(operations)
-    if host is not None and host.host_id not in signers:
-        raise WrongKey(
-            "this host key is not known to the repository",
-            detail=f"there is no {host_file(host.host_id)}",
-            hint="it was revoked, or the file was deleted from the store",
-        )
-    number = host.epoch if host is not None else 1
-    data = _epoch_secret(storage, repository_id, number, root, identity) if identity is not None else ""
-    epoch_recipient = host.recipient if host is not None else _recipient(data)
-    signing = host.signing if host is not None else identity.root if identity is not None else None
-    if signing is None:
-        raise WrongKey("a repository opens with the identity or with the host key", hint="give one of them")
-    return Keyring(
+
+    def signed(kind: str, prefix: str) -> list[tuple[str, bytes]]:
+        keys = sorted(s.key for s in storage.list(prefix))
+        return [(k, open_signature(storage.get(k), kind, repository_id, k, {ROOT: root})[1]) for k in keys]
+
+    hosts = [HostRecord.decode(data, key) for key, data in signed("host", HOSTS)]
+    revoked = [Revocation.decode(data, key) for key, data in signed("revoked", REVOKED)]
+    return Trust(
         repository_id=repository_id,
+        root_hex=root_hex,
         created=str(body["created"]),
-        signers=signers,
-        secrets=tuple(s for s in (data, host.operations if host is not None else "") if s),
-        data=data,
-        mac_key=bytes.fromhex(host.mac_key) if host is not None else chunk_mac_key(data),
-        recipients=(epoch_recipient, *recipients),
-        signer=host.host_id if host is not None else ROOT,
-        private=signing,
+        root=root,
+        hosts={h.host_id: h for h in hosts},
+        revoked={r.host_id: r for r in revoked},
     )
 
 
-def _recipient(secret: str) -> str:
-    return Identity.parse(secret).recipient
+def open_keyring(storage: Storage, identity: Identity | None, host: HostKey | None) -> Keyring:
+    """Everything that the identity, the host key or both allow.
+
+    Raises RepositoryNotFound, WrongKey (a key of another repository, a revoked host), Tampered, FormatTooNew.
+    """
+    if identity is None and host is None:
+        raise WrongKey("a repository opens with the identity or with the host key", hint="give one of them")
+    trust = open_trust(storage, identity, host)
+    if host is not None:
+        _known_host(trust, host)
+    broken: dict[str, str] = {}
+    opened = [] if identity is None else read_epochs(storage, trust, identity, broken)
+    secrets = [e.secret for e in opened] + ([host.operations] if host is not None else [])
+    shared = read_shared(storage, trust, secrets, broken, strict=host is not None)
+    _no_revocation_is_missing(trust, shared)
+    epochs = _epochs(opened, host, shared)
+    recipients = [epochs[0].recipient]
+    if shared:
+        recipients.append(Identity.parse(shared[-1].records).recipient)
+    is_root = identity is not None and identity.is_root(trust.root_hex)
+    return Keyring(
+        repository_id=trust.repository_id,
+        created=trust.created,
+        signers={ROOT: trust.root} | {h.host_id: h.signing for h in trust.hosts.values()},
+        revoked=trust.revoked,
+        secrets=(*secrets, *(s.records for s in shared)),
+        epochs=epochs,
+        prints=shared[-1].prints if shared else epochs[-1].mac_key,
+        recipients=(*recipients, *(h.operations for h in trust.active)),
+        signer=host.host_id if host is not None else ROOT if is_root else "",
+        private=host.signing if host is not None else identity.root if identity is not None and is_root else None,
+        broken=tuple(broken.items()),
+    )
+
+
+def _known_host(trust: Trust, host: HostKey) -> None:
+    if host.host_id not in trust.hosts:
+        raise WrongKey(
+            "this host key is not known to the repository",
+            detail=f"there is no {host_file(host.host_id)}",
+            hint="the file was deleted from the store; `pgkura hosts add` makes a new host key",
+        )
+    if host.host_id in trust.revoked:
+        raise WrongKey(
+            "this host was revoked",
+            detail=f"{revoked_key(host.host_id)}, {trust.revoked[host.host_id].created}",
+            hint="`pgkura hosts add`, with the root's identity, makes a new host key",
+        )
+
+
+def read_epochs(storage: Storage, trust: Trust, identity: Identity, broken: dict[str, str]) -> list[Epoch]:
+    """The epochs that this identity opens, oldest first. One that is damaged costs only its own snapshots.
+
+    Raises WrongKey when the identity opens none, Tampered when none is whole.
+    """
+    found: list[Epoch] = []
+    first: PgkuraError | None = None
+    for key in sorted(s.key for s in storage.list(EPOCHS)):
+        number = number_of(key, EPOCHS)
+        if number is None:
+            continue
+        try:
+            text = unseal(trust.open("epoch", key, storage.get(key)), [identity.secret], key)
+            opened = Identity.parse(text.decode("utf-8", "replace"))
+        except (Tampered, WrongKey, KeyNotFound) as error:
+            broken[key] = f"{error.msg}: {error.detail}" if error.detail else error.msg
+            first = error if first is None or isinstance(error, Tampered) else first
+        else:
+            mac = chunk_mac_key(opened.secret)
+            found.append(Epoch(number=number, recipient=opened.recipient, mac_key=mac, secret=opened.secret))
+    if not found and isinstance(first, WrongKey):
+        raise WrongKey(
+            "this identity is not among the people of this repository",
+            detail=f"it opens none of {EPOCHS}*",
+            hint="the root adds a person with `pgkura people add NAME age1…`",
+        ) from first
+    if not found:
+        raise first or Tampered(
+            f"{epoch_key(1)} is missing",
+            detail="without it no data can be opened",
+            hint="get it back from a copy of the repository",
+        )
+    return found
+
+
+def read_shared(
+    storage: Storage, trust: Trust, secrets: list[str], broken: dict[str, str], *, strict: bool
+) -> list[Shared]:
+    """The generations that these secrets open, oldest first.
+
+    `strict` for those who write: they must not fall back to an older generation because the newest is damaged.
+    """
+    found: list[Shared] = []
+    keys = sorted(s.key for s in storage.list(SHARED) if number_of(s.key, SHARED) is not None)
+    for key in keys:
+        try:
+            body = trust.open("shared", key, storage.get(key))
+            found.append(Shared.decode(unpack_record(body, secrets, key), key))
+        except WrongKey:
+            if strict and key == keys[-1]:
+                raise
+            continue  # of an epoch that this person does not open
+        except Tampered as error:
+            if strict:
+                raise
+            broken[key] = f"{error.msg}: {error.detail}" if error.detail else error.msg
+    return found
+
+
+def _no_revocation_is_missing(trust: Trust, shared: list[Shared]) -> None:
+    for host_id in shared[-1].revoked if shared else ():
+        if host_id not in trust.revoked:
+            raise Tampered(
+                f"{revoked_key(host_id)} is missing",
+                detail="a host was revoked, and somebody took its revocation away",
+                hint="get it back from a copy of the repository; give the store's credentials no right to delete",
+            )
+
+
+def _epochs(opened: list[Epoch], host: HostKey | None, shared: list[Shared]) -> tuple[Epoch, ...]:
+    """All known epochs; first the one of new data: the newest generation's, else the newest there is."""
+    known = {s.epoch: Epoch(number=s.epoch, recipient=s.recipient, mac_key=s.mac) for s in shared}
+    if host is not None:
+        mac = bytes.fromhex(host.mac_key)
+        known.setdefault(host.epoch, Epoch(number=host.epoch, recipient=host.recipient, mac_key=mac))
+    newest = max(known, default=0)
+    known |= {e.number: e for e in opened}
+    first = newest or max(known)
+    return tuple(known[n] for n in sorted(known, key=lambda n: (n != first, -n)))
 
 
 def _head(storage: Storage) -> bytes:
@@ -127,36 +322,19 @@ def _claimed(head: bytes) -> tuple[str, str]:
 
 def _same_repository(repository_id: str, root: str, identity: Identity | None, host: HostKey | None) -> None:
     hint = "check PGKURA_REPOSITORY and the key: they do not belong together (or the store was replaced by somebody)"
-    if identity is not None and public_hex(identity.root.public_key()) != root:
-        raise WrongKey("this identity belongs to another repository", detail=f"here: {repository_id}", hint=hint)
+    if identity is not None and not identity.is_root(root):
+        if not identity.root_hex:
+            raise WrongKey(
+                "this identity is not the root's, and does not say which repository it may read",
+                detail=f"here: {repository_id}",
+                hint="a person's identity file needs the comment lines that `pgkura people add` prints "
+                "(`# repository: …` and `# root: …`): they say whose signatures to trust",
+            )
+        if (identity.root_hex, identity.repository) != (root, repository_id):
+            raise WrongKey("this identity belongs to another repository", detail=f"here: {repository_id}", hint=hint)
     if host is not None and (host.root_public, host.repository_id) != (root, repository_id):
         raise WrongKey(
             "this host key belongs to another repository",
             detail=f"{host.repository_id}, here: {repository_id}",
             hint=hint,
         )
-
-
-def _host(data: bytes, repository_id: str, key: str, root: Ed25519PublicKey) -> tuple[str, Ed25519PublicKey, str]:
-    _, body = open_signature(data, "host", repository_id, key, {ROOT: root})
-    record = canonical.decode(body, key)
-    try:
-        if host_file(record["host"]) != key:
-            raise ValueError("moved")
-        return record["host"], public_from_hex(record["signing"]), str(record["operations"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise Tampered(f"{key} is damaged", detail="not a host record") from error
-
-
-def _epoch_secret(storage: Storage, repository_id: str, number: int, root: Ed25519PublicKey, identity: Identity) -> str:
-    key = epoch_key(number)
-    try:
-        data = storage.get(key)
-    except KeyNotFound as error:
-        raise Tampered(
-            f"{key} is missing",
-            detail="without it no data can be opened",
-            hint="get it back from a copy of the repository",
-        ) from error
-    _, body = open_signature(data, "epoch", repository_id, key, {ROOT: root})
-    return Identity.parse(unseal(body, [identity.secret], key).decode("utf-8", "replace")).secret

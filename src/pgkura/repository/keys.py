@@ -4,6 +4,7 @@ Derivations are HKDF-SHA256 without salt; the input is the age secret line as AS
 in another alphabet), the info strings are given in docs/formats/repository.md, "Keys".
 """
 
+import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +19,7 @@ from pgkura.core.errors import WrongKey
 
 _SECRET = "AGE-SECRET-KEY-1"  # noqa: S105 - the public prefix of every age identity
 _HOST_HEADER = "pgkura-host-key"
+_COMMENT = re.compile(r"^#\s*(repository|root):\s*([0-9a-f]+)\s*$", re.MULTILINE)
 
 
 def derive(secret_line: str, info: str) -> bytes:
@@ -47,10 +49,15 @@ def public_from_hex(text: str) -> Ed25519PublicKey:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The key that opens everything. Never logged: `repr` shows only the public half."""
+    """A person's key: the root's own, or that of somebody the root let in. Never logged: `repr` shows no secret.
+
+    repository, root_hex  what the file's comment lines `# repository:` and `# root:` say, '' where there are none
+    """
 
     secret: str = field(repr=False)
     recipient: str
+    repository: str = ""
+    root_hex: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "Identity":
@@ -66,12 +73,17 @@ class Identity:
             opened = pyrage.x25519.Identity.from_str(lines[0])
         except pyrage.IdentityError as error:
             raise WrongKey("the identity is damaged", detail="it is not a valid age secret key") from error
-        return cls(lines[0], str(opened.to_public()))
+        said = {str(m[1]): str(m[2]) for m in _COMMENT.finditer(text)}
+        return cls(lines[0], str(opened.to_public()), said.get("repository", ""), said.get("root", ""))
 
     @property
     def root(self) -> Ed25519PrivateKey:
-        """The root signing key."""
+        """The root signing key that this identity would have."""
         return root_key(self.secret)
+
+    def is_root(self, root_hex: str) -> bool:
+        """Whether this is the identity that a repository's root key was derived from."""
+        return public_hex(self.root.public_key()) == root_hex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,25 +178,43 @@ class NewKeys:
         return self.host.text()
 
 
-def new_keys(*, now: datetime) -> NewKeys:
-    """Fresh random keys for a new repository."""
-    identity = Identity.parse(str(pyrage.x25519.Identity.generate()))
-    epoch = pyrage.x25519.Identity.generate()
-    repository_id = secrets.token_hex(16)
-    host = HostKey(
+def new_identity() -> Identity:
+    """A fresh age identity."""
+    return Identity.parse(str(pyrage.x25519.Identity.generate()))
+
+
+def valid_recipient(text: str) -> bool:
+    """Whether this is an age X25519 recipient (`age1…`)."""
+    try:
+        pyrage.x25519.Recipient.from_str(text)
+    except pyrage.RecipientError:
+        return False
+    return True
+
+
+def new_host_key(repository_id: str, root_public: str, *, epoch: int, recipient: str, mac_key: bytes) -> HostKey:
+    """A fresh host of a repository, beginning with this epoch."""
+    return HostKey(
         repository_id=repository_id,
-        root_public=public_hex(identity.root.public_key()),
+        root_public=root_public,
         host_id=secrets.token_hex(6),
         signing_seed=secrets.token_bytes(32).hex(),
-        operations=str(pyrage.x25519.Identity.generate()),
-        epoch=1,
-        recipient=str(epoch.to_public()),
-        mac_key=chunk_mac_key(str(epoch)).hex(),
+        operations=new_identity().secret,
+        epoch=epoch,
+        recipient=recipient,
+        mac_key=mac_key.hex(),
     )
+
+
+def new_keys(*, now: datetime) -> NewKeys:
+    """Fresh random keys for a new repository."""
+    identity, epoch = new_identity(), new_identity()
+    repository_id = secrets.token_hex(16)
+    root = public_hex(identity.root.public_key())
     return NewKeys(
         repository_id=repository_id,
         created=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         identity=identity,
-        epoch_secret=str(epoch),
-        host=host,
+        epoch_secret=epoch.secret,
+        host=new_host_key(repository_id, root, epoch=1, recipient=epoch.recipient, mac_key=chunk_mac_key(epoch.secret)),
     )

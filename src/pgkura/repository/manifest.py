@@ -33,6 +33,8 @@ class Manifest:
     id           `20261123T170836Z-` + 6 hex digits: 16 times the microsecond, and a random digit; ids sort by time
     snapshot     `pg_current_snapshot()`; lsn: WAL position when it was taken
     counts       tables, rows, bytes_read, bytes_stored, chunks, chunks_unchanged, …
+    epoch        whose key its chunks are sealed to and keyed with
+    expires      until when its files are locked in the store, '' if they are not
     components   `archive`, `facts`, `inventory`, `chunks`, `before.sql`, `after.sql`, and one per history kind
     """
 
@@ -51,6 +53,8 @@ class Manifest:
     accepted: tuple[str, ...]
     counts: Mapping[str, int]
     components: Mapping[str, Component]
+    epoch: int = 1
+    expires: str = ""
 
 
 def valid_id(text: str) -> bool:
@@ -96,6 +100,9 @@ def encode(m: Manifest) -> bytes:
             name: {"fingerprint": c.fingerprint, "ref": None if c.ref is None else _ref_json(c.ref)}
             for name, c in m.components.items()
         },
+        # Absent in the first epoch and without a lock, as in all manifests of before.
+        **({"epoch": m.epoch} if m.epoch != 1 else {}),
+        **({"expires": m.expires} if m.expires else {}),
     }
     return canonical.encode(record) + b"\n" + _lines(m.components)
 
@@ -162,6 +169,8 @@ def decode(data: bytes, what: str) -> Manifest:
                 name: Component(fingerprint=c["fingerprint"], ref=None if c["ref"] is None else _ref(c["ref"]))
                 for name, c in r["components"].items()
             },
+            epoch=int(r.get("epoch", 1)),
+            expires=str(r.get("expires", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Tampered(f"{what} is no manifest", detail=f"{type(error).__name__}: {error}") from error

@@ -6,25 +6,25 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from blake3 import blake3
 
-from pgkura.core.errors import RepositoryExists, RepositoryNotFound, Tampered, WrongKey
+from pgkura.core.errors import RepositoryNotFound, Tampered, WrongKey
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.repository import canonical
 from pgkura.repository import manifest as manifests_format
+from pgkura.repository.belief import Belief
 from pgkura.repository.container import ROOT, open_signature, seal_signature
-from pgkura.repository.keyring import FORMAT, REPOSITORY_KEY, Keyring, epoch_key, host_file, open_keyring
-from pgkura.repository.keys import HostKey, Identity, NewKeys, public_hex
+from pgkura.repository.keyring import Keyring, open_keyring
+from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.lines import Numbers, drop_lines, drop_rows, read_numbers, unpack_sizes
 from pgkura.repository.lists import TableData, read_chunk_list, read_index, write_index
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import PackWriter, object_key
-from pgkura.repository.seal import decompress, pack_record, seal, unpack_record, unseal
-from pgkura.storage.base import KeyExists, KeyNotFound, Storage
+from pgkura.repository.seal import decompress, pack_record, unpack_record
+from pgkura.storage.base import KeyExists, KeyNotFound, Storage, Stored
 
 SNAPSHOTS = "snapshots/"
 INDEX = "index/"
@@ -32,7 +32,6 @@ JOURNAL = "journal/"
 STATE = "state/"
 # Opened objects kept by each thread: the layers that a month of changes leaves on one unit of ranges fit in.
 KEPT_BYTES = 16 * 1024 * 1024
-_ESCAPE = ("RESTORE.md", "restore.sh")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,56 +45,6 @@ class JournalRecord:
     body: Mapping[str, Any]
 
 
-def refuse_existing(storage: Storage) -> None:
-    """Raises RepositoryExists when anything lies where a repository is to be made."""
-    first = next(iter(storage.list("")), None)
-    if first is None:
-        return
-    try:
-        storage.get(REPOSITORY_KEY)
-    except KeyNotFound:
-        raise RepositoryExists(
-            f"{storage.url} is not empty",
-            detail=f"it holds {first.key}, and is no pgkura repository",
-            hint="choose an empty folder or prefix: nothing of yours shall be mixed with backups",
-        ) from None
-    raise RepositoryExists(f"{storage.url} is a repository already", hint="use it, or choose another place")
-
-
-def create(storage: Storage, keys: NewKeys) -> None:
-    """Write a new repository; its head last, so that a half-made one is never taken for one."""
-    refuse_existing(storage)
-    root = keys.identity.root
-
-    def put(key: str, kind: str, body: bytes) -> None:
-        storage.create(key, seal_signature(kind, keys.repository_id, key, body, signer=ROOT, private=root))
-
-    write_escape(storage)
-    epoch = f"# pgkura epoch {keys.host.epoch} of repository {keys.repository_id}\n{keys.epoch_secret}\n"
-    put(epoch_key(keys.host.epoch), "epoch", seal(epoch.encode(), [keys.identity.recipient]))
-    host = {
-        "created": keys.created,
-        "epoch": keys.host.epoch,
-        "host": keys.host.host_id,
-        "operations": keys.host.operations_recipient,
-        "signing": public_hex(keys.host.signing.public_key()),
-    }
-    put(host_file(keys.host.host_id), "host", canonical.encode(host))
-    head = {
-        "created": keys.created,
-        "format": FORMAT,
-        "repository": keys.repository_id,
-        "root": public_hex(root.public_key()),
-    }
-    put(REPOSITORY_KEY, "repository", canonical.encode(head))
-
-
-def write_escape(storage: Storage) -> None:
-    """Put RESTORE.md and restore.sh (or their newer versions) into the repository."""
-    for name in _ESCAPE:
-        storage.put(name, files("pgkura.repository").joinpath("escape", name).read_bytes())
-
-
 class Repository:
     """See docs/formats/repository.md. Safe to use from several threads; a PackWriter is not."""
 
@@ -106,6 +55,7 @@ class Repository:
         self._index_lock = threading.Lock()
         self._local = threading.local()
         self._counting = threading.Lock()
+        self._belief = Belief(storage, keyring.revoked)
 
     @classmethod
     def open(cls, storage: Storage, *, identity: Identity | None = None, host: HostKey | None = None) -> "Repository":
@@ -125,16 +75,21 @@ class Repository:
     @property
     def can_read_data(self) -> bool:
         """Whether the identity is at hand."""
-        return bool(self._keys.data)
+        return self._keys.reads_data
 
     @property
     def can_write(self) -> bool:
         """Whether a host key is at hand."""
-        return self._keys.signer != ROOT
+        return self._keys.signer not in (ROOT, "")
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether records can be added: a person who is neither host nor root cannot."""
+        return self._keys.private is not None
 
     @property
     def host_id(self) -> str:
-        """Who signs here: a host id, or "root" with the identity alone."""
+        """Who signs here: a host id, "root" with the root's identity alone, '' with a person's alone."""
         return self._keys.signer
 
     def need_host(self) -> None:
@@ -147,13 +102,27 @@ class Repository:
         if not self.can_read_data:
             raise WrongKey(f"{purpose} needs the identity", hint="set PGKURA_IDENTITY to the identity file")
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of new data."""
+        return self._keys.newest.number
+
+    @property
+    def broken_keys(self) -> tuple[tuple[str, str], ...]:
+        """Files of `keys/` that could not be used, and why."""
+        return self._keys.broken
+
     def mac(self, data: bytes) -> str:
-        """Keyed MAC of plain bytes: chunk MACs and component fingerprints."""
-        return blake3(data, key=self._keys.mac_key).hexdigest()
+        """Fingerprint of a component's text: keyed the same in all epochs, so that histories go on."""
+        return blake3(data, key=self._keys.prints).hexdigest()
 
     def mac_hasher(self) -> Any:
         """An incremental `mac` with update() and hexdigest()."""
-        return blake3(key=self._keys.mac_key)
+        return blake3(key=self._keys.prints)
+
+    def chunk_hasher(self, epoch: int) -> Any:
+        """An incremental hasher of chunk MACs of an epoch. Raises WrongKey for one that is not known here."""
+        return blake3(key=self._keys.mac_key(epoch))
 
     # --- objects
 
@@ -162,14 +131,17 @@ class Repository:
         self.need_host()
         return PackWriter(
             self.storage,
-            recipients=self._keys.recipients if for_hosts else self._keys.recipients[:1],
-            mac_key=self._keys.mac_key,
+            recipients=self._keys.recipients if for_hosts else [self._keys.newest.recipient],
+            mac_key=self._keys.newest.mac_key,
             known=self.known,
             storage_class=storage_class,
         )
 
     def known(self, mac: str) -> ChunkRef | None:
-        """The stored chunk with this MAC, by the signed index, if its object is still there."""
+        """The stored chunk with this MAC, by the signed index, if its object is still there.
+
+        MACs of another epoch are keyed otherwise, so that its chunks are never found for new data.
+        """
         if self._index is None:
             with self._index_lock:
                 if self._index is None:
@@ -180,21 +152,31 @@ class Repository:
         present = {s.key: s.size for s in self.storage.list("data/")}
         found: dict[str, ChunkRef] = {}
         for key in self.index_keys():
-            for ref in self.index(key):
+            for ref in self._index_if_ours(key):
                 if present.get(object_key(ref.object.id)) == ref.object.cipher_bytes:
                     found[ref.mac] = ref
         return found
 
+    def _index_if_ours(self, key: str) -> Iterator[ChunkRef]:
+        try:
+            yield from self.index(key)
+        except WrongKey:
+            return  # of before this host was added: its chunks are stored once more
+
     def index_keys(self) -> list[str]:
         """All index files."""
-        return sorted(s.key for s in self.storage.list(INDEX))
+        return [s.key for s in self.believed(INDEX)]
 
     def index(self, key: str) -> Iterator[ChunkRef]:
         """The chunks of one index file."""
         yield from read_index([self._open_record("index", key)])
 
     def open_object(self, ref: ObjectRef) -> bytes:
-        """The decrypted object (zstd frames). Raises Tampered naming the file; WrongKey."""
+        """The decrypted object (zstd frames). Raises Tampered naming the file, WrongKey without the identity."""
+        return self._open_object(ref)[0]
+
+    def _open_object(self, ref: ObjectRef) -> tuple[bytes, bytes]:
+        """The decrypted object and the key of its chunks' MACs: that of the epoch which opened it."""
         key = object_key(ref.id)
         try:
             sealed = self.storage.get(key)
@@ -202,14 +184,16 @@ class Repository:
             raise Tampered(f"{key} is missing", hint="get it back from a copy of the repository") from error
         if len(sealed) != ref.cipher_bytes or hashlib.sha256(sealed).hexdigest() != ref.sha256:
             raise Tampered(f"{key} is damaged", detail="its bytes are not those that were stored")
-        return unseal(sealed, self._keys.secrets, key)
+        opened, epoch = self._keys.open_data(sealed, key, getattr(self._local, "epoch", 0))
+        self._local.epoch = epoch.number
+        return opened, epoch.mac_key
 
     def read_chunk(self, ref: ChunkRef) -> Iterator[bytes]:
         """Plain bytes in pieces of at most 1 MiB; the MAC is checked at the end, so keep nothing before that."""
-        opened = self._opened(ref.object)
+        opened, mac_key = self._opened(ref.object)
         what = f"a chunk of {object_key(ref.object.id)}"
         frame = opened[ref.offset : ref.offset + ref.stored]
-        hasher = blake3(key=self._keys.mac_key)
+        hasher = blake3(key=mac_key)
         length = 0
         for piece in decompress(frame, what, limit=ref.length):
             hasher.update(piece)
@@ -247,13 +231,13 @@ class Repository:
             return sizes
         return np.delete(sizes, read_numbers(self.read_bytes(layer.drops)) - 1)
 
-    def _opened(self, ref: ObjectRef) -> bytes:
+    def _opened(self, ref: ObjectRef) -> tuple[bytes, bytes]:
         """The last few objects of this thread: the layers of neighbouring ranges lie in the same ones."""
-        kept: dict[str, bytes] = self._local.__dict__.setdefault("opened", {})
+        kept: dict[str, tuple[bytes, bytes]] = self._local.__dict__.setdefault("opened", {})
         opened = kept.pop(ref.id, None)
         if opened is None:
-            opened = self.open_object(ref)
-            while kept and sum(map(len, kept.values())) + len(opened) > KEPT_BYTES:
+            opened = self._open_object(ref)
+            while kept and sum(len(o) for o, _ in kept.values()) + len(opened[0]) > KEPT_BYTES:
                 del kept[next(iter(kept))]
         kept[ref.id] = opened
         return opened
@@ -261,6 +245,12 @@ class Repository:
     # --- records of the index class
 
     def _seal_record(self, kind: str, key: str, payload: bytes) -> bytes:
+        if self._keys.private is None:
+            raise WrongKey(
+                "a person's identity signs nothing",
+                detail="records are signed by a host or by the root",
+                hint="set PGKURA_HOST_KEY, or use the root's identity",
+            )
         body = pack_record(payload, self._keys.recipients)
         return seal_signature(kind, self.repository_id, key, body, signer=self._keys.signer, private=self._keys.private)
 
@@ -270,7 +260,17 @@ class Repository:
     def open_record(self, kind: str, key: str, data: bytes) -> tuple[str, bytes]:
         """(signer, payload) of a stored record, its signature checked before anything is decrypted."""
         signer, body = open_signature(data, kind, self.repository_id, key, self._keys.signers)
+        self._belief.check(signer, key, data)
         return signer, unpack_record(body, self._keys.secrets, key)
+
+    def believed(self, prefix: str) -> list[Stored]:
+        """Files below `prefix`, by key, without those that a revoked host wrote after its revocation."""
+        return self._belief.believed(prefix)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Files that were left out because a revoked host wrote them."""
+        return self._belief.warnings
 
     def _append(self, kind: str, prefix: str, payload: bytes, suffix: str = "") -> str:
         """Store under the next free counter of this signer; a taken one is never overwritten."""
@@ -313,7 +313,7 @@ class Repository:
 
     def manifest_ids(self) -> list[str]:
         """Ids of all snapshots, oldest first."""
-        return sorted(s.key.removeprefix(SNAPSHOTS) for s in self.storage.list(SNAPSHOTS))
+        return [s.key.removeprefix(SNAPSHOTS) for s in self.believed(SNAPSHOTS)]
 
     def manifests(self) -> list[Manifest]:
         """All snapshots, oldest first. Raises Tampered for any that does not open."""
@@ -378,7 +378,7 @@ class Repository:
 
     def journal(self, kind: str | None = None) -> Iterator[JournalRecord]:
         """Records, by writer and counter."""
-        for stored in sorted(self.storage.list(JOURNAL), key=lambda s: s.key):
+        for stored in self.believed(JOURNAL):
             if kind is not None and not stored.key.endswith(f"-{kind}"):
                 continue
             yield self.journal_record(stored.key, self.storage.get(stored.key))

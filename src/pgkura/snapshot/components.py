@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pgkura.core.errors import FormatTooNew, Tampered
+from pgkura.core.errors import FormatTooNew, Tampered, WrongKey
 from pgkura.core.refs import ChunkRef
 from pgkura.repository.manifest import Component, Manifest
 from pgkura.repository.repository import Repository
@@ -14,13 +14,13 @@ PART_BYTES = 4 * 1024 * 1024
 
 
 def previous_manifest(repo: Repository, database: str, system_identifier: str) -> Manifest | None:
-    """The newest snapshot of this database, if it can be read; a damaged one only costs its reuse."""
+    """The newest snapshot of this database in this epoch, if it can be read; a damaged one only costs its reuse."""
     for snapshot_id in reversed(repo.manifest_ids()[-LOOK_BACK:]):
         try:
             found = repo.manifest(snapshot_id)
-        except (Tampered, FormatTooNew):
+        except (Tampered, FormatTooNew, WrongKey):
             continue
-        if (found.database, found.system_identifier) == (database, system_identifier):
+        if (found.database, found.system_identifier, found.epoch) == (database, system_identifier, repo.epoch):
             return found
     return None
 

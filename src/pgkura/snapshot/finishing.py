@@ -270,4 +270,5 @@ def _manifest(
         accepted=accepted,
         counts=counts,
         components=components,
+        epoch=repo.epoch,
     )

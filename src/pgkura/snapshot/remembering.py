@@ -74,6 +74,8 @@ class Remembered:
                 manifest = repo.manifest(snapshot_id)
                 if (manifest.database, manifest.system_identifier) != (database, now.system):
                     continue
+                if manifest.epoch != repo.epoch:
+                    return "a new epoch has begun: everything is read and stored once"
                 pieces = repo.state(snapshot_id)
                 if pieces is None:
                     reason = "the last backup left no state"

@@ -115,6 +115,7 @@ def prove(
             access=replace(access or own_access(f"verify-{name}", endpoint.url(), repo.url), host_key="", run=name),
             crew=crew if crew is not None and access is not None else Crew(kind="threads"),
             snapshot=snapshot,
+            epoch=manifest.epoch,
             parallel=parallel,
             progress=progress,
             stop=stop,
@@ -191,6 +192,7 @@ class _Comparing:
     access: Access
     crew: Crew
     snapshot: str
+    epoch: int
     parallel: int
     progress: Progress
     stop: Stop
@@ -215,7 +217,7 @@ class _Comparing:
     def _rows(self, pool: Executor, checks: Sequence[TableCheck], meter: Meter) -> list[TableResult]:
         # What differs is read again, so this may pass its total; it never stands still.
         self.progress.stage("comparing rows", total=sum(c.bytes for c in checks), unit="bytes")
-        units = [CheckUnit(access=self.access, snapshot=self.snapshot, check=c) for c in checks]
+        units = [CheckUnit(access=self.access, snapshot=self.snapshot, epoch=self.epoch, check=c) for c in checks]
         results = []
         for unit, report in run_units(
             pool,

@@ -35,6 +35,7 @@ class Reader:
     """What comparing tables needs beside a session. `received` is told how many bytes came from the server."""
 
     repo: Repository
+    epoch: int
     key: bytes
     stop: Stop
     received: Callable[[int], None]
@@ -94,7 +95,10 @@ def _difference(want: Multiset, have: Multiset, check: TableCheck) -> str:
 
 def _stream_equal(session: Session, reader: Reader, check: TableCheck) -> tuple[int, bool]:
     """(rows, whether the bytes are the chunks' bytes in their order). Equal order implies equal rows."""
-    cutter = Cutter(reader.repo.mac_hasher, cuts(reader.repo, check.parts[0].layers))
+    def hasher() -> Any:
+        return reader.repo.chunk_hasher(reader.epoch)
+
+    cutter = Cutter(hasher, cuts(reader.repo, check.parts[0].layers, hasher))
     rows = 0
     with _abandonable(session), closing(_copied(session, check, 0)) as batches:
         for batch in batches:
@@ -115,13 +119,13 @@ def _abandonable(session: Session) -> Iterator[None]:
     session.execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
 
 
-def cuts(repo: Repository, layers: Iterable[Layer]) -> Iterator[tuple[int, str]]:
+def cuts(repo: Repository, layers: Iterable[Layer], hasher: Callable[[], Any]) -> Iterator[tuple[int, str]]:
     """(length, MAC) of the rows that count of each layer. Only layers with dropped rows are read."""
     for layer in layers:
         if layer.drops is None:
             yield layer.chunk.length, layer.chunk.mac
             continue
-        mac, length = repo.mac_hasher(), 0
+        mac, length = hasher(), 0
         for piece in repo.read_rows(layer):
             mac.update(piece)
             length += len(piece)

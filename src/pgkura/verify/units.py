@@ -22,10 +22,11 @@ APPLICATION = "pgkura verify"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckUnit:
-    """One table to compare at an exported snapshot of the target."""
+    """One table to compare at an exported snapshot of the target. `epoch`: that of the repository's snapshot."""
 
     access: Access
     snapshot: str
+    epoch: int
     check: TableCheck
 
     @property
@@ -90,7 +91,7 @@ def check_unit(unit: CheckUnit) -> CheckReport:
     """Compare one table."""
     shared = station_for(unit.access).shared()
     untold = Meter()
-    reader = Reader(repo=shared.repo, key=new_key(), stop=shared.stop, received=shared.received or untold.add)
+    reader = Reader(repo=shared.repo, epoch=unit.epoch, key=new_key(), stop=shared.stop, received=shared.received or untold.add)
     with _at_snapshot(unit) as session:
         found = compare_table(session, reader, unit.check)
     return CheckReport(rows=found.rows, finding=found.finding, in_order=found.in_order, untold=untold.take())

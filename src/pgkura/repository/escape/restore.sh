@@ -21,8 +21,11 @@ trap 'rm -rf "$work"' EXIT
 chmod 700 "$work"
 failed=0
 
-# The key of all data, sealed to the identity.
-tail -n +2 keys/epoch-0001 | age -d -i "$identity" > "$work/epoch.key"
+# The keys of all data, one per epoch, sealed to the identities of people; age tries all that are in one file.
+for file in keys/epoch-[0-9]*; do
+  tail -n +2 "$file" | age -d -i "$identity" >> "$work/epoch.key" || echo "warning: $file does not open" >&2
+done
+[ -s "$work/epoch.key" ] || { echo "error: this identity opens no epoch of this repository" >&2; exit 1; }
 # The manifest: one line of JSON, then a line per component.
 tail -n +2 "snapshots/$snapshot" | age -d -i "$work/epoch.key" | zstd -dcq > "$work/manifest"
 
