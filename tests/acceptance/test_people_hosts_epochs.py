@@ -12,7 +12,11 @@ import pyrage
 import pytest
 from tests.support import compare
 from tests.support.cli import Desk, Done, command
+from tests.support.psql import client
 from tests.support.servers import Server, needs, newest
+
+from pgkura.repository.container import seal_signature
+from pgkura.repository.keys import HostKey
 
 SCHEMA = """
 CREATE TABLE public.lessons (id integer PRIMARY KEY, title text NOT NULL);
@@ -220,8 +224,12 @@ def test_a_revoked_host(scene: Scene) -> None:
     scene.backup().expect()
     scene.restores(scene.desk)
     # An old file of its own, signed anew with other bytes: not the one that was counted.
-    shutil.copy(thief.repository / "snapshots" / late, scene.desk.repository / "snapshots" / before)
-    assert scene.desk.run("verify", before).expect(16).out
+    key = HostKey.parse(thief.host_key.read_text())
+    path = f"snapshots/{before}"
+    body = (thief.repository / "snapshots" / late).read_bytes().partition(b"\n")[2]
+    forged = seal_signature("manifest", key.repository_id, path, body, signer=key.host_id, private=key.signing)
+    (scene.desk.repository / path).write_bytes(forged)
+    assert "revoked host" in scene.desk.run("show", before).expect(16).err
 
 
 def test_a_revocation_that_was_taken_away(scene: Scene) -> None:
@@ -269,8 +277,13 @@ def test_a_new_epoch(scene: Scene) -> None:
 
 def test_the_way_out_after_a_new_epoch(scene: Scene) -> None:
     """The repository's own script gets snapshots of both epochs out, for a person who is not the root."""
-    for tool in ("age", "zstd", "psql", "pg_restore"):
+    for tool in ("age", "zstd"):
         needs(f"the program {tool}", shutil.which(tool) is not None)
+    tools = scene.desk.folder / "tools"
+    tools.mkdir()
+    for name in ("psql", "pg_restore"):
+        (tools / name).write_text(f'#!/bin/sh\nexec {client(name, scene.server.version)} "$@"\n')
+        (tools / name).chmod(0o755)
     first = scene.desk.run("snapshots", "--json").expect().json["snapshots"][0]["id"]
     desk = person(scene, "kim")
     scene.desk.run("epoch", "new").expect()
@@ -278,7 +291,7 @@ def test_the_way_out_after_a_new_epoch(scene: Scene) -> None:
     for snapshot in (first, second):
         target = scene.server.create_database("keys_way_out")
         argv = ["bash", str(scene.desk.repository / "restore.sh"), str(desk.identity), target, snapshot]
-        command(argv, desk.environment).expect()
+        command(argv, desk.environment | {"PATH": f"{tools}:{desk.environment['PATH']}"}).expect()
         compare.assert_same(scene.source, target)
 
 

@@ -51,9 +51,21 @@ class S3Server:
         """The bucket of all tests."""
         self._client().create_bucket(Bucket=BUCKET)
 
-    def _client(self) -> Any:
+    def new_bucket(self, *, locks: bool = False, versions: bool = False) -> str:
+        """A bucket of its own, with Object Lock (which brings versions) or with versions alone; its URL."""
+        bucket = f"kura-{uuid4().hex[:12]}"
+        self._client().create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=locks)
+        if versions:
+            self._client().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        return f"s3://{bucket}/home"
+
+    def client(self, service: str = "s3") -> Any:
+        """Another library than obstore, for looking and for doing harm."""
+        return self._client(service)
+
+    def _client(self, service: str = "s3") -> Any:
         return boto3.client(
-            "s3",
+            service,
             endpoint_url=self.endpoint,
             aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],

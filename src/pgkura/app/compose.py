@@ -21,7 +21,9 @@ class Composition:
 
     def storage(self) -> Storage:
         """The repository's store, opened. Raises UsageError, StoreError."""
-        return open_storage(self.settings.need_repository(), insecure=self.settings.insecure_store)
+        return open_storage(
+            self.settings.need_repository(), insecure=self.settings.insecure_store, as_of=self.settings.store_as_of
+        )
 
     def identity(self) -> Identity:
         """Raises WrongKey where there is none."""

@@ -6,6 +6,7 @@ Flags win over variables. A key variable (`PGKURA_IDENTITY`, `PGKURA_HOST_KEY`) 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pgkura.core.access import HOST_KEY_MARK, IDENTITY_MARK, resolve
@@ -28,6 +29,17 @@ def parse_switch(name: str, value: str) -> bool:
         detail="a switch that is misread could start the real thing",
         hint=f"use {name}=true, 1 or yes; or false, 0 or no",
     )
+
+
+def parse_time(name: str, value: str) -> datetime | None:
+    """An ISO 8601 time, UTC unless it says otherwise; None for ''. Anything else is a usage error."""
+    if not value:
+        return None
+    try:
+        when = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise UsageError(f"{name}={value!r} is no time", hint="for example 2026-11-24T10:00Z") from error
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +94,7 @@ class Settings:
     host_key: KeySource
     insecure_store: bool
     insecure_database: bool
+    store_as_of: datetime | None = None
 
     def need_database(self) -> str:
         """The source or target URL. Raises UsageError."""
@@ -155,6 +168,7 @@ def read_settings(
             home / "host.key",
             HOST_KEY_MARK,
         ),
+        store_as_of=parse_time("PGKURA_STORE_AS_OF", env.get("PGKURA_STORE_AS_OF", "")),
         insecure_store=insecure_store or parse_switch("PGKURA_INSECURE_STORE", env.get("PGKURA_INSECURE_STORE", "")),
         insecure_database=insecure_database
         or parse_switch("PGKURA_INSECURE_DATABASE", env.get("PGKURA_INSECURE_DATABASE", "")),

@@ -1,13 +1,12 @@
 """people, hosts, epoch: who may read, who may write."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pgkura.app.compose import Composition
-from pgkura.app.settings import read_settings
+from pgkura.app.settings import parse_time, read_settings
 from pgkura.cli import options, output
 from pgkura.core.errors import UsageError
 from pgkura.operations import keys
@@ -148,7 +147,7 @@ def hosts_revoke(
 ) -> None:
     """Believe nothing more that a machine writes; its snapshots of before stay good and restore."""
     composition = _composition(repository, identity, insecure_store)
-    when = _time(since) if since else None
+    when = parse_time("--since", since)
     done = keys.revoke_host(composition.storage(), composition.identity(), host, since=when)
     if as_json:
         output.print_json(done.as_json())
@@ -179,11 +178,3 @@ def epoch_new(
         "stores everything once. Old snapshots stay as they are, each readable with the key of its epoch.",
         markup=False,
     )
-
-
-def _time(text: str) -> datetime:
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"{text!r} is no time", hint="for example 2026-11-24T10:00Z") from error
-    return when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -18,9 +18,10 @@ from pgkura.core.errors import UsageError
 from pgkura.core.outcome import Result
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
-from pgkura.operations.backup import BackupResult, Limits, back_up
+from pgkura.operations.backup import BackupResult, Limits, Lock, back_up
 from pgkura.operations.demo.run import run_demo
 from pgkura.repository.repository import Repository
+from pgkura.storage.retention import LockMode
 
 
 def backup(
@@ -50,6 +51,13 @@ def backup(
         float, typer.Option("--lock-share", min=0.01, max=1, help="Share of the server's lock table we may use.")
     ] = 0.25,
     max_rate: Annotated[int, typer.Option("--max-rate", min=0, help="Bytes of rows per second; 0 = no limit.")] = 0,
+    lock_days: Annotated[
+        int,
+        typer.Option("--lock-days", min=0, help="Object Lock: keep all the snapshot's files so long; 0 = no lock."),
+    ] = 0,
+    lock_mode: Annotated[
+        LockMode, typer.Option("--lock-mode", help="COMPLIANCE: nobody can shorten it. GOVERNANCE: a permission can.")
+    ] = LockMode.COMPLIANCE,
     gentle: Annotated[bool, typer.Option("--gentle", help="Never read a table in ranges: spares the cache.")] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Read everything, whatever is known to be unchanged since the last backup.")
@@ -75,6 +83,7 @@ def backup(
                 storage_class=storage_class,
                 parallel=workers,
                 limits=limits,
+                lock=Lock(days=lock_days, mode=lock_mode),
                 progress=progress,
                 stop=stop,
                 crew=crew,
@@ -131,6 +140,12 @@ def _render(result: BackupResult) -> None:
         f"{human_seconds(result.seconds)}, peak memory {human_bytes(result.peak_memory_bytes)}",
         markup=False,
     )
+    if result.lock is not None:
+        out.print(
+            f"{result.lock.files:,} files locked ({result.lock.mode}) until {result.lock.until}; "
+            f"{result.lock.extended:,} locks made longer",
+            markup=False,
+        )
     output.findings(result.skipped, result.accepted)
 
 

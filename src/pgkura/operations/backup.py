@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgkura.core.access import Access
-from pgkura.core.outcome import Finding, Result
+from pgkura.core.outcome import Finding, FindingClass, Result, decide
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
+from pgkura.repository.locks import Locked, lock_snapshot
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.take import take
+from pgkura.snapshot.taken import Taken
+from pgkura.storage.retention import LockMode, need_retention
 from pgkura.work.pools import Crew
 
 
@@ -30,6 +33,7 @@ class BackupResult:
     peak_memory_bytes: int
     skipped: tuple[Finding, ...]
     accepted: tuple[str, ...]
+    lock: Locked | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The `--json` object."""
@@ -46,6 +50,7 @@ class BackupResult:
             "peak_memory_bytes": self.peak_memory_bytes,
             "skipped": [f.as_json() for f in self.skipped],
             "accepted": list(self.accepted),
+            **({"lock": self.lock.as_json()} if self.lock else {}),
         }
 
 
@@ -60,7 +65,16 @@ class Limits:
     full: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """For how long, and how firmly, the store shall keep what the snapshot needs."""
+
+    days: int = 0
+    mode: LockMode = LockMode.COMPLIANCE
+
+
 DEFAULT_LIMITS = Limits()
+NO_LOCK = Lock()
 
 
 def back_up(
@@ -72,6 +86,7 @@ def back_up(
     storage_class: str = "",
     parallel: int = 2,
     limits: Limits = DEFAULT_LIMITS,
+    lock: Lock = NO_LOCK,
     progress: Progress,
     stop: Stop | None = None,
     crew: Crew | None = None,
@@ -88,11 +103,16 @@ def back_up(
         full=limits.full,
         storage_class=storage_class,
         accepted=accepted,
+        lock_days=lock.days,
     )
+    if lock.days:
+        need_retention(repo.storage)  # said before anything starts
     taken = take(source, repo, options, progress, access=access, stop=stop, executor=crew.given)
+    locked, unlocked = _lock(repo, taken, lock, progress) if lock.days else (None, ())
+    findings = (*taken.findings, *unlocked)
     counts = taken.counts
     return BackupResult(
-        result=taken.result,
+        result=decide(findings, taken.accepted) if unlocked else taken.result,
         snapshot=taken.manifest.id,
         tables=counts["tables"],
         rows=counts["rows"],
@@ -102,6 +122,23 @@ def back_up(
         chunks_unchanged=counts["chunks_unchanged"],
         seconds=taken.seconds,
         peak_memory_bytes=counts["peak_memory_bytes"],
-        skipped=taken.findings,
+        skipped=findings,
         accepted=taken.accepted,
+        lock=locked,
     )
+
+
+def _lock(repo: Repository, taken: Taken, lock: Lock, progress: Progress) -> tuple[Locked, tuple[Finding, ...]]:
+    """The snapshot exists; what the store would not lock is named, and `verify` will name it again."""
+    progress.stage("locking files in the store")
+    locked = lock_snapshot(repo, taken.manifest, taken.objects, lock.mode)
+    repo.append_journal("lock", {"snapshot": taken.manifest.id, **locked.as_json()})
+    if not locked.refused:
+        return locked, ()
+    key, why = locked.refused[0]
+    finding = Finding(
+        cls=FindingClass.DENIED,
+        object="locks in the store",
+        reason=f"{len(locked.refused)} of {locked.files} files are not locked until {locked.until}; {key}: {why}",
+    )
+    return locked, (finding,)

@@ -1,9 +1,11 @@
-"""`doctor`: what can be protected, what cannot and why, and what to change. Changes nothing."""
+"""`doctor`: what can be protected, what cannot and why, and what to change. Leaves nothing
+behind but, where the store's credential may not delete, the files `probe/*` that it was tried on."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from pgkura.core.errors import PgkuraError, RepositoryNotFound, RightsError, UsageError
+from pgkura.operations.deleting import try_to_delete
 from pgkura.operations.listing import server_name
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.facts import read_facts
@@ -156,6 +158,8 @@ def _store(composition: Composition, report: Report) -> None:
             f"{storage.url}; this store has no conditional writes",
             "let only one machine write to this repository",
         )
+    deleting = try_to_delete(storage)
+    report.add(deleting.state, "deleting", deleting.found, deleting.change)
     try:
         repo = composition.repository()
     except (RepositoryNotFound, UsageError) as error:

@@ -113,6 +113,8 @@ def show_snapshot(repo: Repository, which: str) -> ShownSnapshot:
         ("system id", m.system_identifier),
         ("consistent at", f"LSN {m.lsn}, snapshot {m.snapshot}"),
         ("made by", f"pgkura {m.pgkura_version}, {m.pg_dump_version}, host {m.host_id}"),
+        ("epoch", str(m.epoch)),
+        *((("locked until", m.expires),) if m.expires else ()),
         ("result", m.result),
     )
     return ShownSnapshot(

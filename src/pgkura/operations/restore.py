@@ -225,6 +225,8 @@ def _restore_and_prove(
         access=access,
         crew=crew,
     )
+    for note in planned.repo.notes:
+        progress.note(note)
     keep_proof(planned.repo, "proof", proof.as_json(), progress)
     return RestoreResult(
         result=decide(proof.differences, (*accepted, *planned.manifest.accepted)),

@@ -4,14 +4,17 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from pgkura.core.errors import PgkuraError
 from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
+from pgkura.repository.locks import short_locks
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import object_key
 from pgkura.repository.repository import INDEX, JOURNAL, SNAPSHOTS, Repository
+from pgkura.repository.versions import older_version
 from pgkura.storage.base import KeyNotFound
 
 _NO_LIST = "chunk list"
@@ -82,6 +85,9 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
     for object_id in sorted(objects):
         _check_object(repo, objects[object_id], sorted(needed[object_id]), chunks[object_id].values(), sized, report)
         progress.advance(objects[object_id].cipher_bytes)
+    needing = {i: (ref, needed[i]) for i, ref in objects.items()}
+    for file, reason, snapshots in short_locks(repo, manifests, needing, datetime.now(UTC)):
+        report.problems.append(Problem(file=file, reason=reason, snapshots=snapshots))
     present = {s.key for s in repo.storage.list("data/")}
     report.ignored = repo.warnings
     report.orphans = len(present - {object_key(ref.object.id) for ref in _indexed(repo, report)})
@@ -153,7 +159,8 @@ def _check_object(
     try:
         sealed = repo.storage.get(key)
     except KeyNotFound:
-        report.problems.append(Problem(file=key, reason="it is missing", snapshots=tuple(snapshots)))
+        reason = "it is missing" + _older(repo, ref)
+        report.problems.append(Problem(file=key, reason=reason, snapshots=tuple(snapshots)))
         return
     except PgkuraError as error:
         report.problems.append(Problem(file=key, reason=_reason(error), snapshots=tuple(snapshots)))
@@ -161,7 +168,8 @@ def _check_object(
     report.objects += 1
     report.bytes += len(sealed)
     if len(sealed) != ref.cipher_bytes or hashlib.sha256(sealed).hexdigest() != ref.sha256:
-        report.problems.append(Problem(file=key, reason="its bytes are not those stored", snapshots=tuple(snapshots)))
+        reason = "its bytes are not those stored" + _older(repo, ref)
+        report.problems.append(Problem(file=key, reason=reason, snapshots=tuple(snapshots)))
         return
     if not report.deep:
         return
@@ -179,6 +187,11 @@ def _check_object(
             report.problems.append(
                 Problem(file=key, reason=f"{newlines} rows instead of {chunk.rows}", snapshots=tuple(snapshots))
             )
+
+
+def _older(repo: Repository, ref: ObjectRef) -> str:
+    older = older_version(repo.storage, object_key(ref.id), ref)
+    return "" if older is None else f"; its older version {older[0]} is whole, and restores use that"
 
 
 def _reason(error: PgkuraError) -> str:

@@ -1,6 +1,5 @@
 """A repository opened with the keys at hand. Write order is law: objects → index → manifest → journal."""
 
-import hashlib
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from pgkura.repository.lists import TableData, read_chunk_list, read_index, writ
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import PackWriter, object_key
 from pgkura.repository.seal import decompress, pack_record, unpack_record
+from pgkura.repository.versions import Objects
 from pgkura.storage.base import KeyExists, KeyNotFound, Storage, Stored
 
 SNAPSHOTS = "snapshots/"
@@ -55,6 +55,7 @@ class Repository:
         self._index_lock = threading.Lock()
         self._local = threading.local()
         self._counting = threading.Lock()
+        self._objects = Objects(storage)
         self._belief = Belief(storage, keyring.revoked)
 
     @classmethod
@@ -177,16 +178,16 @@ class Repository:
 
     def _open_object(self, ref: ObjectRef) -> tuple[bytes, bytes]:
         """The decrypted object and the key of its chunks' MACs: that of the epoch which opened it."""
-        key = object_key(ref.id)
-        try:
-            sealed = self.storage.get(key)
-        except KeyNotFound as error:
-            raise Tampered(f"{key} is missing", hint="get it back from a copy of the repository") from error
-        if len(sealed) != ref.cipher_bytes or hashlib.sha256(sealed).hexdigest() != ref.sha256:
-            raise Tampered(f"{key} is damaged", detail="its bytes are not those that were stored")
-        opened, epoch = self._keys.open_data(sealed, key, getattr(self._local, "epoch", 0))
+        opened, epoch = self._keys.open_data(
+            self._objects.get(ref), object_key(ref.id), getattr(self._local, "epoch", 0)
+        )
         self._local.epoch = epoch.number
         return opened, epoch.mac_key
+
+    @property
+    def notes(self) -> list[str]:
+        """Files that were read in an older version, so far."""
+        return self._objects.notes
 
     def read_chunk(self, ref: ChunkRef) -> Iterator[bytes]:
         """Plain bytes in pieces of at most 1 MiB; the MAC is checked at the end, so keep nothing before that."""

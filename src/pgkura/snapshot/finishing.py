@@ -18,6 +18,7 @@ from pgkura.postgres.facts import read_sequences
 from pgkura.postgres.session import Session, SqlError
 from pgkura.repository import canonical
 from pgkura.repository.lists import BLOBS, TableData, write_chunk_list
+from pgkura.repository.locks import expiry
 from pgkura.repository.manifest import Component, Manifest, new_id
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.attempt import VANISHED, Desk, Seen, read_labels, relabelled
@@ -57,6 +58,7 @@ class Finished:
 
     manifest: Manifest
     result: Result
+    objects: Mapping[str, int]
 
 
 def finish(
@@ -91,6 +93,7 @@ def finish(
         accepted=tuple(sorted(desk.options.accepted)),
         result=result,
         counts=_counts(tables, reading.ledger, new.values(), elapsed(), peak_memory()),
+        lock_days=desk.options.lock_days,
     )
     repo.commit_snapshot(manifest, new.values(), state.refs)
     if (newest := repo.manifest_ids()[-1]) != manifest.id:
@@ -99,7 +102,15 @@ def finish(
         "backup",
         {"snapshot": manifest.id, "database": manifest.database, "result": result.value, "counts": manifest.counts},
     )
-    return Finished(manifest=manifest, result=result)
+    needed = _objects(tables, components) if desk.options.lock_days else {}
+    return Finished(manifest=manifest, result=result, objects=needed)
+
+
+def _objects(tables: Iterable[TableData], components: Mapping[str, Component]) -> dict[str, int]:
+    """Id → size of everything the snapshot needs."""
+    refs = [c.ref for c in components.values() if c.ref is not None]
+    refs += [ref for table in tables for ref in table.refs()]
+    return {ref.object.id: ref.object.cipher_bytes for ref in refs}
 
 
 def _later_sequences(session: Session, platform: Platform, facts: SourceFacts) -> tuple[SequenceState, ...]:
@@ -252,6 +263,7 @@ def _manifest(
     accepted: tuple[str, ...],
     result: Result,
     counts: Mapping[str, int],
+    lock_days: int,
 ) -> Manifest:
     now = datetime.now(UTC)
     return Manifest(
@@ -271,4 +283,5 @@ def _manifest(
         counts=counts,
         components=components,
         epoch=repo.epoch,
+        expires=expiry(f"{now:%Y-%m-%dT%H:%M:%SZ}", lock_days),
     )

@@ -29,6 +29,7 @@ class Options:
     bytes_per_second          of row data from the server, all workers together; 0 = as fast as it goes
     gentle                    tables whole and one stream each: never page ranges, which bypass the server's ring buffer
     storage_class             for row data, where the store has classes
+    lock_days                 for how long the store shall keep what the snapshot needs; 0 = no lock
     accepted                  names of `denied` objects that the operator waived
     executor                  "auto": threads for small databases, spawned processes above PROCESS_THRESHOLD
     """
@@ -48,6 +49,7 @@ class Options:
     bytes_per_second: int = 0
     gentle: bool = False
     storage_class: str = ""
+    lock_days: int = 0
     accepted: tuple[str, ...] = ()
     executor: Literal["auto", "threads", "processes"] = "auto"
 

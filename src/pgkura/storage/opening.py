@@ -1,16 +1,26 @@
 """A URL becomes a store."""
 
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pgkura.core.errors import UsageError
+from pgkura.storage.as_of import AsOfStorage
 from pgkura.storage.base import Storage
 from pgkura.storage.local import LocalStorage
 from pgkura.storage.s3 import S3Storage
 
 
-def open_storage(url: str, *, insecure: bool = False) -> Storage:
-    """A path, `file:///path` or `s3://bucket/prefix`. Raises UsageError; nothing is connected to yet."""
+def open_storage(url: str, *, insecure: bool = False, as_of: datetime | None = None) -> Storage:
+    """A path, `file:///path` or `s3://bucket/prefix`. Raises UsageError; nothing is connected to yet.
+
+    `as_of`: a bucket with versions, read only, as it was at that moment.
+    """
+    storage = _open(url, insecure=insecure)
+    return storage if as_of is None else AsOfStorage(storage, as_of)
+
+
+def _open(url: str, *, insecure: bool) -> Storage:
     if "://" not in url:
         return LocalStorage(Path(url))
     parts = urlsplit(url)

@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from threading import Lock
 from urllib.parse import urlsplit
@@ -15,6 +15,8 @@ from obstore.store import S3Store
 from pgkura.core.errors import StoreError, UsageError
 from pgkura.storage.base import KeyExists, KeyNotFound, Properties, Stored
 from pgkura.storage.keys import check_key
+from pgkura.storage.retention import Retention
+from pgkura.storage.s3_retention import S3Retention
 
 CLASSES = frozenset(
     {
@@ -44,6 +46,8 @@ class S3Storage:
                 hint="use https://, or waive it with --insecure-store",
             )
         self._bucket = bucket
+        self._endpoint = endpoint
+        self._retention: S3Retention | None = None
         self._prefix = prefix.strip("/")
         self._store = S3Store(
             bucket,
@@ -53,7 +57,7 @@ class S3Storage:
                 "timeout": timedelta(seconds=120),
                 "connect_timeout": timedelta(seconds=10),
             },
-            config={"endpoint": endpoint} if endpoint else None,
+            config={"checksum_algorithm": "SHA256"} | ({"endpoint": endpoint} if endpoint else {}),
             retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=25)},
         )
         self._properties: Properties | None = None
@@ -84,8 +88,17 @@ class S3Storage:
             except (vendor.NotSupportedError, vendor.PreconditionError):
                 return False
             finally:
-                obstore.delete(self._store, key)
+                # A credential that may not delete leaves it to the bucket's lifecycle rules.
+                with suppress(vendor.BaseError, OSError):
+                    obstore.delete(self._store, key)
         return False
+
+    def retention(self) -> Retention:
+        """Locks and versions. Raises UsageError without boto3."""
+        with self._lock:
+            if self._retention is None:
+                self._retention = S3Retention(self._bucket, self._prefix, endpoint=self._endpoint, failure=_failure)
+            return self._retention
 
     def put(self, key: str, data: bytes, *, storage_class: str = "") -> None:
         """Store or replace; S3 shows an object whole or not at all."""

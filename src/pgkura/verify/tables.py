@@ -95,6 +95,7 @@ def _difference(want: Multiset, have: Multiset, check: TableCheck) -> str:
 
 def _stream_equal(session: Session, reader: Reader, check: TableCheck) -> tuple[int, bool]:
     """(rows, whether the bytes are the chunks' bytes in their order). Equal order implies equal rows."""
+
     def hasher() -> Any:
         return reader.repo.chunk_hasher(reader.epoch)
 

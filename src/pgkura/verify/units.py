@@ -91,7 +91,9 @@ def check_unit(unit: CheckUnit) -> CheckReport:
     """Compare one table."""
     shared = station_for(unit.access).shared()
     untold = Meter()
-    reader = Reader(repo=shared.repo, epoch=unit.epoch, key=new_key(), stop=shared.stop, received=shared.received or untold.add)
+    reader = Reader(
+        repo=shared.repo, epoch=unit.epoch, key=new_key(), stop=shared.stop, received=shared.received or untold.add
+    )
     with _at_snapshot(unit) as session:
         found = compare_table(session, reader, unit.check)
     return CheckReport(rows=found.rows, finding=found.finding, in_order=found.in_order, untold=untold.take())

@@ -1,0 +1,133 @@
+"""Object Lock: every file that a snapshot needs is kept by the store until the snapshot's own expiry."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pgkura.core.errors import PgkuraError, StoreError
+from pgkura.core.refs import ObjectRef
+from pgkura.repository.keyring import REPOSITORY_KEY
+from pgkura.repository.manifest import Manifest
+from pgkura.repository.packs import object_key
+from pgkura.repository.repository import INDEX, SNAPSHOTS, Repository
+from pgkura.storage.base import KeyNotFound
+from pgkura.storage.retention import LockMode, Retention, need_retention, retention_of
+
+_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+_AT_ONCE = 8
+# What opens a snapshot beside its own files.
+_PLAIN = (REPOSITORY_KEY, "RESTORE.md", "restore.sh")
+REFERENCES = "references/"
+
+
+def expiry(created: str, days: int) -> str:
+    """Until when a snapshot's files are locked, as its manifest says it; '' for no lock."""
+    return (_time(created) + timedelta(days=days)).strftime(_FORMAT) if days else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """How many files a snapshot needs, how many locks had to be made longer, and which the store refused."""
+
+    until: str
+    mode: LockMode
+    files: int
+    extended: int
+    refused: tuple[tuple[str, str], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For the journal and `--json`."""
+        return {
+            "until": self.until,
+            "mode": str(self.mode),
+            "files": self.files,
+            "extended": self.extended,
+            "refused": len(self.refused),
+        }
+
+
+def lock_snapshot(repo: Repository, manifest: Manifest, objects: Mapping[str, int], mode: LockMode) -> Locked:
+    """Lock everything the snapshot needs until its expiry; longer locks stay. `objects`: id → size.
+
+    Raises UsageError where the store cannot lock; what it refuses file by file is told in the answer.
+    """
+    retention = need_retention(repo.storage)
+    until = _time(manifest.expires)
+    files = dict(_around(repo, manifest)) | {object_key(i): size for i, size in objects.items()}
+
+    def lock(item: tuple[str, int | None]) -> tuple[str, str, bool]:
+        key, size = item
+        try:
+            return key, "", retention.lock(key, until=until, mode=mode, size=size)
+        except StoreError as error:
+            return key, f"{error.msg}: {error.detail}" if error.detail else error.msg, False
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        done = list(pool.map(lock, sorted(files.items())))
+    return Locked(
+        until=manifest.expires,
+        mode=mode,
+        files=len(done),
+        extended=sum(changed for _, _, changed in done),
+        refused=tuple((key, why) for key, why, _ in done if why),
+    )
+
+
+def _around(repo: Repository, manifest: Manifest) -> Iterator[tuple[str, int | None]]:
+    """The manifest, its references, the keys, and the newest index of the host that wrote it."""
+    yield SNAPSHOTS + manifest.id, None
+    for prefix in ("keys/", f"{REFERENCES}{manifest.id}"):
+        yield from ((s.key, None) for s in repo.storage.list(prefix))
+    newest = max((s.key for s in repo.storage.list(f"{INDEX}{manifest.host_id}-")), default="")
+    if newest:
+        yield newest, None
+    yield from ((key, None) for key in _PLAIN)
+
+
+def short_locks(
+    repo: Repository, manifests: Sequence[Manifest], objects: Mapping[str, tuple[ObjectRef, set[str]]], now: datetime
+) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """(file, what is wrong, snapshots) for every lock that ends before a snapshot that needs the file does.
+
+    Nothing where no snapshot says that it is locked, or where the store has no locks to ask for (a copy elsewhere).
+    """
+    ends = {m.id: _time(m.expires) for m in manifests if m.expires and _time(m.expires) > now}
+    retention = retention_of(repo.storage) if ends else None
+    if retention is None:
+        return
+    wanted: dict[str, tuple[int | None, set[str]]] = {}
+    for manifest in manifests:
+        if manifest.id in ends:
+            for key, size in _around(repo, manifest):
+                if not key.startswith(INDEX):  # it may be a later one's; losing it costs one full read, no snapshot
+                    wanted.setdefault(key, (size, set()))[1].add(manifest.id)
+    for ref, snapshots in objects.values():
+        if needing := snapshots & ends.keys():
+            wanted[object_key(ref.id)] = (ref.cipher_bytes, needing)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        jobs = [(key, size, max(ends[s] for s in who), who) for key, (size, who) in sorted(wanted.items())]
+        for (key, _, _, who), said in zip(jobs, pool.map(lambda j: _short(retention, *j[:3]), jobs), strict=True):
+            if said:
+                yield key, said, tuple(sorted(who))
+
+
+def _short(retention: Retention, key: str, size: int | None, until: datetime) -> str:
+    try:
+        have = retention.locked_until(key, size=size)
+    except KeyNotFound:
+        return ""  # a missing file is told as one
+    except PgkuraError as error:
+        return f"its lock cannot be read: {error.detail or error.msg}"
+    if have is None:
+        return f"it is not locked, though a snapshot that needs it shall stay until {until.strftime(_FORMAT)}"
+    if have < until:
+        return (
+            f"its lock ends {have.astimezone(UTC).strftime(_FORMAT)}, before its snapshot's {until.strftime(_FORMAT)}"
+        )
+    return ""
+
+
+def _time(text: str) -> datetime:
+    return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
