@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from threading import Lock
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import obstore
@@ -17,6 +18,9 @@ from pgkura.storage.base import KeyExists, KeyNotFound, Properties, Stored
 from pgkura.storage.keys import check_key
 from pgkura.storage.retention import Retention
 from pgkura.storage.s3_retention import S3Retention
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
 
 CLASSES = frozenset(
     {
@@ -49,6 +53,10 @@ class S3Storage:
         self._endpoint = endpoint
         self._retention: S3Retention | None = None
         self._prefix = prefix.strip("/")
+        # Buckets that lock what is put into them take no upload without a checksum.
+        config: S3Config = {"checksum_algorithm": "SHA256"}
+        if endpoint:
+            config["endpoint"] = endpoint
         self._store = S3Store(
             bucket,
             prefix=self._prefix or None,
@@ -57,7 +65,7 @@ class S3Storage:
                 "timeout": timedelta(seconds=120),
                 "connect_timeout": timedelta(seconds=10),
             },
-            config={"checksum_algorithm": "SHA256"} | ({"endpoint": endpoint} if endpoint else {}),
+            config=config,
             retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=25)},
         )
         self._properties: Properties | None = None

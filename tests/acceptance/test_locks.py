@@ -1,0 +1,148 @@
+"""Object Lock and versions by the real command line, on an S3 server that has them."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.support import stores
+from tests.support.cli import Desk
+from tests.support.servers import Server, newest
+
+SCHEMA = """
+CREATE TABLE public.lessons (id integer PRIMARY KEY, title text NOT NULL);
+INSERT INTO public.lessons SELECT g, 'lesson ' || md5(g::text) FROM generate_series(1, 2000) g;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A repository in a bucket with Object Lock."""
+
+    desk: Desk
+    server: Server
+    source: str
+    bucket: str
+    client: Any
+
+    def backup(self, *words: str) -> dict[str, Any]:
+        """Another snapshot."""
+        return self.desk.run("backup", "--json", *words, env={"DATABASE_URL": self.source}).expect().json
+
+    def locked(self, prefix: str) -> dict[str, datetime | None]:
+        """Current versions below the repository: when their locks end, asked through another library."""
+        found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"home/{prefix}").get("Contents", [])
+        return {
+            str(o["Key"]).removeprefix("home/"): self.client.head_object(Bucket=self.bucket, Key=o["Key"]).get(
+                "ObjectLockRetainUntilDate"
+            )
+            for o in found
+        }
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """Fresh."""
+    store = stores.s3("moto")
+    server = newest()
+    url = store.new_bucket(locks=True)
+    desk = Desk(tmp_path, environment=store.environment | {"PGKURA_REPOSITORY": url})
+    desk.run("init").expect()
+    source = server.create_database("locks_source")
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute(SCHEMA.encode())
+    yield Scene(desk=desk, server=server, source=source, bucket=url.split("/")[2], client=store.client())
+
+
+def _days(until: datetime | None) -> float:
+    return 0.0 if until is None else (until - datetime.now(UTC)) / timedelta(days=1)
+
+
+def test_everything_a_snapshot_needs_is_locked_as_long_as_it(scene: Scene) -> None:
+    """Also files of before that it refers to; never shorter; `verify` looks."""
+    first = scene.backup("--lock-days", "10")
+    assert first["lock"]["refused"] == 0 and first["lock"]["extended"] == first["lock"]["files"]
+    needed = ("data/", "index/", "snapshots/", "keys/", "pgkura-repository", "RESTORE.md", "restore.sh")
+    for prefix in needed:
+        assert scene.locked(prefix) and all(9.9 < _days(d) < 10.1 for d in scene.locked(prefix).values()), prefix
+    second = scene.backup("--lock-days", "20", "--lock-mode", "GOVERNANCE")
+    assert second["chunks_unchanged"] == second["chunks"]
+    shared = {k: d for k, d in scene.locked("data/").items() if _days(d) > 19}
+    assert shared and all(_days(d) > 19.9 for d in scene.locked("keys/").values())
+    scene.backup("--lock-days", "5")
+    assert all(_days(d) > 19 for d in scene.locked("keys/").values())
+    assert {k: d for k, d in scene.locked("data/").items() if k in shared} == shared
+    assert scene.desk.run("verify", "--json").expect().json["result"] == "ok"
+    shown = scene.desk.run("show", first["snapshot"], "--json").expect().json["facts"]
+    assert shown["locked until"] == first["lock"]["until"]
+
+
+def test_verify_names_a_lock_that_is_too_short(scene: Scene) -> None:
+    """Shortened by somebody with the permission, or never made."""
+    made = scene.backup("--lock-days", "10", "--lock-mode", "GOVERNANCE")
+    key = sorted(scene.locked("data/"))[0]
+    scene.client.put_object_retention(
+        Bucket=scene.bucket,
+        Key=f"home/{key}",
+        Retention={"Mode": "GOVERNANCE", "RetainUntilDate": datetime.now(UTC) + timedelta(days=1)},
+        BypassGovernanceRetention=True,
+    )
+    problems = scene.desk.run("verify", "--json").expect(16).json["problems"]
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{key}: its lock ends") and made["snapshot"] in problems[0]
+
+
+def test_restores_by_version(scene: Scene) -> None:
+    """Data that somebody overwrote or deleted is read in its older version, and named; `verify` names it too."""
+    made = scene.backup("--lock-days", "10")
+    keys = sorted(scene.locked("data/"))
+    scene.client.put_object(Bucket=scene.bucket, Key=f"home/{keys[0]}", Body=b"ransom")
+    for key in keys[1:]:
+        scene.client.delete_object(Bucket=scene.bucket, Key=f"home/{key}")
+    target = scene.server.create_database("locks_target")
+    done = scene.desk.run("restore", "latest", "--to", target, "--json").expect()
+    assert done.json["proof"]["equal"] is True
+    assert f"{keys[0]} was overwritten in the store" in done.err
+    problems = scene.desk.run("verify", "--json").expect(16).json["problems"]
+    assert any(p.startswith(keys[0]) and "older version" in p and made["snapshot"] in p for p in problems)
+
+
+def test_the_repository_as_it_was(scene: Scene) -> None:
+    """Somebody deleted everything: the bucket as of before lists, verifies and restores, and writes nothing."""
+    scene.backup("--lock-days", "10")
+    keys = sorted(scene.locked(""))
+    time.sleep(1.1)
+    when = datetime.now(UTC).isoformat()
+    time.sleep(1.1)
+    for key in keys:
+        scene.client.delete_object(Bucket=scene.bucket, Key=f"home/{key}")
+    scene.desk.run("snapshots").expect(10)
+    past = {"PGKURA_STORE_AS_OF": when}
+    assert len(scene.desk.run("snapshots", "--json", env=past).expect().json["snapshots"]) == 1
+    assert scene.desk.run("verify", "--json", env=past, cwd=scene.desk.folder).expect().json["result"] == "ok"
+    target = scene.server.create_database("locks_target")
+    done = scene.desk.run("restore", "latest", "--to", target, "--json", env=past, cwd=scene.desk.folder)
+    assert done.expect().json["proof"]["equal"] is True
+    assert list(scene.desk.folder.glob("pgkura-proof-*.json"))
+    assert scene.desk.run("backup", env=past | {"DATABASE_URL": scene.source}).expect(13).err
+    assert "no time" in scene.desk.run("snapshots", env={"PGKURA_STORE_AS_OF": "yesterday"}).expect(2).err
+
+
+def test_a_store_that_cannot_lock(scene: Scene, tmp_path: Path) -> None:
+    """Said before anything starts."""
+    desk = Desk(tmp_path / "folder")
+    desk.run("init").expect()
+    done = desk.run("backup", "--lock-days", "3", env={"DATABASE_URL": scene.source}).expect(2)
+    assert "cannot lock" in done.err
+    assert desk.run("snapshots", "--json").expect().json["snapshots"] == []
+
+
+def test_doctor_says_whether_backups_can_be_deleted(scene: Scene) -> None:
+    """In plain words."""
+    checks = scene.desk.run("doctor", "--json", env={"DATABASE_URL": scene.source}).expect().json["checks"]
+    found = next(c["found"] for c in checks if c["what"] == "deleting")
+    assert "Object Lock is on" in found and "locked stay" in found
