@@ -23,7 +23,16 @@ INSERT INTO public.lessons SELECT g, 'lesson ' || md5(g::text) FROM generate_ser
 CREATE TABLE public.slots (id bigint GENERATED ALWAYS AS IDENTITY, lesson integer REFERENCES public.lessons);
 INSERT INTO public.slots (lesson) SELECT g FROM generate_series(1, 500) g;
 """
-KINDS = ("pgkura-repository", "keys/epoch-*", "keys/host-*", "data/*/*", "index/*", "snapshots/*", "journal/*")
+KINDS = (
+    "pgkura-repository",
+    "keys/epoch-*",
+    "keys/host-*",
+    "keys/shared-*",
+    "data/*/*",
+    "index/*",
+    "snapshots/*",
+    "journal/*",
+)
 # damage that leaves everything a restore needs: it must succeed, and equal
 HARMLESS = ("index/*", "journal/*")
 DOCUMENTED = (10, 12, 16, 17)
@@ -118,7 +127,7 @@ def test_verify_names_the_file(kind: str, spoil: str, scene: Scene, tmp_path: Pa
     path = sorted(desk.repository.glob(kind))[-1]
     SPOILS[spoil](path)
     deep = desk.run("verify", "--json")
-    if spoil == "deleted" and kind in ("snapshots/*", "journal/*", "index/*"):
+    if spoil == "deleted" and kind in ("snapshots/*", "journal/*", "index/*", "keys/shared-*"):
         # A whole record that is gone leaves no trace; a missing snapshot is missed by whoever looks for it.
         assert deep.code in (0, *DOCUMENTED)
         return

@@ -5,6 +5,7 @@ It shares no code with the product: the age, zstd and coreutils *programs* open 
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -38,8 +39,12 @@ class Reader:
 
     def __init__(self, folder: Path, identity: Path) -> None:
         self.folder = folder
-        secret = next(line for line in identity.read_text().splitlines() if line.startswith("AGE-SECRET-KEY-1"))
+        text = identity.read_text()
+        secret = next(line for line in text.splitlines() if line.startswith("AGE-SECRET-KEY-1"))
         root = Ed25519PrivateKey.from_private_bytes(hkdf(secret, "pgkura/v1/root")).public_key()
+        said = next(line for line in text.splitlines() if line.startswith("# root: ")).split()[2]
+        if root.public_bytes_raw().hex() != said:  # a person's, which names the root
+            root = Ed25519PublicKey.from_public_bytes(bytes.fromhex(said))
         head = (folder / "pgkura-repository").read_bytes().split(b"\n", 1)[1]
         self.repository = str(json.loads(head)["repository"])
         assert bytes.fromhex(json.loads(head)["root"]) == root.public_bytes_raw()
@@ -48,9 +53,19 @@ class Reader:
         for path in (folder / "keys").glob("host-*"):
             record = json.loads(self.body(f"keys/{path.name}", "host"))
             self.signers[record["host"]] = Ed25519PublicKey.from_public_bytes(bytes.fromhex(record["signing"]))
-        epoch = age(self.body("keys/epoch-0001", "epoch"), identity.read_text()).decode()
-        self.epoch = next(line for line in epoch.splitlines() if line.startswith("AGE-SECRET-KEY-1"))
-        self.mac_key = hkdf(self.epoch, "pgkura/v1/chunk-mac")
+        self.epochs = {}
+        for path in sorted((folder / "keys").glob("epoch-*")):
+            opened = age(self.body(f"keys/{path.name}", "epoch"), text).decode()
+            number = int(path.name.removeprefix("epoch-"))
+            self.epochs[number] = next(x for x in opened.splitlines() if x.startswith("AGE-SECRET-KEY-1"))
+        self.good: dict[str, dict[str, str]] = {}
+        for path in (folder / "keys").glob("revoked-*"):
+            record = json.loads(self.body(f"keys/{path.name}", "revoked"))
+            self.good[record["host"]] = record["good"]
+        self.prints = hkdf(self.epochs[1], "pgkura/v1/chunk-mac")
+        self.generations = []
+        for path in sorted((folder / "keys").glob("shared-*")):
+            self.generations.append(json.loads(self.record(f"keys/{path.name}", "shared")))
 
     def body(self, key: str, kind: str) -> bytes:
         """The body of a signed file, its signature checked as section 3 says."""
@@ -60,24 +75,34 @@ class Reader:
         parts = [f"pgkura/v1/{kind}", self.repository, key, signer]
         message = "\0".join(parts).encode() + b"\0" + hashlib.sha256(body).digest()
         self.signers[signer].verify(base64.b64decode(signature), message)
+        if kind in ("repository", "epoch", "people", "host", "shared", "revoked"):
+            assert signer == "root"
+        good = getattr(self, "good", {}).get(signer)
+        if good is not None:
+            assert good[key] == hashlib.sha256((self.folder / key).read_bytes()).hexdigest()
         return body
 
     def record(self, key: str, kind: str) -> bytes:
         """A record of the index class."""
-        return zstd(age(self.body(key, kind), self.epoch))
+        return zstd(age(self.body(key, kind), "\n".join(self.epochs.values())))
 
-    def object(self, object_id: str, sha256: str) -> bytes:
-        """A decrypted object."""
+    def object(self, object_id: str, sha256: str) -> tuple[int, bytes]:
+        """A decrypted object, and the epoch that opens it."""
         data = (self.folder / "data" / object_id[:2] / object_id).read_bytes()
         assert hashlib.sha256(data).hexdigest() == sha256
-        return age(data, self.epoch)
+        for number, secret in self.epochs.items():
+            with contextlib.suppress(subprocess.CalledProcessError):
+                return number, age(data, secret)
+        raise AssertionError(f"no epoch opens {object_id}")
 
     def chunk(self, chunk: Chunk, sha256: str) -> bytes:
         """A chunk's plain bytes, length and MAC checked."""
-        frame = self.object(chunk.object, sha256)[chunk.offset : chunk.offset + chunk.stored]
+        epoch, opened = self.object(chunk.object, sha256)
+        frame = opened[chunk.offset : chunk.offset + chunk.stored]
         plain = zstd(frame)
         assert len(plain) == chunk.length
-        assert blake3(plain, key=self.mac_key).hexdigest() == chunk.mac
+        mac_key = hkdf(self.epochs[epoch], "pgkura/v1/chunk-mac")
+        assert blake3(plain, key=mac_key).hexdigest() == chunk.mac
         return plain
 
     def manifest(self, snapshot: str) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -90,6 +115,8 @@ class Reader:
             assert word == "component"
             one = Chunk("", object_id, int(offset), int(stored), int(length), 0, mac)
             components[name] = self.chunk(one, sha256)
+            fingerprint = json.loads(line)["components"][name]["fingerprint"]
+            assert blake3(components[name], key=self.prints).hexdigest() == fingerprint
         return json.loads(line), components
 
     def tables(self, chunk_list: bytes) -> dict[str, tuple[list[str], bytes]]:

@@ -1,5 +1,6 @@
 """Makes the stored test vectors: a small real backup by the product of its day, kept for ever.
 
+python -m tests.format.make_vectors 1-epochs   (two epochs, a person, a revoked host that made the first snapshot)
 python -m tests.format.make_vectors 1     (writes tests/format/v1/; never run again for a version that was released)
 """
 
@@ -10,6 +11,8 @@ from pathlib import Path
 import psycopg
 from tests.support.cli import Desk
 from tests.support.servers import server, stop_all
+
+from pgkura.repository.keys import new_identity
 
 SQL = """
 CREATE TYPE mood AS ENUM ('sad', 'happy');
@@ -23,6 +26,18 @@ SELECT lo_from_bytea(4711, 'a large object');
 """
 
 
+def first_epoch(desk: Desk, url: str) -> None:
+    """The first snapshot by a second host, which is revoked; then a new epoch."""
+    keys = desk.identity.parent
+    desk.run("hosts", "add", "second", "--write", str(keys / "second.key")).expect()
+    desk.run("backup", env={"DATABASE_URL": url, "PGKURA_HOST_KEY": str(keys / "second.key")}).expect()
+    person = new_identity()
+    added = desk.run("people", "add", "aiko", person.recipient, "--json").expect().json
+    (keys / "person.txt").write_text(f"{added['identity_lines']}{person.secret}\n")
+    desk.run("hosts", "revoke", "second").expect()
+    desk.run("epoch", "new").expect()
+
+
 def main() -> None:
     """Into tests/format/v<N>/."""
     folder = Path(__file__).parent / f"v{sys.argv[1]}"
@@ -34,7 +49,10 @@ def main() -> None:
             connection.execute(SQL)
         desk = Desk(folder)
         desk.run("init").expect()
-        desk.run("backup", env={"DATABASE_URL": url}).expect()
+        if sys.argv[1].endswith("-epochs"):
+            first_epoch(desk, url)
+        else:
+            desk.run("backup", env={"DATABASE_URL": url}).expect()
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("CREATE TABLE later (id int); INSERT INTO later VALUES (1)")
         desk.run("backup", env={"DATABASE_URL": url}).expect()

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.format.independent_reader import Reader
+from tests.format.independent_reader import Reader, age, zstd
 from tests.support.cli import Desk
 from tests.support.servers import binaries, needs, newest
 
@@ -52,6 +52,32 @@ def test_independent_reader_reads_it(desk: Desk) -> None:
     for prefix, kind in (("index", "index"), ("journal", "journal")):
         for path in (desk.repository / prefix).iterdir():
             assert reader.record(f"{prefix}/{path.name}", kind)
+
+
+def test_epochs_people_and_revoked_hosts(tmp_path: Path) -> None:
+    """A person reads two epochs, the first of them written by a revoked host; generations say what they must."""
+    shutil.copytree(HERE / "v1-epochs", tmp_path / "desk")
+    desk = Desk(tmp_path / "desk")
+    keys = desk.identity.parent
+    person = {"PGKURA_IDENTITY": str(keys / "person.txt"), "PGKURA_HOST_KEY": str(keys / "none")}
+    assert desk.run("verify", "--json", env=person, cwd=tmp_path).expect().json["result"] == "ok"
+    listed = desk.run("people", "list", "--json", env=person).expect().json["people"]
+    assert [p["name"] for p in listed] == ["root", "aiko"]
+    assert desk.run("snapshots", env={"PGKURA_HOST_KEY": str(keys / "second.key")}).expect(12).err
+    needs("the program age", shutil.which("age") is not None)
+    needs("the program zstd", shutil.which("zstd") is not None)
+    reader = Reader(desk.repository, keys / "person.txt")
+    manifests = [reader.manifest(p.name)[0] for p in sorted((desk.repository / "snapshots").iterdir())]
+    assert [m.get("epoch", 1) for m in manifests] == [1, 2]
+    assert [(g["generation"], g["epoch"], len(g["revoked"])) for g in reader.generations] == [
+        (1, 1, 0),
+        (2, 1, 1),
+        (3, 2, 1),
+    ]
+    assert {bytes.fromhex(g["prints"]) for g in reader.generations} == {reader.prints}
+    assert reader.good.keys() == {manifests[0]["host"]}
+    people = json.loads(zstd(age(reader.body("keys/people", "people"), (keys / "person.txt").read_text())))
+    assert people["people"][0]["name"] == "aiko"
 
 
 def test_tables_are_named_as_the_document_says(desk: Desk) -> None:
