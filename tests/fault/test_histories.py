@@ -1,0 +1,105 @@
+"""Random histories: every incremental snapshot equals a full reading of the same moment, whatever happened between.
+
+What the histories are worth is measured too: toy incremental backups with one fault each (tests/support/history_models.py)
+look at the same moments, and every one of them must be caught.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import psycopg
+import pytest
+from tests.support import servers
+from tests.support.cluster import start_cluster
+from tests.support.histories import SETTINGS, Played, new_desk, play, seeds
+
+VERSIONS = sorted({servers.versions()[0], servers.versions()[-1]})
+SEEDS = seeds((1, 2, 3, 4))
+_started: dict[int, servers.Server] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clusters() -> Iterator[None]:
+    yield
+    for one in _started.values():
+        one.cluster.stop()
+    _started.clear()
+    _played.cache_clear()
+
+
+def _cluster(version: int) -> servers.Server:
+    """A server of its own: prepared transactions allowed, nobody else's open ones."""
+    if version not in _started:
+        home = servers.binaries(version)
+        servers.needs(f"PostgreSQL {version}", home is not None)
+        assert home is not None
+        cluster = start_cluster(home, superuser="postgres", password=servers.PASSWORD, settings=SETTINGS)
+        _started[version] = servers.Server(version=version, cluster=cluster, contrib=False)
+    return _started[version]
+
+
+@contextmanager
+def _autovacuum(host: servers.Server, *, on: bool) -> Iterator[None]:
+    with psycopg.connect(host.url(), autocommit=True) as connection:
+        connection.execute(f"ALTER SYSTEM SET autovacuum = {'on' if on else 'off'}".encode())
+        connection.execute("SELECT pg_reload_conf()")
+        yield
+        connection.execute("ALTER SYSTEM RESET autovacuum")
+        connection.execute("SELECT pg_reload_conf()")
+
+
+@cache
+def _played(seed: int, version: int, snapshots: int = 8) -> Played:
+    host = _cluster(version)
+    with _autovacuum(host, on=seed % 4 == 0):
+        url, target = host.create_database(f"history_{seed}"), host.create_database(f"history_{seed}_back")
+        folder = Path(mkdtemp(prefix="kura-history-"))
+        try:
+            return play(seed, url, target, new_desk(folder), snapshots=snapshots)
+        finally:
+            shutil.rmtree(folder)
+            host.drop_database(f"history_{seed}")
+            host.drop_database(f"history_{seed}_back")
+
+
+def _version(seed: int) -> int:
+    return VERSIONS[seed % len(VERSIONS)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_snapshot_of_a_random_history_equals_a_full_reading(seed: int) -> None:
+    played = _played(seed, _version(seed))
+    assert played.tally.errors * 4 < played.tally.statements, "most of the history did not happen"
+
+
+@pytest.mark.skipif("HISTORY_SEEDS" in os.environ, reason="needs the default seeds")
+def test_the_histories_can_tell_right_from_wrong() -> None:
+    """Snapshots whose xmin is their xmax prove nothing: most of these had writers that committed later."""
+    played = [_played(seed, _version(seed)) for seed in SEEDS]
+    snapshots = sum(p.tally.snapshots for p in played)
+    later = sum(len(p.tally.later) for p in played)
+    assert later >= 0.6 * snapshots, (later, snapshots)
+    assert sum(len(p.tally.sub_later) for p in played) >= 0.3 * snapshots
+    assert sum(len(p.tally.prepared_later) for p in played) >= 2
+    wrong = {m.name: any(n.wrong for p in played for n in p.models if n.name == m.name) for m in played[0].models}
+    assert wrong.pop("right") is False
+    assert all(wrong.values()), wrong
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_soak() -> None:
+    """As many histories as SOAK_SECONDS allow, over all versions; HISTORY_FIRST is the first seed."""
+    until = time.monotonic() + float(os.environ.get("SOAK_SECONDS", "600"))
+    seed = int(os.environ.get("HISTORY_FIRST", "") or time.time())
+    present = servers.versions()
+    while time.monotonic() < until:
+        print(f"seed {seed}", flush=True)
+        _played.__wrapped__(seed, present[seed % len(present)], snapshots=15)
+        seed += 1
