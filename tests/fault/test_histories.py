@@ -1,7 +1,7 @@
 """Random histories: every incremental snapshot equals a full reading of the same moment, whatever happened between.
 
-What the histories are worth is measured too: toy incremental backups with one fault each (tests/support/history_models.py)
-look at the same moments, and every one of them must be caught.
+What the histories are worth is measured too: toy incremental backups with one fault each (see history_models.py in
+tests/support) look at the same moments, and every one of them must be caught.
 """
 
 import os

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,12 +37,17 @@ class Cluster:
     def stop(self) -> None:
         """Stop at once and remove its files; safe to call again."""
         if (self.folder / "data" / "postmaster.pid").exists():
-            _as_server_user([str(self.binaries / "pg_ctl"), "-D", str(self.folder / "data"), "-m", "immediate", "stop"])
+            run_as_server([str(self.binaries / "pg_ctl"), "-D", str(self.folder / "data"), "-m", "immediate", "stop"])
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def start_cluster(
-    binaries: Path, *, superuser: str, password: str, settings: Mapping[str, str] | None = None
+    binaries: Path,
+    *,
+    superuser: str,
+    password: str,
+    settings: Mapping[str, str] | None = None,
+    initdb: Sequence[str] = (),
 ) -> Cluster:
     """Make and start a cluster with scram passwords and no line for physical replication."""
     binaries = _reachable(binaries)
@@ -54,8 +59,8 @@ def start_cluster(
         owner = pwd.getpwnam("nobody")
         for path in (folder, secret):
             os.chown(path, owner.pw_uid, owner.pw_gid)
-    initdb = [str(binaries / "initdb"), "-D", str(data), "-U", superuser, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
-    _as_server_user([*initdb, "-A", "scram-sha-256", f"--pwfile={secret}"])
+    made = [str(binaries / "initdb"), "-D", str(data), "-U", superuser, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+    run_as_server([*made, *initdb, "-A", "scram-sha-256", f"--pwfile={secret}"])
     lines = {
         "port": str(port),
         "listen_addresses": "'127.0.0.1'",
@@ -69,7 +74,7 @@ def start_cluster(
     (data / "pg_hba.conf").write_text(_HBA.format(method="scram-sha-256"))
     cluster = Cluster(folder=folder, binaries=binaries, port=port, superuser=superuser)
     atexit.register(cluster.stop)
-    _as_server_user([str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log"), "start"])
+    run_as_server([str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log"), "start"])
     return cluster
 
 
@@ -85,7 +90,8 @@ def _reachable(binaries: Path) -> Path:
     return copy / "pg" / "bin"
 
 
-def _as_server_user(argv: list[str]) -> None:
+def run_as_server(argv: list[str], folder: Path = Path("/")) -> None:
+    """Run a program of the server as the user it may run as, in a folder where it may write if it wants to."""
     environment = {
         "PATH": os.environ["PATH"],
         "LC_ALL": "C.UTF-8",
@@ -95,7 +101,7 @@ def _as_server_user(argv: list[str]) -> None:
     with tempfile.TemporaryFile() as output:
         # a file, not a pipe: the started server keeps it open
         done = subprocess.run(
-            argv, env=environment, user=user, extra_groups=[] if user else None, cwd="/", check=False, timeout=120,
+            argv, env=environment, user=user, extra_groups=[] if user else None, cwd=folder, check=False, timeout=120,
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
         output.seek(0)

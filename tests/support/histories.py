@@ -1,7 +1,7 @@
 """Random histories of a database, played from a seed, with incremental snapshots in their midst.
 
-Every snapshot must equal what a plain reader saw at the same moment, while sessions stay open across it. A failure names
-its seed; `HISTORY_SEEDS=7,8 pytest tests/fault/test_histories.py` plays those again.
+Every snapshot must equal what a plain reader saw at the same moment, while sessions stay open across it. A failure
+names its seed; `HISTORY_SEEDS=7,8 pytest tests/fault/test_histories.py` plays those again.
 """
 
 import os
@@ -15,7 +15,7 @@ import psycopg
 from tests.support.cli import Desk
 from tests.support.history_ddl import step
 from tests.support.history_models import Model, right_model, wrong_models
-from tests.support.history_oracle import HistoryFailed, Moment, differences, read_moment, read_snapshot
+from tests.support.history_oracle import HistoryFailed, Moment, differences, is_flushed, read_moment, read_snapshot
 from tests.support.history_sessions import Sessions, Tally
 from tests.support.history_steps import Scenery, statement
 from tests.support.psql import run_sql_file
@@ -48,7 +48,7 @@ def open_scene(url: str, desk: Desk) -> Scene:
     access = Access(
         database=hold(f"history {url}", url),
         repository=str(desk.repository),
-        host_key=hold(f"history key {desk.repository}", host.text),
+        host_key=hold(f"history key {desk.repository}", host.text()),
     )
     return Scene(url=url, repo=repo, access=access)
 
@@ -64,16 +64,21 @@ class Watched:
     models: list[Model] = field(default_factory=lambda: [right_model(), *wrong_models()])
     options: dict[str, Any] = field(default_factory=lambda: dict(OPTIONS))
     reused: int = 0
+    unflushed: int = 0
 
     def snapshot(self, script: Script | None = None) -> Taken:
         """Back up, and compare with a plain reading of just before; `script` runs things while rows are read."""
         moment = read_moment(self.scene.url)
         taken = self.scene.take(script, **self.options)
         self._compare(moment, taken)
+        flushed = is_flushed(self.scene.url, moment)
+        self.unflushed += not flushed
         for model in self.models:
-            model.take(moment)
+            model.take(moment, flushed=flushed)
         self.reused += taken.counts.get("rows_reused", 0)
-        assert not next((m.wrong for m in self.models if m.name == "right"), []), self._told(["the right model is wrong"])
+        wrong = [fault for model in self.models if model.name == "right" for fault in model.wrong]
+        if wrong:
+            raise HistoryFailed(self._told(["the right model is wrong: decision 0004 does not hold", *wrong]))
         return taken
 
     def _compare(self, moment: Moment, taken: Taken) -> None:
@@ -153,7 +158,9 @@ def _across(world: Scenery, watched: Watched) -> None:
     if (free := [n for n in sorted(sessions.connections) if n not in sessions.open]) and rng.random() < 0.8:
         sessions.run(free[0], statement(world))  # committed beside them: xmin < xmax
     sessions.mark_snapshot()
-    sessions.story.append(f"=== snapshot {sessions.tally.snapshots}, open: {sorted(sessions.open)} {sorted(sessions.prepared)}")
+    sessions.story.append(
+        f"=== snapshot {sessions.tally.snapshots}, open: {sorted(sessions.open)} {sorted(sessions.prepared)}"
+    )
     script = Script(steps={"reading rows": lambda: _meanwhile(world)} if rng.random() < 0.6 else {})
     watched.snapshot(script)
     if script.steps and "reading rows" not in script.stages:
@@ -174,7 +181,9 @@ def _meanwhile(world: Scenery) -> None:
 
 def _finish_prepared(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
-        for (gid,) in connection.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()").fetchall():
+        for (gid,) in connection.execute(
+            "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
+        ).fetchall():
             connection.execute(f"ROLLBACK PREPARED '{gid}'".encode())
 
 

@@ -19,13 +19,16 @@ def reuse(world: Scenery) -> None:
     modulus = world.rng.choice((2, 3, 11))
     world.sessions.alone(f"DELETE FROM {table} WHERE id % {modulus} = 0")
     world.sessions.alone(f"VACUUM {world.rng.choice(('', '(FREEZE)'))} {table}")
-    world.sessions.alone(f"INSERT INTO {table} (id, note) SELECT g * {modulus}, '{world.fresh('r')}' FROM {world.ids(25)}")
+    world.sessions.alone(
+        f"INSERT INTO {table} (id, note) SELECT g * {modulus}, '{world.fresh('r')}' FROM {world.ids(25)}"
+    )
 
 
 def truncate(world: Scenery) -> None:
     """TRUNCATE for good or in vain, then the same number of rows in the same places."""
     table = world.rng.choice(("heap", "nopk", "swap_a", "part_1"))
-    refill = f"INSERT INTO {table} (id, note) SELECT g, '{world.fresh('t')}' FROM {world.ids(world.rng.choice((0, 40, 500)))}"
+    rows = world.ids(world.rng.choice((0, 40, 500)))
+    refill = f"INSERT INTO {table} (id, note) SELECT g, '{world.fresh('t')}' FROM {rows}"
     if world.rng.random() < 0.3:
         world.sessions.alone(f"TRUNCATE {table}", refill, "ROLLBACK", "BEGIN")
     else:
@@ -68,7 +71,9 @@ def add_column(world: Scenery) -> None:
     """A default that no row holds."""
     table = world.rng.choice(("wide", "heap", "counter", "nopk", "kinds", "parts", "mother", "fleeting", "shape"))
     column = world.fresh("c")
-    default = world.rng.choice((f"int DEFAULT {world.number}", f"text DEFAULT '{column}'", "text", f"mood DEFAULT '{world.labels[0]}'"))
+    default = world.rng.choice(
+        (f"int DEFAULT {world.number}", f"text DEFAULT '{column}'", "text", f"mood DEFAULT '{world.labels[0]}'")
+    )
     if table == "shape":
         default = "text"  # its row type is a column's: a default would have to be written there
     if world.sessions.alone(f"ALTER TABLE {table} ADD COLUMN {column} {default}"):
@@ -100,10 +105,16 @@ def change_column(world: Scenery) -> None:
                 ("ALTER TABLE wide ALTER COLUMN note TYPE text",),
                 ("ALTER TABLE nopk ALTER COLUMN id TYPE bigint",),
                 ("ALTER TABLE nopk ALTER COLUMN id TYPE int",),
-                ("ALTER TABLE heap RENAME note TO n", "ALTER TABLE heap RENAME body TO note", "ALTER TABLE heap RENAME n TO body"),
+                (
+                    "ALTER TABLE heap RENAME note TO n",
+                    "ALTER TABLE heap RENAME body TO note",
+                    "ALTER TABLE heap RENAME n TO body",
+                ),
                 ("ALTER TABLE wide ALTER COLUMN note SET DEFAULT 'other'",),
                 ("ALTER TABLE names ALTER COLUMN note SET NOT NULL",),
-                ("ALTER DOMAIN positive DROP CONSTRAINT positive_check", "ALTER DOMAIN positive ADD CONSTRAINT positive_check CHECK (VALUE > 0)"),
+                (
+                    "ALTER DOMAIN positive DROP CONSTRAINT positive_check",
+                    "ALTER DOMAIN positive ADD CONSTRAINT positive_check CHECK (VALUE > 0)"),
             )
         )
     )  # fmt: skip
@@ -138,7 +149,9 @@ def move(world: Scenery) -> None:
     dice = world.rng.random()
     if dice < 0.4:
         world.sessions.alone(
-            "ALTER TABLE swap_a RENAME TO swap_c", "ALTER TABLE swap_b RENAME TO swap_a", "ALTER TABLE swap_c RENAME TO swap_b"
+            "ALTER TABLE swap_a RENAME TO swap_c",
+            "ALTER TABLE swap_b RENAME TO swap_a",
+            "ALTER TABLE swap_c RENAME TO swap_b",
         )
     elif not world.detached:
         world.detached = world.sessions.alone("ALTER TABLE parts DETACH PARTITION part_2")
@@ -161,8 +174,8 @@ def make(world: Scenery) -> None:
 
 
 WHOLE: tuple[tuple[Step, int], ...] = (
-    (work, 150), (vacuum, 14), (reuse, 6), (truncate, 5), (load_frozen, 2), (rewrite, 5), (add_column, 5), (drop_column, 4),
-    (change_column, 5), (change_type, 5), (move, 5), (make, 3), (large_objects, 4), (burn_xids, 5),
+    (work, 150), (vacuum, 14), (reuse, 6), (truncate, 5), (load_frozen, 2), (rewrite, 5), (add_column, 5),
+    (drop_column, 4), (change_column, 5), (change_type, 5), (move, 5), (make, 3), (large_objects, 4), (burn_xids, 5),
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ Key = Callable[[TableSeen, Moment], tuple[object, ...]]
 
 
 def widen(raw: int, moment: Moment) -> int:
-    """The raw xmin of a tuple visible at this moment as a 64-bit xid, hence below its xmax; 0 for bootstrap and frozen."""
+    """The raw xmin of a tuple visible at this moment as a 64-bit xid, hence below its xmax; 0 if it never was one."""
     if raw < 3:
         return 0
     near = (moment.xmax & ~(_WRAP - 1)) | raw
@@ -49,6 +49,7 @@ class Model:
 
     believes_counts  an equal number of visible tuples means the same set, new ones or not
     believes_names   text of reg* values is kept, though it follows names elsewhere
+    believes_unflushed  a snapshot counts though a crash may take back what it saw
     """
 
     name: str
@@ -56,17 +57,25 @@ class Model:
     key: Key = whole_key
     believes_counts: bool = False
     believes_names: bool = False
+    believes_unflushed: bool = False
     before: Moment | None = None
     rows: dict[str, dict[str, bytes]] = field(default_factory=dict)
     keys: dict[str, tuple[object, ...]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
-    def take(self, now: Moment) -> None:
-        """The next snapshot; notes the tables it got wrong, and goes on from what it holds."""
+    def take(self, now: Moment, *, flushed: bool = True) -> None:
+        """The next snapshot; notes the tables it got wrong, and goes on from what it holds.
+
+        flushed  whether the server's log was on disk past this moment when the snapshot was finished
+        """
         rows = {name: self._table(name, table, now) for name, table in now.tables.items()}
-        self.wrong += [name for name, table in now.tables.items() if Counter(rows[name].values()) != table.lines]
+        self.wrong += [
+            f"{name}: {_shown(Counter(rows[name].values()), table.lines)}"
+            for name, table in now.tables.items()
+            if Counter(rows[name].values()) != table.lines
+        ]
         self.keys = {name: self.key(table, now) for name, table in now.tables.items()}
-        self.rows, self.before = rows, now
+        self.rows, self.before = rows, now if flushed or self.believes_unflushed else None
 
     def _table(self, name: str, table: TableSeen, now: Moment) -> dict[str, bytes]:
         known = self.rows.get(name, {}) if self.keys.get(name) == self.key(table, now) else None
@@ -77,6 +86,11 @@ class Model:
             return known | new
         # An old tuple that the model never met has no line: that is how a lost row shows.
         return new | {t.tid: known[t.tid] for t in table.tuples if t.tid not in new and t.tid in known}
+
+
+def _shown(got: Counter[bytes], want: Counter[bytes]) -> str:
+    lost, false = list((want - got).elements()), list((got - want).elements())
+    return f"{len(lost)} rows lost, {len(false)} false, such as {[line[:60] for line in (lost[:2] + false[:2])]}"
 
 
 def right_model() -> Model:
@@ -99,3 +113,8 @@ def wrong_models() -> list[Model]:
 def without_timeline() -> Model:
     """Failover must catch this one."""
     return Model(name="the timeline is not in the key", key=lambda t, m: (m.system, t.oid, t.filenode, t.shape))
+
+
+def without_flush() -> Model:
+    """A crash must catch this one."""
+    return Model(name="unflushed snapshots count", believes_unflushed=True)

@@ -1,7 +1,7 @@
 """What a database holds by plain COPY, and what a snapshot of it holds by `pgkura export`.
 
-Shares nothing with the product's reading: own catalog queries, psycopg, whole tables, sorted lines. Each line comes with
-its tuple's identity (TID and xmin), from which tests/support/history_models.py plays the incremental backup itself.
+Shares nothing with the product's reading: own catalog queries, psycopg, whole tables, sorted lines. Each line comes
+with its tuple's identity (TID and xmin), from which history_models.py plays the incremental backup itself.
 """
 
 import shutil
@@ -143,15 +143,27 @@ def read_moment(url: str) -> Moment:
     )  # fmt: skip
 
 
+def is_flushed(url: str, moment: Moment) -> bool:
+    """Whether a crash of now would keep everything that was seen at the moment."""
+    with psycopg.connect(url) as connection:
+        query = "SELECT (pg_current_wal_flush_lsn() - '0/0')::int8 >= %s"
+        return bool(connection.execute(query, (moment.lsn,)).fetchall()[0][0])
+
+
 def _tuples(connection: Connection, table: Identifier, columns: list[str]) -> Iterator[Tuple]:
     listed = SQL(", ").join(map(Identifier, ["ctid", "xmin", *columns]))
-    with connection.cursor() as cursor, cursor.copy(SQL("COPY (SELECT {} FROM ONLY {}) TO STDOUT").format(listed, table)) as copy:
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(SQL("COPY (SELECT {} FROM ONLY {}) TO STDOUT").format(listed, table)) as copy,
+    ):
         for row in copy:
             tid, xmin, line = bytes(row).rstrip(b"\n").split(b"\t", 2)
             yield Tuple(tid=tid.decode(), xmin=int(xmin), line=line)
 
 
-def read_snapshot(repo: Repository, taken: Taken, folder: Path) -> tuple[dict[str, tuple[str, Counter[bytes]]], dict[int, bytes]]:
+def read_snapshot(
+    repo: Repository, taken: Taken, folder: Path
+) -> tuple[dict[str, tuple[str, Counter[bytes]]], dict[int, bytes]]:
     """Rows and large objects of a snapshot, through the files that `pgkura export` writes for stock tools."""
     shutil.rmtree(folder, ignore_errors=True)
     export(repo, taken.manifest, folder, Silent())
@@ -182,7 +194,9 @@ def differences(
     want: dict[str, tuple[str, Counter[bytes]]], got: dict[str, tuple[str, Counter[bytes]]], what: str
 ) -> list[str]:
     """Readable lines, one or more per table that is not the same."""
-    found = [f"{what}: table {name} only in {'the source' if name in want else what}" for name in want.keys() ^ got.keys()]
+    found = [
+        f"{what}: table {name} only in {'the source' if name in want else what}" for name in want.keys() ^ got.keys()
+    ]
     for name in sorted(want.keys() & got.keys()):
         (columns, rows), (their_columns, theirs) = want[name], got[name]
         if columns != their_columns:

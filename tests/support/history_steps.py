@@ -8,8 +8,8 @@ from tests.support.history_sessions import Sessions
 
 Step = Callable[["Scenery"], None]
 _ROWS = {
-    "wide": 1000, "heap": 500, "counter": 300, "nopk": 7, "kinds": 150, "names": 40, "small": 20, "child": 60, "parts": 600,
-    "mother": 60, "swap_a": 100, "swap_b": 100, "fleeting": 80,
+    "wide": 1000, "heap": 500, "counter": 300, "nopk": 7, "kinds": 150, "names": 40, "small": 20, "child": 60,
+    "parts": 600, "mother": 60, "swap_a": 100, "swap_b": 100, "fleeting": 80,
 }  # fmt: skip
 _LARGE = ("wide", "heap")
 _LABELS = ("sad", "ok", "glad")
@@ -64,7 +64,10 @@ def insert(world: Scenery) -> str:
     if table == "parts":
         columns, values = "id, note, region", f"g, '{salt}', (g * 7) % 30"
     if table == "kinds":
-        columns, values = "id, note, m, ms", f"g, '{salt}', '{rng.choice(world.labels)}', '{{{rng.choice(world.labels)}}}'"
+        columns, values = (
+            "id, note, m, ms",
+            f"g, '{salt}', '{rng.choice(world.labels)}', '{{{rng.choice(world.labels)}}}'",
+        )
     if table == "child":
         columns, values = "id, note, small_id", f"g, '{salt}', (SELECT min(id) FROM {world.named('small')})"
     if table == "nopk":
@@ -128,7 +131,8 @@ def many_subtransactions(world: Scenery) -> str:
     world.next_id += 80
     return (
         f"DO $$BEGIN FOR i IN {first}..{first + 79} LOOP BEGIN INSERT INTO heap VALUES (i, '{salt}'); "
-        "IF i % 3 = 0 THEN RAISE division_by_zero; END IF; EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END$$"
+        "IF i % 3 = 0 THEN RAISE division_by_zero; END IF; "
+        "EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END$$"
     )
 
 
@@ -187,6 +191,5 @@ def large_objects(world: Scenery) -> None:
 
 def burn_xids(world: Scenery) -> None:
     """Xids that write nothing."""
-    world.sessions.alone(
-        f"DO $$BEGIN FOR i IN 1..{world.rng.choice((3, 50, 300))} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END$$"
-    )
+    many = world.rng.choice((3, 50, 300))
+    world.sessions.alone(f"DO $$BEGIN FOR i IN 1..{many} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END$$")

@@ -78,11 +78,11 @@ def binaries(version: int) -> Path | None:
     for place in places:
         if (place / "postgres").exists():
             return place
-    return _wheel(version)
+    return wheel_binaries(version)
 
 
 @cache
-def _wheel(version: int) -> Path | None:
+def wheel_binaries(version: int) -> Path | None:
     from pgkura.programs.pgtools import wheel_folders
 
     name = {16: "pginstall", 18: "pginstall18"}.get(version)
