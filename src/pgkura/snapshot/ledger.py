@@ -45,7 +45,6 @@ class _State:
     chunks: list[StoredChunk] = field(default_factory=list)
     ranges: list[RangeRead] = field(default_factory=list)
     columns: tuple[str, ...] | None = None
-    binary: bool = False
     interruptions: int = 0
     outdated: bool = False
     closed: bool = False
@@ -88,7 +87,8 @@ class Ledger:
                 number=number,
                 rows=state.rows,
                 columns=state.columns,
-                binary=state.binary,
+                # every binary layer with rows has their sizes; a table without rows has no form
+                binary=any(c.layer.sizes is not None for c in state.chunks),
                 layers=tuple(c.layer for c in _in_order(state.chunks)),
             )
             for number, state in sorted(self._states.items())
@@ -137,7 +137,6 @@ class Ledger:
     def _done(self, state: _State, read: TableRead, mode: Mode) -> list[Request]:
         state.rows += read.rows
         state.chunks.extend(read.chunks)
-        state.binary = read.binary
         self.chunks_unchanged += sum(1 for c in read.chunks if not c.is_new)
         self._new.update({(ref.object.id, ref.mac): ref for c in read.chunks for ref in c.fresh})
         if mode is not Mode.REREAD:

@@ -161,7 +161,6 @@ class TableRead:
     chunks: tuple[StoredChunk, ...] = ()
     ranges: tuple[RangeRead, ...] = ()
     columns: tuple[str, ...] | None = None
-    binary: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
