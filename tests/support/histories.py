@@ -7,13 +7,13 @@ names its seed; `HISTORY_SEEDS=7,8 pytest tests/fault/test_histories.py` plays t
 import os
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from tests.support.cli import Desk
-from tests.support.history_ddl import step
+from tests.support.history_ddl import WHOLE, step
 from tests.support.history_models import Model, right_model, wrong_models
 from tests.support.history_oracle import HistoryFailed, Moment, differences, is_flushed, read_moment, read_snapshot
 from tests.support.history_sessions import Sessions, Tally
@@ -25,7 +25,7 @@ from pgkura.core.access import Access, hold
 from pgkura.core.outcome import Result
 from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.repository import Repository
-from pgkura.snapshot.options import Options
+from pgkura.snapshot.detector import Policy
 from pgkura.snapshot.taken import Taken
 from pgkura.storage.local import LocalStorage
 
@@ -36,8 +36,8 @@ SETTINGS = {
     "wal_level": "logical",
     "max_connections": "60",
 }
-# Small ranges, so that tables of a few hundred pages are made of many.
-OPTIONS: dict[str, Any] = {k: v for k, v in {"range_pages": 8}.items() if k in {f.name for f in fields(Options)}}
+# Small ranges, so that tables of a few hundred pages are made of many; small tables are followed too.
+OPTIONS: dict[str, Any] = {"range_pages": 8, "small_bytes": 0}
 _STORY = 60
 
 
@@ -64,6 +64,7 @@ class Watched:
     models: list[Model] = field(default_factory=lambda: [right_model(), *wrong_models()])
     options: dict[str, Any] = field(default_factory=lambda: dict(OPTIONS))
     reused: int = 0
+    deltas: int = 0
     unflushed: int = 0
 
     def snapshot(self, script: Script | None = None) -> Taken:
@@ -75,7 +76,9 @@ class Watched:
         self.unflushed += not flushed
         for model in self.models:
             model.take(moment, flushed=flushed)
-        self.reused += taken.counts.get("rows_reused", 0)
+        self.reused += taken.counts["chunks_unchanged"]
+        tables = self.scene.repo.chunk_list(taken.manifest)
+        self.deltas += sum(layer.dropped > 0 for table in tables for layer in table.layers)
         wrong = [fault for model in self.models if model.name == "right" for fault in model.wrong]
         if wrong:
             raise HistoryFailed(self._told(["the right model is wrong: decision 0004 does not hold", *wrong]))
@@ -109,12 +112,13 @@ class Watched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """How a history went that did not fail."""
+    """How a history went that did not fail. `reused` chunks were kept, `deltas` of them with rows that do not count."""
 
     seed: int
     tally: Tally
     models: tuple[Model, ...]
     reused: int
+    deltas: int
 
 
 def play(seed: int, url: str, target: str, desk: Desk, *, snapshots: int = 8, steps: int = 14) -> Played:
@@ -125,12 +129,15 @@ def play(seed: int, url: str, target: str, desk: Desk, *, snapshots: int = 8, st
     world = Scenery(sessions=sessions, rng=rng)
     title = f"HISTORY_SEEDS={seed} fails (snapshots={snapshots}, steps={steps})"
     watched = Watched(desk=desk, scene=open_scene(url, desk), title=title, story=lambda: sessions.story)
+    watched.options = _options(rng)
     sessions.connect()
     try:
         watched.snapshot()
         for _ in range(snapshots):
             for _ in range(rng.randrange(2, steps)):
                 step(world)
+            if rng.random() < 0.6:
+                step(world, WHOLE)
             _across(world, watched)
         sessions.end_all()
         watched.snapshot()
@@ -141,7 +148,9 @@ def play(seed: int, url: str, target: str, desk: Desk, *, snapshots: int = 8, st
     finally:
         sessions.close()
         _finish_prepared(url)
-    return Played(seed=seed, tally=sessions.tally, models=tuple(watched.models), reused=watched.reused)
+    return Played(
+        seed=seed, tally=sessions.tally, models=tuple(watched.models), reused=watched.reused, deltas=watched.deltas
+    )
 
 
 def _across(world: Scenery, watched: Watched) -> None:
@@ -161,6 +170,8 @@ def _across(world: Scenery, watched: Watched) -> None:
     sessions.story.append(
         f"=== snapshot {sessions.tally.snapshots}, open: {sorted(sessions.open)} {sorted(sessions.prepared)}"
     )
+    if rng.random() < 0.15:
+        watched.options = _options(rng)
     script = Script(steps={"reading rows": lambda: _meanwhile(world)} if rng.random() < 0.6 else {})
     watched.snapshot(script)
     if script.steps and "reading rows" not in script.stages:
@@ -177,6 +188,15 @@ def _meanwhile(world: Scenery) -> None:
             name = rng.choice(sorted(sessions.connections))
             sessions.run(name, statement(world))
     sessions.story.append("=== rows are read")
+
+
+def _options(rng: random.Random) -> dict[str, Any]:
+    """Mostly one size of ranges for long; deltas that pile up, or are given up soon."""
+    return {
+        "range_pages": rng.choice((4, 8, 8, 8, 64)),
+        "small_bytes": rng.choice((0, 0, 64 * 1024)),
+        "follow": rng.choice((Policy(share=50.0), Policy(share=50.0), Policy(), Policy(layers=3))),
+    }
 
 
 def _finish_prepared(url: str) -> None:

@@ -52,6 +52,8 @@ def load_frozen(world: Scenery) -> None:
 def rewrite(world: Scenery) -> None:
     """The same rows in another file."""
     table = world.rng.choice(_REWRITTEN)
+    if world.rng.random() < 0.5:
+        world.sessions.alone(f"DELETE FROM {table} WHERE id % 9 = {world.rng.randrange(9)}")
     world.sessions.alone(
         world.rng.choice(
             (
@@ -174,13 +176,14 @@ def make(world: Scenery) -> None:
 
 
 WHOLE: tuple[tuple[Step, int], ...] = (
-    (work, 150), (vacuum, 14), (reuse, 6), (truncate, 5), (load_frozen, 2), (rewrite, 5), (add_column, 5),
-    (drop_column, 4), (change_column, 5), (change_type, 5), (move, 5), (make, 3), (large_objects, 4), (burn_xids, 5),
+    (vacuum, 14), (reuse, 6), (truncate, 5), (load_frozen, 2), (rewrite, 10), (add_column, 5), (drop_column, 4),
+    (change_column, 5), (change_type, 5), (move, 5), (make, 3), (large_objects, 4), (burn_xids, 5),
 )  # fmt: skip
+ALL: tuple[tuple[Step, int], ...] = ((work, 150), *WHOLE)
 
 
-def step(world: Scenery) -> None:
+def step(world: Scenery, among: tuple[tuple[Step, int], ...] = ALL) -> None:
     """One of them."""
-    steps, weights = zip(*WHOLE, strict=True)
+    steps, weights = zip(*among, strict=True)
     chosen: Step = world.rng.choices(steps, weights)[0]
     chosen(world)

@@ -170,10 +170,11 @@ def read_snapshot(
     tables: dict[str, tuple[str, Counter[bytes]]] = {}
     blobs: dict[int, bytearray] = {}
     for line in (folder / "data" / "tables.tsv").read_text().splitlines()[1:]:
-        stem, name, columns, rows, _ = line.split("\t")
-        lines = _file(folder / "data" / f"{stem}.copy.zst")
+        stem, name, columns, rows, *_ = line.split("\t")
+        blob = stem == "large_objects"
+        lines = _packed(folder / "data" / f"{stem}.copy.zst") if blob else _loaded(folder / "data" / f"{stem}.sql")
         assert len(lines) == int(rows), f"{name}: {len(lines)} lines, {rows} rows in tables.tsv"
-        if stem == "large_objects":
+        if blob:
             for oid, _start, data in (row.split(b"\t") for row in lines):
                 blobs.setdefault(int(oid), bytearray()).extend(bytes.fromhex(data.removeprefix(b"\\\\x").decode()))
         else:
@@ -182,7 +183,18 @@ def read_snapshot(
     return tables, {oid: bytes(data) for oid, data in blobs.items()}
 
 
-def _file(path: Path) -> list[bytes]:
+def _loaded(path: Path) -> list[bytes]:
+    """The lines between COPY and its end, as psql would send them."""
+    if not path.exists():
+        return []
+    _, _, rest = path.read_bytes().partition(b"\nCOPY ")
+    _, began, rest = rest.partition(b" FROM stdin;\n")
+    rows, ended, _ = (b"\n" + rest).partition(b"\n\\.\n")
+    assert began and ended, (path, path.read_bytes()[:200], path.read_bytes()[-300:], len(rest))
+    return rows.split(b"\n")[1:]
+
+
+def _packed(path: Path) -> list[bytes]:
     if not path.exists():
         return []
     data = zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())
