@@ -62,6 +62,10 @@ def test_project_comes_back_equal(projects: tuple[Standin, Standin], desk: Desk)
     assert watcher.looks > 10
 
     assert active_jobs(fresh) == []
+    planned = desk.run("release", "--to", fresh.url(), "--json", env={"DRY_RUN": "true"}).expect().json
+    assert planned["result"] == "planned" and planned["jobs"] and active_jobs(fresh) == []
+    assert desk.run("release", "--to", fresh.url(), "--dry-run").expect().out.count("would be") == 1
+    assert active_jobs(fresh) == [] and not list(desk.repository.glob("journal/*-release"))
     released = desk.run("release", "--to", fresh.url(), "--json").expect().json
     assert active_jobs(fresh) == active_jobs(full) != []
     assert released["result"] == "ok"

@@ -50,7 +50,8 @@ def open_scene(url: str, desk: Desk) -> Scene:
         repository=str(desk.repository),
         host_key=hold(f"history key {desk.repository}", host.text()),
     )
-    return Scene(url=url, repo=repo, access=access)
+    held = hold(f"history identity {desk.repository}", desk.identity.read_text())
+    return Scene(url=url, repo=repo, access=access, identity=held)
 
 
 @dataclass(slots=True, kw_only=True)

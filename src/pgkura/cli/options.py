@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from pgkura.core.errors import UsageError
+
 Repository = Annotated[
     str, typer.Option("--repository", "-r", help="Folder or s3://bucket/prefix [env: PGKURA_REPOSITORY]")
 ]
@@ -16,7 +18,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, n
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Accept = Annotated[
     list[str] | None,
-    typer.Option("--accept", help="Waive one `denied` object by its exact name; shown in every result. Repeatable."),
+    typer.Option(
+        "--accept", help="Waive one `denied` object by its exact name, for this run; shown in every result. Repeatable."
+    ),
 ]
 InsecureStore = Annotated[
     bool, typer.Option("--insecure-store", help="Allow a remote store without TLS [env: PGKURA_INSECURE_STORE]")
@@ -35,3 +39,14 @@ Executor = Annotated[
     ),
 ]
 SnapshotId = Annotated[str, typer.Argument(help="Snapshot id, a unique beginning of one, or `latest`.")]
+
+
+def not_blank(option: str, value: str | None) -> str:
+    """What was given, '' for nothing. Raises UsageError for a blank: an unset variable never means another URL."""
+    if value is not None and not value.strip():
+        raise UsageError(
+            f"{option} is given and blank",
+            detail="a variable that is not set is the usual reason; nothing else is taken in its place",
+            hint=f"leave {option} out, or give it a value",
+        )
+    return value or ""

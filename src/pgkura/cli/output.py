@@ -73,6 +73,12 @@ def findings(items: Sequence[Finding], accepted: Sequence[str] = ()) -> None:
             console.print(f"  … and {len(group) - _SHOWN_PER_CLASS} more (all of them with --json)", markup=False)
 
 
+def unused_waivers(names: Sequence[str]) -> None:
+    """A note for each `--accept` that waived nothing."""
+    for name in names:
+        out().print(f"note: --accept {name!r} waived nothing: no denied object has exactly this name", markup=False)
+
+
 def exit_code(result: Result) -> int:
     """0 for ok, 3 for incomplete."""
     return EXIT_OK if result is Result.OK else EXIT_INCOMPLETE

@@ -18,7 +18,7 @@ _MARK = {"ok": "[green]ok[/]", "note": "[cyan]note[/]", "warn": "[yellow]warn[/]
 
 
 def doctor(
-    database: Annotated[str, typer.Option("--database", help="URL to examine [env: DATABASE_URL]")] = "",
+    database: Annotated[str | None, typer.Option("--database", help="URL to examine [env: DATABASE_URL]")] = None,
     repository: options.Repository = "",
     identity: options.Identity = "",
     host_key: options.HostKey = "",
@@ -28,7 +28,7 @@ def doctor(
 ) -> None:
     """Say in plain words what can be protected, what cannot and why, and what to change."""
     settings = read_settings(
-        database=database,
+        database=options.not_blank("--database", database),
         repository=repository,
         identity=identity,
         host_key=host_key,
@@ -74,8 +74,9 @@ def diff(
 def verify(
     snapshot: options.SnapshotId = "",
     against: Annotated[
-        str, typer.Option("--against", help="Compare this database with the snapshot: a URL, env:NAME or file:PATH.")
-    ] = "",
+        str | None,
+        typer.Option("--against", help="Compare this database with the snapshot: a URL, env:NAME or file:PATH."),
+    ] = None,
     repository: options.Repository = "",
     identity: options.Identity = "",
     host_key: options.HostKey = "",
@@ -89,7 +90,7 @@ def verify(
 ) -> None:
     """Read the repository back (all snapshots, or one); with --against compare a database with a snapshot."""
     settings = read_settings(
-        database=against,
+        database=options.not_blank("--against", against),
         repository=repository,
         identity=identity,
         host_key=host_key,
@@ -125,4 +126,5 @@ def verify(
             output.out().print(f"  {problem}", markup=False)
         output.warnings(result.ignored)
         output.findings(result.differences, tuple(accept or ()))
+        output.unused_waivers(result.accepted_unused)
     raise typer.Exit(result.exit_code)

@@ -17,16 +17,22 @@ from pgkura.operations.release import release_jobs
 from pgkura.operations.restore import PlannedRestore, RestoreResult, execute_restore, plan_restore
 
 To = Annotated[
-    str, typer.Option("--to", help="Target URL, or env:NAME or file:PATH; wins over DATABASE_URL [env: DATABASE_URL]")
+    str | None,
+    typer.Option("--to", help="Target URL, or env:NAME or file:PATH; wins over DATABASE_URL [env: DATABASE_URL]"),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the exact plan, touch nothing [env: DRY_RUN]")]
+
+
+def _is_dry(flag: bool) -> bool:
+    # The variable is read first: a misspelt one is refused whatever the flag says.
+    return parse_switch("DRY_RUN", os.environ.get("DRY_RUN", "")) or flag
 
 
 def restore(
     snapshot: options.SnapshotId = "latest",
-    to: To = "",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the exact plan, touch nothing [env: DRY_RUN]")
-    ] = False,
+    to: To = None,
+    dry_run: DryRun = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step of the plan, by name.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")] = False,
     allow_non_empty: Annotated[
         bool, typer.Option("--allow-non-empty", help="Restore beside what the target already holds.")
@@ -46,9 +52,9 @@ def restore(
     quiet: options.Quiet = False,
 ) -> None:
     """Restore a snapshot into an empty database or a fresh Supabase project, and prove it equal."""
-    dry_run = dry_run or parse_switch("DRY_RUN", os.environ.get("DRY_RUN", ""))
+    dry_run = _is_dry(dry_run)
     settings = read_settings(
-        database=to,
+        database=options.not_blank("--to", to),
         repository=repository,
         identity=identity,
         insecure_store=insecure_store,
@@ -72,10 +78,10 @@ def restore(
         if as_json:
             output.print_json(planned.as_json())
         else:
-            _render_plan(planned)
+            _render_plan(planned, verbose=verbose)
         return
     if not as_json and not quiet:
-        _render_plan(planned)
+        _render_plan(planned, verbose=verbose)
     _confirm(planned, yes=yes)
     with shown(quiet=quiet) as progress, choice.open(access) as crew:
         result = execute_restore(planned, progress=progress, access=access, crew=crew)
@@ -96,7 +102,7 @@ def _confirm(planned: PlannedRestore, *, yes: bool) -> None:
         raise NotConfirmed("nothing was touched", hint="")
 
 
-def _render_plan(planned: PlannedRestore) -> None:
+def _render_plan(planned: PlannedRestore, *, verbose: bool) -> None:
     out = output.out()
     out.print(
         f"restore {planned.snapshot} to {planned.target_display} ({planned.target_kind})", style="bold", markup=False
@@ -118,6 +124,12 @@ def _render_plan(planned: PlannedRestore) -> None:
     )
     for line in planned.notes:
         out.print(line, markup=False)
+    if verbose:
+        for number, step in enumerate(planned.steps, 1):
+            size = f"  ({step.rows:,} rows, {human_bytes(step.bytes)})" if step.action == "load" else ""
+            out.print(f"{number:>6}  {step.stage.value}: {step.action} {step.what}{size}", markup=False)
+    else:
+        out.print(f"{len(planned.steps):,} steps: --verbose (-v) or --json shows each", style="dim", markup=False)
     output.findings(planned.findings, planned.accepted)
 
 
@@ -134,11 +146,13 @@ def _render(result: RestoreResult) -> None:
         markup=False,
     )
     output.findings(result.skipped, result.accepted)
+    output.unused_waivers(result.accepted_unused)
 
 
 def release(
-    to: To = "",
+    to: To = None,
     snapshot: options.SnapshotId = "latest",
+    dry_run: DryRun = False,
     repository: options.Repository = "",
     identity: options.Identity = "",
     insecure_store: options.InsecureStore = False,
@@ -146,20 +160,26 @@ def release(
     as_json: options.Json = False,
 ) -> None:
     """Switch the cron jobs that a restore holds back to their stored state."""
+    dry_run = _is_dry(dry_run)
     settings = read_settings(
-        database=to,
+        database=options.not_blank("--to", to),
         repository=repository,
         identity=identity,
         insecure_store=insecure_store,
         insecure_database=insecure_database,
     )
     composition = Composition(settings)
-    released = release_jobs(composition.repository(need_identity=True), snapshot, composition.target())
+    repo = composition.repository(need_identity=True)
+    released = release_jobs(repo, snapshot, composition.target(), dry_run=dry_run)
     if as_json:
         output.print_json(released.as_json())
     else:
+        done = "would be switched" if dry_run else "switched"
         output.out().print(
-            f"{len(released.jobs)} cron jobs on {released.target} switched to their stored state", markup=False
+            f"{len(released.jobs)} cron jobs on {released.target} {done} to their stored state", markup=False
         )
+        for job in released.jobs if dry_run else ():
+            output.out().print(f"  {job}", markup=False)
         output.findings(released.skipped)
-    raise typer.Exit(output.exit_code(released.result))
+    if not dry_run:
+        raise typer.Exit(output.exit_code(released.result))

@@ -26,11 +26,11 @@ from pgkura.storage.retention import LockMode
 
 def backup(
     database: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--database", help="Source URL, or env:NAME or file:PATH (a password shows in `ps`) [env: DATABASE_URL]"
         ),
-    ] = "",
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="All databases of the policy.")] = False,
     name: Annotated[str, typer.Option("--name", help="One database of the policy, by its name.")] = "",
     policy: Annotated[
@@ -68,6 +68,7 @@ def backup(
     quiet: options.Quiet = False,
 ) -> None:
     """Back up everything at one instant, sealed."""
+    url = options.not_blank("--database", database)
     limits = Limits(
         max_blocking_seconds=max_blocking, lock_share=lock_share, bytes_per_second=max_rate, gentle=gentle, full=full
     )
@@ -96,14 +97,14 @@ def backup(
         insecure_database=insecure_database,
     )
     if every:
-        _refuse_beside_policy(database, name)
+        _refuse_beside_policy(url, name)
         told = run_fleet(open_fleet(find_policy(policy), flags), one, quiet=quiet)
         if as_json:
             output.print_json(told.as_json())
         elif not quiet or told.exit_code:
             render_fleet(told)
         raise typer.Exit(told.exit_code)
-    composition = _one_database(flags, database, name, policy)
+    composition = _one_database(flags, url, name, policy)
     with shown(quiet=quiet) as progress:
         result = one(composition, composition.repository(need_host=True), progress)
     if as_json:
@@ -147,6 +148,7 @@ def _render(result: BackupResult) -> None:
             markup=False,
         )
     output.findings(result.skipped, result.accepted)
+    output.unused_waivers(result.accepted_unused)
 
 
 def demo(

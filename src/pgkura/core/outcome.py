@@ -94,3 +94,9 @@ def decide(findings: Iterable[Finding], accepted: Iterable[str] = ()) -> Result:
         if finding.cls is FindingClass.DENIED and finding.object not in waived:
             return Result.INCOMPLETE
     return Result.OK
+
+
+def unused(findings: Iterable[Finding], accepted: Iterable[str]) -> tuple[str, ...]:
+    """Waivers that name no `denied` finding: misspelt, or needed no more."""
+    denied = {finding.object for finding in findings if finding.cls is FindingClass.DENIED}
+    return tuple(name for name in dict.fromkeys(accepted) if name not in denied)

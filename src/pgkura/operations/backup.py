@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgkura.core.access import Access
-from pgkura.core.outcome import Finding, FindingClass, Result, decide
+from pgkura.core.outcome import Finding, FindingClass, Result, decide, unused
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
@@ -33,6 +33,7 @@ class BackupResult:
     peak_memory_bytes: int
     skipped: tuple[Finding, ...]
     accepted: tuple[str, ...]
+    accepted_unused: tuple[str, ...]
     lock: Locked | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -50,6 +51,7 @@ class BackupResult:
             "peak_memory_bytes": self.peak_memory_bytes,
             "skipped": [f.as_json() for f in self.skipped],
             "accepted": list(self.accepted),
+            "accepted_unused": list(self.accepted_unused),
             **({"lock": self.lock.as_json()} if self.lock else {}),
         }
 
@@ -124,6 +126,7 @@ def back_up(
         peak_memory_bytes=counts["peak_memory_bytes"],
         skipped=findings,
         accepted=taken.accepted,
+        accepted_unused=unused(findings, accepted),
         lock=locked,
     )
 

@@ -11,7 +11,7 @@ from pgkura.catalog.toc import read_archive
 from pgkura.core.access import Access
 from pgkura.core.facts import SourceFacts
 from pgkura.core.memory import MemoryMeter
-from pgkura.core.outcome import Finding, Result, decide
+from pgkura.core.outcome import Finding, Result, decide, unused
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.operations.listing import server_name
@@ -23,6 +23,7 @@ from pgkura.repository.repository import Repository
 from pgkura.restore.executor import Executor
 from pgkura.restore.planner import Options, RestorePlan, stage_counts
 from pgkura.restore.planner import plan_restore as make_plan
+from pgkura.restore.steps import Step, steps
 from pgkura.restore.target import inspect_target
 from pgkura.verify.merging import merge
 from pgkura.verify.proof import prove
@@ -95,6 +96,11 @@ class PlannedRestore:
         )
 
     @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every single thing that would be done, in order."""
+        return steps(self.plan)
+
+    @property
     def notes(self) -> list[str]:
         """Sentences under the table."""
         m = self.manifest
@@ -119,6 +125,7 @@ class PlannedRestore:
             "kind": self.target_kind,
             "needs_confirmation": self.needs_confirmation,
             "stages": [{"stage": s.name, "objects": s.objects, "rows": s.rows, "bytes": s.bytes} for s in self.stages],
+            "steps": [s.as_json() for s in self.steps],
             "notes": self.notes,
             "skipped": [f.as_json() for f in self.findings],
             "accepted": list(self.accepted),
@@ -147,6 +154,7 @@ class RestoreResult:
     proof: dict[str, Any]
     skipped: tuple[Finding, ...]
     accepted: tuple[str, ...]
+    accepted_unused: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The `--json` object."""
@@ -162,6 +170,7 @@ class RestoreResult:
             "proof": self.proof,
             "skipped": [f.as_json() for f in self.skipped],
             "accepted": list(self.accepted),
+            "accepted_unused": list(self.accepted_unused),
         }
 
 
@@ -240,4 +249,5 @@ def _restore_and_prove(
         proof=proof.as_json(),
         skipped=proof.differences,
         accepted=proof.accepted,
+        accepted_unused=unused(proof.differences, accepted),
     )

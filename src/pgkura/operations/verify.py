@@ -6,7 +6,7 @@ from typing import Any
 
 from pgkura.core.access import Access
 from pgkura.core.errors import Tampered
-from pgkura.core.outcome import Finding, Result
+from pgkura.core.outcome import Finding, Result, unused
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.operations.proofs import keep_proof
@@ -28,6 +28,7 @@ class VerifyResult:
     problems: tuple[str, ...]
     differences: tuple[Finding, ...]
     ignored: tuple[str, ...] = ()
+    accepted_unused: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -45,6 +46,7 @@ class VerifyResult:
             "proof": self.proof,
             "problems": list(self.problems),
             "ignored": list(self.ignored),
+            "accepted_unused": list(self.accepted_unused),
         }
 
 
@@ -105,4 +107,5 @@ def verify_against(
         proof=proof.as_json(),
         problems=(),
         differences=proof.differences,
+        accepted_unused=unused(proof.differences, accepted),
     )

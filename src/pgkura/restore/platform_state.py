@@ -57,8 +57,8 @@ def restore_jobs(session: Session, facts: SourceFacts) -> list[Finding]:
     return findings
 
 
-def release_jobs(session: Session, facts: SourceFacts) -> tuple[list[str], list[Finding]]:
-    """Switch held jobs to their stored state; returns the names that were switched."""
+def release_jobs(session: Session, facts: SourceFacts, *, dry_run: bool = False) -> tuple[list[str], list[Finding]]:
+    """Switch held jobs to their stored state; returns the names that were (with `dry_run`: would be) switched."""
     released: list[str] = []
     findings: list[Finding] = []
     for name, schedule, command, _, _, active in facts.cron_jobs:
@@ -71,7 +71,8 @@ def release_jobs(session: Session, facts: SourceFacts) -> tuple[list[str], list[
             if not ids:
                 findings.append(_finding(FindingClass.LOST, title, "it is not on the target"))
             for (job,) in ids:
-                session.rows("SELECT cron.alter_job(job_id := %s::bigint, active := %s)", (job, active))
+                if not dry_run:
+                    session.rows("SELECT cron.alter_job(job_id := %s::bigint, active := %s)", (job, active))
                 released.append(name or command)
         except SqlError as error:
             if session.broken:

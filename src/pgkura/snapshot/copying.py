@@ -37,7 +37,6 @@ class Draft:
 @dataclass(slots=True, kw_only=True)
 class _Sum:
     received: int = 0
-    binary: bool = False
     drafts: dict[int, list[Draft]] = field(default_factory=dict)
     ranges: list[RangeRead] = field(default_factory=list)
 
@@ -61,7 +60,6 @@ class Copier:
 
     def copy(self, session: Session, piece: Piece, statement: str) -> list[Draft]:
         """Run the COPY of a piece and store its rows as chunks."""
-        self._sums[piece.number].binary = piece.binary
         return self.copy_rows(session, piece.number, piece.first, statement, binary=piece.binary)
 
     def copy_rows(
@@ -94,7 +92,6 @@ class Copier:
         draft = Draft(rows=0)
         sent: list[bytes] = []
         sizes: list[int] = []
-        self._sums[piece.number].binary = piece.binary
         self._writer.begin((draft, "chunk"))
         for batch in session.copy_out(statement, binary=piece.binary):
             if piece.binary:
@@ -124,7 +121,6 @@ class Copier:
     def keep(self, piece: Piece, layers: Sequence[Layer]) -> list[Draft]:
         """Take layers of the last run over as they are."""
         drafts = self._drafts(piece.number, piece.first)
-        self._sums[piece.number].binary = piece.binary
         for layer in layers:
             drafts.append(
                 Draft(
@@ -203,5 +199,4 @@ def _table_read(number: int, total: _Sum) -> TableRead:
         bytes=total.received,
         chunks=tuple(chunks),
         ranges=tuple(total.ranges),
-        binary=total.binary,
     )
