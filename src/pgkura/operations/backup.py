@@ -8,8 +8,9 @@ from pgkura.core.outcome import Finding, FindingClass, Result, decide, unused
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
+from pgkura.repository.later import refuse_later_writers
 from pgkura.repository.locks import Locked, lock_snapshot
-from pgkura.repository.repository import Repository
+from pgkura.repository.repository import JOURNAL, SNAPSHOTS, Repository
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.take import take
 from pgkura.snapshot.taken import Taken
@@ -93,7 +94,8 @@ def back_up(
     stop: Stop | None = None,
     crew: Crew | None = None,
 ) -> BackupResult:
-    """Take a snapshot. Raises what `snapshot.take` raises; then nothing became a snapshot."""
+    """Take a snapshot. Raises FormatTooNew and what `snapshot.take` raises; then nothing became a snapshot."""
+    refuse_later_writers(repo.storage, by_writer=JOURNAL, by_time=SNAPSHOTS)
     crew = crew or Crew()
     options = Options(
         executor=crew.kind,

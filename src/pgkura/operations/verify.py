@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgkura.core.access import Access
-from pgkura.core.errors import Tampered
+from pgkura.core.errors import FormatTooNew, Tampered
 from pgkura.core.outcome import Finding, Result, unused
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
@@ -29,10 +29,13 @@ class VerifyResult:
     differences: tuple[Finding, ...]
     ignored: tuple[str, ...] = ()
     accepted_unused: tuple[str, ...] = ()
+    later: bool = False
 
     @property
     def exit_code(self) -> int:
-        """0 ok, 3 a database that differs, 16 a damaged repository."""
+        """0 ok, 3 a database that differs, 16 a damaged repository, 17 one with files of a later format (`later`)."""
+        if self.problems and self.later:
+            return FormatTooNew.exit_code
         if self.problems:
             return Tampered.exit_code
         return 0 if self.result is Result.OK else 3
@@ -67,6 +70,7 @@ def verify_repository(repo: Repository, snapshot: str, *, progress: Progress) ->
         proof=body,
         problems=tuple(str(p) for p in report.problems),
         ignored=tuple(report.ignored),
+        later=all(p.later for p in report.problems),
         differences=(),
     )
 

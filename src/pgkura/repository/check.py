@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pgkura.core.errors import PgkuraError
+from pgkura.core.errors import FormatTooNew, PgkuraError
 from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.repository.locks import short_locks
@@ -22,11 +22,12 @@ _NO_LIST = "chunk list"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """A file, what is wrong with it, and the snapshots that need it."""
+    """A file, what is wrong with it, and the snapshots that need it. `later`: it is of a format we do not read yet."""
 
     file: str
     reason: str
     snapshots: tuple[str, ...]
+    later: bool = False
 
     def __str__(self) -> str:
         touched = ", ".join(self.snapshots[:5]) + (" …" if len(self.snapshots) > 5 else "")
@@ -102,7 +103,12 @@ def _manifests(repo: Repository, ids: Iterable[str], report: CheckReport) -> Ite
             yield repo.manifest(snapshot_id)
         except PgkuraError as error:
             report.problems.append(
-                Problem(file=SNAPSHOTS + snapshot_id, reason=_reason(error), snapshots=(snapshot_id,))
+                Problem(
+                    file=SNAPSHOTS + snapshot_id,
+                    reason=_reason(error),
+                    snapshots=(snapshot_id,),
+                    later=_is_later(error),
+                )
             )
 
 
@@ -119,7 +125,7 @@ def _records(repo: Repository, report: CheckReport, progress: Progress) -> None:
             else:
                 repo.journal_record(key, repo.storage.get(key))
         except PgkuraError as error:
-            report.problems.append(Problem(file=key, reason=_reason(error), snapshots=()))
+            report.problems.append(Problem(file=key, reason=_reason(error), snapshots=(), later=_is_later(error)))
         progress.advance(1)
 
 
@@ -146,7 +152,12 @@ def _references(
             sized.update((x.chunk.mac, replace(x, drops=None, dropped=0)) for x in table.layers if x.sizes is not None)
     except PgkuraError as error:
         report.problems.append(
-            Problem(file=SNAPSHOTS + manifest.id, reason=f"{_NO_LIST}: {_reason(error)}", snapshots=(manifest.id,))
+            Problem(
+                file=SNAPSHOTS + manifest.id,
+                reason=f"{_NO_LIST}: {_reason(error)}",
+                snapshots=(manifest.id,),
+                later=_is_later(error),
+            )
         )
 
 
@@ -166,7 +177,9 @@ def _check_object(
         report.problems.append(Problem(file=key, reason=reason, snapshots=tuple(snapshots)))
         return
     except PgkuraError as error:
-        report.problems.append(Problem(file=key, reason=_reason(error), snapshots=tuple(snapshots)))
+        report.problems.append(
+            Problem(file=key, reason=_reason(error), snapshots=tuple(snapshots), later=_is_later(error))
+        )
         return
     report.objects += 1
     report.bytes += len(sealed)
@@ -182,7 +195,9 @@ def _check_object(
             if chunk.mac in sized:
                 newlines = len(repo.read_sizes(sized[chunk.mac]))
         except PgkuraError as error:
-            report.problems.append(Problem(file=key, reason=_reason(error), snapshots=tuple(snapshots)))
+            report.problems.append(
+                Problem(file=key, reason=_reason(error), snapshots=tuple(snapshots), later=_is_later(error))
+            )
             continue
         report.chunks += 1
         report.rows += chunk.rows
@@ -196,6 +211,10 @@ def _check_object(
 def _older(repo: Repository, ref: ObjectRef) -> str:
     older = older_version(repo.storage, object_key(ref.id), ref)
     return "" if older is None else f"; its older version {older[0]} is whole, and restores use that"
+
+
+def _is_later(error: PgkuraError) -> bool:
+    return isinstance(error, FormatTooNew)
 
 
 def _reason(error: PgkuraError) -> str:

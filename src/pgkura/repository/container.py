@@ -66,8 +66,14 @@ def open_signature(
     return signer, body
 
 
-def _unknown_magic(key: str, magic: bytes) -> FormatTooNew | Tampered:
+def magic_version(magic: bytes) -> int | None:
+    """The number in `pgkura2`, None where there is none."""
     version = magic.removeprefix(b"pgkura")
-    if version.isdigit() and len(version) < 6 and int(version) > 1:
-        return FormatTooNew(f"{key} has format {int(version)}; this program reads format 1", hint="use a newer pgkura")
+    return int(version) if magic.startswith(b"pgkura") and version.isdigit() and len(version) < 6 else None
+
+
+def _unknown_magic(key: str, magic: bytes) -> FormatTooNew | Tampered:
+    version = magic_version(magic)
+    if version is not None and version > 1:
+        return FormatTooNew(f"{key} has format {version}; this program reads format 1", hint="use a newer pgkura")
     return Tampered(f"{key} is not a pgkura file", detail="unknown header")

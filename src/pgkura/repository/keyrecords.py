@@ -9,9 +9,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from pgkura.core.errors import FormatTooNew, Tampered
+from pgkura.core.errors import Tampered
 from pgkura.repository import canonical
 from pgkura.repository.keys import HostKey, public_from_hex, public_hex
+from pgkura.repository.later import refuse_later_record
 
 PEOPLE_KEY = "keys/people"
 EPOCHS = "keys/epoch-"
@@ -85,8 +86,9 @@ class HostRecord:
 
     @classmethod
     def decode(cls, body: bytes, key: str) -> "HostRecord":
-        """Raises Tampered."""
+        """Raises Tampered, FormatTooNew."""
         record = canonical.decode(body, key)
+        refuse_later_record(record, key)
         try:
             made = cls(
                 host_id=record["host"],
@@ -213,6 +215,5 @@ def _versioned(data: bytes, key: str) -> dict[str, Any]:
     record = canonical.decode(data, key)
     if not isinstance(record, dict) or not isinstance(record.get("version"), int):
         raise Tampered(f"{key} is damaged", detail="it has no version")
-    if record["version"] > 1:
-        raise FormatTooNew(f"{key} has version {record['version']}", hint="use a newer pgkura")
+    refuse_later_record(record, key)
     return record

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pgkura.core.errors import WrongKey
+from pgkura.core.errors import FormatTooNew, WrongKey
 
 _SECRET = "AGE-SECRET-KEY-1"  # noqa: S105 - the public prefix of every age identity
 _HOST_HEADER = "pgkura-host-key"
@@ -103,7 +103,10 @@ class HostKey:
     def parse(cls, text: str) -> "HostKey":
         """Raises WrongKey naming the line that is wrong."""
         words = dict(line.split(" ", 1) for line in text.split("\n") if " " in line and not line.startswith("#"))
-        if words.get(_HOST_HEADER) != "1":
+        version = words.get(_HOST_HEADER, "")
+        if version.isdecimal() and int(version) > 1:
+            raise FormatTooNew(f"the host key file has format {version}", hint="use a newer pgkura")
+        if version != "1":
             raise WrongKey("this is not a host key", hint="use the host key file that `pgkura init` wrote")
         try:
             made = cls(

@@ -154,10 +154,12 @@ class ListReader:
     def __iter__(self) -> Iterator[list[str]]:
         lines = self._lines()
         first = next(lines, b"").decode("utf-8", "replace").split("\t")
-        if first[0] != self._header or len(first) != 2 or not first[1].isdigit():
+        if first[0] != self._header or len(first) != 2 or not first[1].isdecimal():
             raise self.damaged()
         self.version = int(first[1])
-        if not 1 <= self.version <= self._newest:
+        if self.version < 1:
+            raise self.damaged()
+        if self.version > self._newest:
             raise FormatTooNew(f"{self._what} has format {first[1]}", hint="use a newer pgkura")
         for line in lines:
             try:

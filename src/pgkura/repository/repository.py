@@ -18,6 +18,7 @@ from pgkura.repository.belief import Belief
 from pgkura.repository.container import ROOT, open_signature, seal_signature
 from pgkura.repository.keyring import Keyring, open_keyring
 from pgkura.repository.keys import HostKey, Identity
+from pgkura.repository.later import refuse_later_record
 from pgkura.repository.lines import Numbers, drop_lines, drop_rows, read_numbers, unpack_sizes
 from pgkura.repository.lists import TableData, read_chunk_list, read_index, write_index
 from pgkura.repository.manifest import Manifest
@@ -388,6 +389,7 @@ class Repository:
         """One record, checked."""
         signer, payload = self.open_record("journal", key, data)
         record = canonical.decode(payload, key)
+        refuse_later_record(record, key)
         try:
             if record["by"] != signer or not key.endswith(f"-{record['kind']}"):
                 raise ValueError("moved")
