@@ -24,17 +24,11 @@ CREATE TABLE public.slots (id bigint GENERATED ALWAYS AS IDENTITY, lesson intege
 INSERT INTO public.slots (lesson) SELECT g FROM generate_series(1, 500) g;
 """
 KINDS = (
-    "pgkura-repository",
-    "keys/epoch-*",
-    "keys/host-*",
-    "keys/shared-*",
-    "data/*/*",
-    "index/*",
-    "snapshots/*",
-    "journal/*",
-)
+    "pgkura-repository", "RESTORE.md", "restore.sh", "keys/scripts", "keys/epoch-*", "keys/shared-*", "keys/host-*",
+    "data/*/*", "index/*", "snapshots/*", "journal/*",
+)  # fmt: skip
 # damage that leaves everything a restore needs: it must succeed, and equal
-HARMLESS = ("index/*", "journal/*")
+HARMLESS = ("index/*", "journal/*", "RESTORE.md", "restore.sh", "keys/scripts", "keys/shared-*")
 DOCUMENTED = (10, 12, 16, 17)
 
 

@@ -12,40 +12,67 @@ from pgkura.cli import options, output
 from pgkura.cli.progress import human_bytes, shown
 from pgkura.core.outcome import Result
 from pgkura.operations.export import export as export_snapshot
-from pgkura.operations.init import initialise
+from pgkura.operations.init import cut_short, initialise, new_host, refresh_scripts
 from pgkura.operations.listing import KINDS, kind_history, list_snapshots, show_snapshot
+from pgkura.repository.creating import is_there
 
 
 def init(
     repository: options.Repository = "",
     identity: options.Identity = "",
     host_key: options.HostKey = "",
+    refresh: Annotated[
+        bool, typer.Option("--refresh-script", help="Only write RESTORE.md and restore.sh of this version anew.")
+    ] = False,
     insecure_store: options.InsecureStore = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make a repository and its two key files, the identity and the host key."""
+    """Make a repository and its two key files; where there is one, and the identity but no host key: a new host key."""
     settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
     composition = Composition(settings)
-    made = initialise(
-        composition.storage(),
-        settings.identity.writable_path(),
-        settings.host_key.writable_path(),
-        now=datetime.now(UTC),
-    )
+    storage = composition.storage()
+    if refresh:
+        _refresh(composition, as_json=as_json)
+        return
+    to_host_key = settings.host_key.writable_path()
+    has_only_identity = settings.identity.exists() and not settings.host_key.exists()
+    if has_only_identity and is_there(storage) and not cut_short(storage, settings.identity.path, to_host_key):
+        made = new_host(storage, composition.identity(), to_host_key)
+    else:
+        made = initialise(storage, settings.identity.writable_path(), to_host_key, now=datetime.now(UTC))
     if as_json:
         output.print_json(made.as_json())
         return
     out = output.out()
     out.print(f"repository  {made.repository}  ({made.repository_id})", markup=False)
-    out.print(f"identity    {made.identity}", markup=False, style="bold")
+    if made.identity is not None:
+        out.print(f"identity    {made.identity}", markup=False, style="bold")
     out.print(f"host key    {made.host_key}", markup=False)
+    if made.made == "rest":
+        out.print("An earlier `init` was cut short here; it is finished now.", markup=False)
+    if made.identity is None:
+        out.print(
+            "\nThis machine can make backups again. The identity is not needed for that: move it off this machine."
+            "\nIf the old host key may be in other hands: `pgkura hosts list`, then `pgkura hosts revoke`.",
+            markup=False,
+        )
+        return
     out.print(
         "\nMove the IDENTITY off this machine now (password manager, printed in a safe): it alone reads and restores"
         "\nbackups. Lose it, and no backup in this repository can be read again, by you or by anyone else."
         "\nThe HOST KEY stays here (0600): it makes backups and reads none. Lose it, and nothing is lost but the next"
-        "\nincremental: a new host key is made from the identity. Stolen, it can add backups; it cannot read old ones.",
+        "\nincremental: `pgkura init` with the identity makes another. Stolen, it adds backups and reads no old ones.",
         markup=False,
     )
+
+
+def _refresh(composition: Composition, *, as_json: bool) -> None:
+    changed = refresh_scripts(composition.storage(), composition.identity())
+    if as_json:
+        output.print_json({"result": "ok", "changed": list(changed)})
+        return
+    told = f"written anew: {', '.join(changed)}" if changed else "RESTORE.md and restore.sh are this version's already"
+    output.out().print(told, markup=False)
 
 
 def snapshots(

@@ -169,3 +169,10 @@ def _store(composition: Composition, report: Report) -> None:
     can = [word for word, yes in (("back up", repo.can_write), ("restore", repo.can_read_data)) if yes]
     last = f"the newest is {manifests[-1]}" if manifests else "none yet"
     report.add("ok", "repository", f"{len(manifests)} snapshots, {last}; the keys here can {' and '.join(can)}")
+    if not repo.can_write:
+        report.add(
+            "warn",
+            "host key",
+            "only the identity is here: backups are impossible on this machine",
+            "`pgkura init` makes a new host key from the identity (the root's), or set PGKURA_HOST_KEY",
+        )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pgkura.core.errors import UsageError
-from pgkura.operations.init import write_secret
+from pgkura.operations.keyfiles import write_secret
 from pgkura.repository.admin import Root, read_people
 from pgkura.repository.keyring import open_keyring, open_trust
 from pgkura.repository.keys import HostKey, Identity, valid_recipient

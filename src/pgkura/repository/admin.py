@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pgkura.core.errors import Tampered, UsageError, WrongKey
 from pgkura.repository.belief import signer_of
 from pgkura.repository.container import ROOT, open_signature, seal_signature
-from pgkura.repository.creating import write_escape
 from pgkura.repository.keyrecords import (
     EPOCHS,
     PEOPLE_KEY,
@@ -30,6 +29,7 @@ from pgkura.repository.keyrecords import (
 )
 from pgkura.repository.keyring import Epoch, Trust, open_trust, read_epochs, read_shared
 from pgkura.repository.keys import HostKey, Identity, chunk_mac_key, new_host_key, new_identity
+from pgkura.repository.scripts import write_scripts
 from pgkura.repository.seal import pack_record, seal, unpack_record, unseal
 from pgkura.storage.base import KeyNotFound, Storage
 
@@ -65,6 +65,10 @@ class Root:
                 hint="set PGKURA_IDENTITY to the root's identity file",
             )
         return cls(storage=storage, identity=identity, trust=trust)
+
+    def refresh_scripts(self) -> tuple[str, ...]:
+        """RESTORE.md and restore.sh as this program ships them; the names of those that were different."""
+        return write_scripts(self.storage, self.trust.repository_id, self.identity.root)
 
     # --- people
 
@@ -199,7 +203,7 @@ class Root:
 
     def new_epoch(self) -> Epoch:
         """New data is sealed to a new key from now on; an interrupted beginning is completed."""
-        write_escape(self.storage)  # an older script may know of one epoch only
+        self.refresh_scripts()  # an older script may know of one epoch only
         generations = self._generations()
         newest = self._newest(generations)
         last = max(self._epochs(), key=lambda e: e.number)

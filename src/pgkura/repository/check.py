@@ -14,6 +14,7 @@ from pgkura.repository.locks import short_locks
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import object_key
 from pgkura.repository.repository import INDEX, JOURNAL, SNAPSHOTS, Repository
+from pgkura.repository.scripts import SCRIPTS_KEY
 from pgkura.repository.versions import older_version
 from pgkura.storage.base import KeyNotFound
 
@@ -48,7 +49,6 @@ class CheckReport:
     problems: list[Problem] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     # Chunks whose rows are no lines: object id, offset.
-    binary: set[tuple[str, int]] = field(default_factory=set)
 
     def as_json(self) -> dict[str, Any]:
         """For journals and `--json`; the sealed form never says `equal`."""
@@ -113,8 +113,12 @@ def _manifests(repo: Repository, ids: Iterable[str], report: CheckReport) -> Ite
 
 
 def _records(repo: Repository, report: CheckReport, progress: Progress) -> None:
-    """Keys, index and journal: every signature, every record readable."""
+    """Keys, index and journal: every signature, every record readable; and the way out is ours."""
     report.problems.extend(Problem(file=key, reason=why, snapshots=()) for key, why in repo.broken_keys)
+    try:
+        report.problems.extend(Problem(file=name, reason=why, snapshots=()) for name, why in repo.wrong_scripts)
+    except PgkuraError as error:
+        report.problems.append(Problem(file=SCRIPTS_KEY, reason=_reason(error), snapshots=(), later=_is_later(error)))
     keys = [s.key for prefix in (INDEX, JOURNAL) for s in repo.believed(prefix)]
     progress.stage("reading records", total=len(keys), unit="files")
     for key in sorted(keys):
@@ -147,7 +151,6 @@ def _references(
         return
     try:
         for table in repo.chunk_list(manifest):
-            report.binary |= {(x.chunk.object.id, x.chunk.offset) for x in table.layers if x.sizes is not None}
             yield from table.refs()
             sized.update((x.chunk.mac, replace(x, drops=None, dropped=0)) for x in table.layers if x.sizes is not None)
     except PgkuraError as error:
@@ -201,8 +204,7 @@ def _check_object(
             continue
         report.chunks += 1
         report.rows += chunk.rows
-        lines = (chunk.object.id, chunk.offset) not in report.binary
-        if lines and chunk.rows and newlines != chunk.rows:
+        if chunk.rows and newlines != chunk.rows:
             report.problems.append(
                 Problem(file=key, reason=f"{newlines} rows instead of {chunk.rows}", snapshots=tuple(snapshots))
             )

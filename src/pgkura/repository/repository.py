@@ -23,6 +23,7 @@ from pgkura.repository.lines import Numbers, drop_lines, drop_rows, read_numbers
 from pgkura.repository.lists import TableData, read_chunk_list, read_index, write_index
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import PackWriter, object_key
+from pgkura.repository.scripts import wrong_scripts
 from pgkura.repository.seal import decompress, pack_record, unpack_record
 from pgkura.repository.versions import Objects
 from pgkura.storage.base import KeyExists, KeyNotFound, Storage, Stored
@@ -113,6 +114,11 @@ class Repository:
     def broken_keys(self) -> tuple[tuple[str, str], ...]:
         """Files of `keys/` that could not be used, and why."""
         return self._keys.broken
+
+    @property
+    def wrong_scripts(self) -> list[tuple[str, str]]:
+        """RESTORE.md or restore.sh, and why it must not be followed. Raises FormatTooNew."""
+        return wrong_scripts(self.storage, self.repository_id, self._keys.signers[ROOT])
 
     def mac(self, data: bytes) -> str:
         """Fingerprint of a component's text: keyed the same in all epochs, so that histories go on."""

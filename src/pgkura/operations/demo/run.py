@@ -84,8 +84,9 @@ def run_demo(rows: int, keep: str, progress: Progress) -> Told:
     """Everything, from nothing; the repository and the keys stay in `keep` (default: a new temporary folder)."""
     folder = _folder(keep)
     storage = LocalStorage(folder / "repository")
-    made = initialise(storage, folder / "identity.txt", folder / "host.key", now=datetime.now(UTC))
-    host, identity = HostKey.parse(made.host_key.read_text()), Identity.parse(made.identity.read_text())
+    identity_file = folder / "identity.txt"
+    made = initialise(storage, identity_file, folder / "host.key", now=datetime.now(UTC))
+    host, identity = HostKey.parse(made.host_key.read_text()), Identity.parse(identity_file.read_text())
 
     progress.stage("starting a PostgreSQL and filling it")
     with EmbeddedServer() as first:
@@ -120,7 +121,7 @@ def run_demo(rows: int, keep: str, progress: Progress) -> Told:
         restored=restored,
         outage_seconds=time.monotonic() - lost_at,
         repository=folder / "repository",
-        identity=made.identity,
+        identity=identity_file,
     )
 
 
