@@ -141,6 +141,11 @@ def blank(version: int) -> Server:
 _blank: dict[int, Server] = {}
 
 
+def blank_as_it_is(version: int) -> Server:
+    """The same server without clearing it again."""
+    return _blank[version]
+
+
 def newest() -> Server:
     """The newest server here."""
     return server(versions()[-1])

@@ -56,7 +56,10 @@ def open_signature(
         )
     body = data[len(head) + 1 :]
     try:
-        public.verify(base64.b64decode(words[3], validate=True), message(kind, repository_id, key, signer, body))
+        signature = base64.b64decode(words[3], validate=True)
+        if base64.b64encode(signature) != words[3]:
+            raise InvalidSignature  # bits that base64 has no use for: one file, one sequence of bytes
+        public.verify(signature, message(kind, repository_id, key, signer, body))
     except (InvalidSignature, binascii.Error) as error:
         raise Tampered(
             f"{key} is damaged or forged",
