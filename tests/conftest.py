@@ -1,6 +1,7 @@
 """Session-wide: servers end with the session, and what could not run here is said in one line."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.support import servers
@@ -11,6 +12,19 @@ def _servers() -> Iterator[None]:
     """Stop whatever was started."""
     yield
     servers.stop_all()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of xdist tells its controller what it missed: the summary is written there."""
+    told: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["missing"] = sorted(servers.missing)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """The controller hears it; a worker that crashed says nothing."""
+    servers.missing.update(getattr(node, "workeroutput", {}).get("missing", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
