@@ -7,13 +7,16 @@ killer/sitecustomize.py, which every Python process of the run loads.
 
 import fcntl
 import functools
+import io
 import os
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_writing = threading.local()
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = "KURA_KILLER"
 
@@ -85,20 +88,41 @@ def install(killer: Killer) -> None:
         setattr(file, name, _counted(killer, name, getattr(file, name), lambda a: f"file {a[0].path.name}"))
     for name in ("link", "unlink", "replace", "fsync") if killer.fine else ():
         setattr(os, name, _counted(killer, name, getattr(os, name), lambda a: f"os {a[0]}"))
+    if killer.only == "folder":
+        _install_files(killer)
+
+
+def _install_files(killer: Killer) -> None:
+    """Every file that is opened for writing, every folder made or renamed: what an export does."""
+    opened = _counted(killer, "open", io.open, lambda a: f"folder {a[0]}")
+
+    def open_(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        return (opened if "w" in mode else _io_open)(file, mode, *rest, **options)
+
+    io.open = open_
+    for name in ("mkdir", "rename"):
+        setattr(os, name, _counted(killer, name, getattr(os, name), lambda a: f"folder {a[0]}"))
+
+
+_io_open = io.open
 
 
 def _counted(killer: Killer, name: str, call: Callable[..., Any], key: Callable[[Any], str]) -> Callable[..., Any]:
     @functools.wraps(call)
     def wrapper(*arguments: Any, **options: Any) -> Any:
         what = key(arguments)
-        if not what.startswith(killer.only):
+        # A store may make one write out of another of its own; the file system's steps inside are counted if asked for.
+        inside = getattr(_writing, "inside", False) and not what.startswith("os ")
+        if inside or not what.startswith(killer.only):
             return call(*arguments, **options)
         number = killer.next(f"{name} {what}")
         if number == killer.at and killer.when == "before":
             killer.end()
+        before, _writing.inside = getattr(_writing, "inside", False), True
         try:
             return call(*arguments, **options)
         finally:
+            _writing.inside = before
             if number == killer.at and killer.when == "after":
                 killer.end()
 
