@@ -53,7 +53,7 @@ class Scene:
     url: str
     repo: Repository
     access: Access
-    identity: str  # a reference, for whoever reads
+    identity: str = ""  # a reference, for whoever reads
 
     def sql(self, *statements: str) -> None:
         """Run statements, each in its own transaction, as the superuser."""

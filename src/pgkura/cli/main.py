@@ -8,7 +8,7 @@ from types import FrameType
 import typer
 
 from pgkura import __version__
-from pgkura.cli import verbs_inspect, verbs_keys, verbs_repository, verbs_restore, verbs_run
+from pgkura.cli import verbs_inspect, verbs_keep, verbs_keys, verbs_repository, verbs_restore, verbs_run
 from pgkura.cli.output import print_error
 from pgkura.core.errors import Interrupted, PgkuraError, UsageError
 from pgkura.core.memory import rarely_collect
@@ -56,6 +56,7 @@ _VERBS: tuple[Callable[..., None], ...] = (
     verbs_restore.release,
     verbs_inspect.verify,
     verbs_repository.export,
+    verbs_keep.prune,
     verbs_run.demo,
 )
 for verb in _VERBS:

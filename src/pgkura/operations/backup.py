@@ -8,9 +8,11 @@ from pgkura.core.outcome import Finding, FindingClass, Result, decide, unused
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
+from pgkura.repository.claims import SNAPSHOTS
+from pgkura.repository.journal import JOURNAL
 from pgkura.repository.later import refuse_later_writers
 from pgkura.repository.locks import Locked, lock_snapshot
-from pgkura.repository.repository import JOURNAL, SNAPSHOTS, Repository
+from pgkura.repository.repository import Repository
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.take import take
 from pgkura.snapshot.taken import Taken

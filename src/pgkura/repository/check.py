@@ -10,11 +10,16 @@ from typing import Any
 from pgkura.core.errors import FormatTooNew, PgkuraError
 from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
+from pgkura.repository.claims import SNAPSHOTS
+from pgkura.repository.journal import JOURNAL
+from pgkura.repository.keeping import INDEX, STATE
 from pgkura.repository.locks import short_locks
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import object_key
-from pgkura.repository.repository import INDEX, JOURNAL, SNAPSHOTS, Repository
+from pgkura.repository.references import REFERENCES
+from pgkura.repository.repository import Repository
 from pgkura.repository.scripts import SCRIPTS_KEY
+from pgkura.repository.tombstones import TOMBSTONES
 from pgkura.repository.versions import older_version
 from pgkura.storage.base import KeyNotFound
 
@@ -75,13 +80,21 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
     objects: dict[str, ObjectRef] = {}
     chunks: dict[str, dict[tuple[int, int], ChunkRef]] = defaultdict(dict)
     sized: dict[str, Layer] = {}
+    told = True
     for manifest in manifests:
-        for ref in _references(repo, manifest, deep, sized, report):
-            objects[ref.object.id] = ref.object
-            needed[ref.object.id].add(manifest.id)
+        found = list(_references(repo, manifest, deep, sized, report))
+        named = _named(repo, manifest)
+        told = told and named is not None
+        if deep and named is not None and not {r.object.id for r in found} <= named.keys():
+            reason = "it does not name every object that its snapshot needs"
+            report.problems.append(Problem(file=REFERENCES + manifest.id, reason=reason, snapshots=(manifest.id,)))
+        for ref in found:
             chunks[ref.object.id][ref.offset, ref.length] = ref
-    if not deep or any(p.reason.startswith(_NO_LIST) for p in report.problems):
-        # Chunk lists stay closed without the identity, and a damaged one names nothing: the index knows every object.
+        for needs in (*(r.object for r in found), *(named or {}).values()):
+            objects[needs.id] = needs
+            needed[needs.id].add(manifest.id)
+    if not told and (not deep or any(p.reason.startswith(_NO_LIST) for p in report.problems)):
+        # Nothing but the index knows what these need: chunk lists stay closed without the identity.
         for ref in _indexed(repo, report):
             objects.setdefault(ref.object.id, ref.object)
     progress.stage("reading objects", total=sum(o.cipher_bytes for o in objects.values()), unit="bytes")
@@ -93,7 +106,8 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
         report.problems.append(Problem(file=file, reason=reason, snapshots=snapshots))
     present = {s.key for s in repo.storage.list("data/")}
     report.ignored = repo.warnings
-    report.orphans = len(present - {object_key(ref.object.id) for ref in _indexed(repo, report)})
+    report.orphans = len(present - {object_key(i) for i in {*objects, *(r.object.id for r in _indexed(repo, report))}})
+    _forget_removed(repo, report)
     return report
 
 
@@ -112,25 +126,52 @@ def _manifests(repo: Repository, ids: Iterable[str], report: CheckReport) -> Ite
             )
 
 
+def _named(repo: Repository, manifest: Manifest) -> Mapping[str, ObjectRef] | None:
+    """The snapshot's references file; None where it has none (or a damaged one, which _records tells)."""
+    try:
+        return repo.references(manifest.id)
+    except PgkuraError:
+        return None
+
+
+def _forget_removed(repo: Repository, report: CheckReport) -> None:
+    """A prune that ran at the same time took snapshots away: what only they needed is no problem."""
+    there = set(repo.manifest_ids())
+    report.problems = [p for p in report.problems if not p.snapshots or there.intersection(p.snapshots)]
+
+
 def _records(repo: Repository, report: CheckReport, progress: Progress) -> None:
-    """Keys, index and journal: every signature, every record readable; and the way out is ours."""
+    """Keys, index, states, references, tombstones and journal: every signature, every record readable; and the way out
+    is ours."""
     report.problems.extend(Problem(file=key, reason=why, snapshots=()) for key, why in repo.broken_keys)
     try:
         report.problems.extend(Problem(file=name, reason=why, snapshots=()) for name, why in repo.wrong_scripts)
     except PgkuraError as error:
         report.problems.append(Problem(file=SCRIPTS_KEY, reason=_reason(error), snapshots=(), later=_is_later(error)))
-    keys = [s.key for prefix in (INDEX, JOURNAL) for s in repo.believed(prefix)]
+    keys = [s.key for prefix in (INDEX, STATE, REFERENCES, TOMBSTONES, JOURNAL) for s in repo.believed(prefix)]
     progress.stage("reading records", total=len(keys), unit="files")
     for key in sorted(keys):
         try:
-            if key.startswith(INDEX):
-                for _ in repo.index(key):
-                    pass
-            else:
-                repo.journal_record(key, repo.storage.get(key))
+            _open_record(repo, key)
+        except KeyNotFound:
+            pass  # listed a moment ago: a prune has replaced or removed it
         except PgkuraError as error:
             report.problems.append(Problem(file=key, reason=_reason(error), snapshots=(), later=_is_later(error)))
         progress.advance(1)
+
+
+def _open_record(repo: Repository, key: str) -> None:
+    if key.startswith(INDEX):
+        for _ in repo.index(key):
+            pass
+    elif key.startswith(STATE):
+        repo.open_record("state", key, repo.storage.get(key))
+    elif key.startswith(REFERENCES):
+        repo.references(key.removeprefix(REFERENCES))
+    elif key.startswith(TOMBSTONES):
+        repo.tombstone(key)
+    else:
+        repo.journal_record(key, repo.storage.get(key))
 
 
 def _indexed(repo: Repository, report: CheckReport) -> Iterator[ChunkRef]:

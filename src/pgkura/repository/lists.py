@@ -37,7 +37,7 @@ class TableData:
     binary: bool = False
 
     def refs(self) -> Iterator[ChunkRef]:
-        """Everything that reading the table needs."""
+        """Everything that reading the table needs: what is not named here may be deleted."""
         for layer in self.layers:
             yield from layer.refs()
 
@@ -140,7 +140,7 @@ def read_index(pieces: Iterable[bytes]) -> Iterator[ChunkRef]:
 class ListReader:
     """Splits pieces into lines of words, remembers objects, checks every number and digest.
 
-    `version` is known once the first line was given out.
+    `version` is known once the first line was given out; `objects` grows as they are read.
     """
 
     def __init__(self, pieces: Iterable[bytes], header: str, what: str, *, newest: int = 1) -> None:
@@ -149,7 +149,7 @@ class ListReader:
         self._what = what
         self._newest = newest
         self.version = 0
-        self._objects: dict[str, ObjectRef] = {}
+        self.objects: dict[str, ObjectRef] = {}
 
     def __iter__(self) -> Iterator[list[str]]:
         lines = self._lines()
@@ -180,14 +180,14 @@ class ListReader:
 
     def _object(self, words: list[str]) -> None:
         _, object_id, size, digest = words
-        self._objects[object_id] = ObjectRef(id=_hex(object_id, 32), cipher_bytes=int(size), sha256=_hex(digest, 64))
+        self.objects[object_id] = ObjectRef(id=_hex(object_id, 32), cipher_bytes=int(size), sha256=_hex(digest, 64))
 
     def chunk(self, words: Sequence[str]) -> ChunkRef:
         """A chunk line without its leading words."""
         try:
             object_id, offset, stored, length, rows, mac = words
             ref = ChunkRef(
-                object=self._objects[object_id],
+                object=self.objects[object_id],
                 offset=int(offset),
                 stored=int(stored),
                 length=int(length),

@@ -8,10 +8,12 @@ from typing import Any
 
 from pgkura.core.errors import PgkuraError, StoreError
 from pgkura.core.refs import ObjectRef
+from pgkura.repository.claims import SNAPSHOTS
+from pgkura.repository.keeping import INDEX
 from pgkura.repository.keyring import REPOSITORY_KEY
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import object_key
-from pgkura.repository.repository import INDEX, SNAPSHOTS, Repository
+from pgkura.repository.repository import Repository
 from pgkura.storage.base import KeyNotFound
 from pgkura.storage.retention import LockMode, Retention, need_retention, retention_of
 

@@ -1,10 +1,9 @@
 """A repository opened with the keys at hand. Write order is law: objects → index → manifest → journal."""
 
-import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,42 +11,30 @@ from blake3 import blake3
 
 from pgkura.core.errors import RepositoryNotFound, Tampered, WrongKey
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
-from pgkura.repository import canonical
 from pgkura.repository import manifest as manifests_format
 from pgkura.repository.belief import Belief
+from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.container import ROOT, open_signature, seal_signature
+from pgkura.repository.journal import Journal
+from pgkura.repository.keeping import INDEX, STATE
 from pgkura.repository.keyring import Keyring, open_keyring
 from pgkura.repository.keys import HostKey, Identity
-from pgkura.repository.later import refuse_later_record
 from pgkura.repository.lines import Numbers, drop_lines, drop_rows, read_numbers, unpack_sizes
-from pgkura.repository.lists import TableData, read_chunk_list, read_index, write_index
+from pgkura.repository.lists import ListReader, TableData, read_chunk_list, read_index
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import PackWriter, object_key
+from pgkura.repository.references import needed_objects
 from pgkura.repository.scripts import wrong_scripts
 from pgkura.repository.seal import decompress, pack_record, unpack_record
+from pgkura.repository.tombstones import objects_in, open_tombstones
 from pgkura.repository.versions import Objects
 from pgkura.storage.base import KeyExists, KeyNotFound, Storage, Stored
 
-SNAPSHOTS = "snapshots/"
-INDEX = "index/"
-JOURNAL = "journal/"
-STATE = "state/"
 # Opened objects kept by each thread: the layers that a month of changes leaves on one unit of ranges fit in.
 KEPT_BYTES = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalRecord:
-    """One append-only record: what was done, when, by whom."""
-
-    id: str
-    kind: str
-    created: str
-    by: str
-    body: Mapping[str, Any]
-
-
-class Repository:
+class Repository(Journal):
     """See docs/formats/repository.md. Safe to use from several threads; a PackWriter is not."""
 
     def __init__(self, storage: Storage, keyring: Keyring) -> None:
@@ -146,7 +133,7 @@ class Repository:
         )
 
     def known(self, mac: str) -> ChunkRef | None:
-        """The stored chunk with this MAC, by the signed index, if its object is still there.
+        """The stored chunk with this MAC, by the signed index, if its object is still there and no prune wants it.
 
         MACs of another epoch are keyed otherwise, so that its chunks are never found for new data.
         """
@@ -157,12 +144,16 @@ class Repository:
         return self._index.get(mac)
 
     def _load_index(self) -> dict[str, ChunkRef]:
+        # Tombstones before data: one that is gone by then has taken its objects with it.
+        unwanted = objects_in(open_tombstones(self).values())
         present = {s.key: s.size for s in self.storage.list("data/")}
         found: dict[str, ChunkRef] = {}
         for key in self.index_keys():
-            for ref in self._index_if_ours(key):
-                if present.get(object_key(ref.object.id)) == ref.object.cipher_bytes:
-                    found[ref.mac] = ref
+            with suppress(KeyNotFound):  # a prune has just put a shorter one in its place
+                for ref in self._index_if_ours(key):
+                    there = present.get(object_key(ref.object.id)) == ref.object.cipher_bytes
+                    if there and ref.object.id not in unwanted:
+                        found[ref.mac] = ref
         return found
 
     def _index_if_ours(self, key: str) -> Iterator[ChunkRef]:
@@ -301,21 +292,27 @@ class Repository:
     # --- snapshots
 
     def commit_snapshot(
-        self, manifest: Manifest, new_chunks: Iterable[ChunkRef], state: Sequence[ChunkRef] = ()
+        self,
+        manifest: Manifest,
+        new_chunks: Iterable[ChunkRef],
+        state: Sequence[ChunkRef] = (),
+        *,
+        needed: Iterable[ChunkRef] = (),
     ) -> None:
-        """Index, state, then manifest: after this returns the snapshot exists; before, it does not.
+        """Index, state, references, then manifest: after this returns the snapshot exists; before, it does not.
 
         `state`: the parts of what the next backup can go on from; without any it will read everything.
+        `needed`: every chunk, new or reused, that a restore (`TableData.refs`) or the next backup must read.
+        Raises PlanOutdated when a prune took away what it needs.
         """
         self.need_host()
         chunks = list(new_chunks)
         if chunks:
-            self._append("index", INDEX, b"".join(write_index(chunks)))
+            self.append_index(chunks)
         if state:
-            key = STATE + manifest.id
-            self.storage.create(key, self._seal_record("state", key, b"".join(write_index(state))))
-        key = SNAPSHOTS + manifest.id
-        self.storage.create(key, self._seal_record("manifest", key, manifests_format.encode(manifest)))
+            self.write_state(manifest.id, state)
+        sealed = self._seal_record("manifest", SNAPSHOTS + manifest.id, manifests_format.encode(manifest))
+        self.claim_and_commit(manifest.id, sealed, needed_objects(manifest, chain(state, needed)))
         if self._index is not None:
             self._index.update((ref.mac, ref) for ref in chunks)
 
@@ -325,7 +322,11 @@ class Repository:
 
     def manifests(self) -> list[Manifest]:
         """All snapshots, oldest first. Raises Tampered for any that does not open."""
-        return [self._manifest(snapshot_id) for snapshot_id in self.manifest_ids()]
+        found = []
+        for snapshot_id in self.manifest_ids():
+            with suppress(KeyNotFound):  # a prune has just removed it
+                found.append(self.exact_manifest(snapshot_id))
+        return found
 
     def manifest(self, which: str) -> Manifest:
         """By id, unique beginning of one, or "latest". Raises RepositoryNotFound for no such snapshot."""
@@ -339,9 +340,10 @@ class Repository:
             raise RepositoryNotFound(
                 f"{'no' if not found else 'more than one'} snapshot {which!r}", hint="`pgkura snapshots` lists them"
             )
-        return self._manifest(found[0])
+        return self.exact_manifest(found[0])
 
-    def _manifest(self, snapshot_id: str) -> Manifest:
+    def exact_manifest(self, snapshot_id: str) -> Manifest:
+        """By its whole id. Raises KeyNotFound, Tampered."""
         key = SNAPSHOTS + snapshot_id
         made = manifests_format.decode(self._open_record("manifest", key), key)
         if made.id != snapshot_id:
@@ -357,6 +359,15 @@ class Repository:
             return None
         return (piece for ref in read_index([record]) for piece in self.read_chunk(ref))
 
+    def state_objects(self, snapshot_id: str) -> dict[str, ObjectRef]:
+        """The objects that hold a snapshot's state, and those that it names."""
+        record = self._open_record("state", STATE + snapshot_id)
+        found = {ref.object.id: ref.object for ref in read_index([record])}
+        lines = ListReader(self.state(snapshot_id) or (), "pgkura-state", "a state")
+        for _ in lines:
+            pass
+        return found | lines.objects
+
     def component(self, manifest: Manifest, name: str) -> bytes:
         """A component's bytes (b'' when empty). Raises Tampered when the manifest has none of that name."""
         component = manifest.components.get(name)
@@ -371,40 +382,6 @@ class Repository:
             return
         yield from read_chunk_list(self.read_chunk(ref))
 
-    # --- journal
-
-    def append_journal(self, kind: str, body: Mapping[str, Any]) -> str:
-        """Add a signed record; returns its id."""
-        record = {
-            "version": 1,
-            "kind": kind,
-            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "by": self._keys.signer,
-            "body": json.loads(canonical.encode(dict(body))),
-        }
-        return self._append("journal", JOURNAL, canonical.encode(record), f"-{kind}").removeprefix(JOURNAL)
-
-    def journal(self, kind: str | None = None) -> Iterator[JournalRecord]:
-        """Records, by writer and counter."""
-        for stored in self.believed(JOURNAL):
-            if kind is not None and not stored.key.endswith(f"-{kind}"):
-                continue
-            yield self.journal_record(stored.key, self.storage.get(stored.key))
-
-    def journal_record(self, key: str, data: bytes) -> JournalRecord:
-        """One record, checked."""
-        signer, payload = self.open_record("journal", key, data)
-        record = canonical.decode(payload, key)
-        refuse_later_record(record, key)
-        try:
-            if record["by"] != signer or not key.endswith(f"-{record['kind']}"):
-                raise ValueError("moved")
-            return JournalRecord(
-                id=key.removeprefix(JOURNAL),
-                kind=record["kind"],
-                created=record["created"],
-                by=signer,
-                body=record["body"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise Tampered(f"{key} is damaged", detail="not a journal record") from error
+    def at(self, storage: Storage) -> "Repository":
+        """A copy of this repository elsewhere, opened with the same keys."""
+        return Repository(storage, self._keys)

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pgkura.core.errors import FormatTooNew, Tampered, WrongKey
+from pgkura.core.errors import FormatTooNew, RepositoryNotFound, Tampered, WrongKey
 from pgkura.core.refs import ChunkRef
 from pgkura.repository.manifest import Component, Manifest
 from pgkura.repository.repository import Repository
+from pgkura.storage.base import KeyNotFound
 
 # How far back to look for the same database's last snapshot.
 LOOK_BACK = 50
@@ -18,7 +19,7 @@ def previous_manifest(repo: Repository, database: str, system_identifier: str) -
     for snapshot_id in reversed(repo.manifest_ids()[-LOOK_BACK:]):
         try:
             found = repo.manifest(snapshot_id)
-        except (Tampered, FormatTooNew, WrongKey):
+        except (Tampered, FormatTooNew, WrongKey, RepositoryNotFound, KeyNotFound):
             continue
         if (found.database, found.system_identifier, found.epoch) == (database, system_identifier, repo.epoch):
             return found
@@ -63,10 +64,14 @@ def store_components(repo: Repository, contents: Mapping[str, Iterable[bytes]]) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """A long text stored in parts, for hosts to read; those of them that are new in the repository."""
+    """A long text stored in parts, for hosts to read; those of them that are new in the repository.
+
+    places: one chunk in each object that a state names and a restore need not read
+    """
 
     refs: tuple[ChunkRef, ...] = ()
     new: tuple[ChunkRef, ...] = ()
+    places: tuple[ChunkRef, ...] = ()
 
 
 def store_parts(repo: Repository, pieces: Iterable[bytes]) -> Parts:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import IO
 
 from pgkura import __version__
@@ -35,7 +36,7 @@ from pgkura.snapshot.ledger import Ledger, StoredTable
 from pgkura.snapshot.queries import query
 from pgkura.snapshot.roles import roles_text
 from pgkura.snapshot.scripts import after_script, before_script
-from pgkura.snapshot.state import write_state
+from pgkura.snapshot.state import FollowedRange, TableKey, write_state
 
 PIECE = 1024 * 1024
 FLUSH_SECONDS = 10.0
@@ -95,15 +96,16 @@ def finish(
         counts=_counts(tables, reading.ledger, new.values(), elapsed(), peak_memory()),
         lock_days=desk.options.lock_days,
     )
-    repo.commit_snapshot(manifest, new.values(), state.refs)
+    needed = chain(state.places, (ref for table in tables for ref in table.refs()))
+    repo.commit_snapshot(manifest, new.values(), state.refs, needed=needed)
     if (newest := repo.manifest_ids()[-1]) != manifest.id:
         desk.progress.note(f"snapshot {newest} is dated later than this one, {manifest.id}: `latest` names that one")
     repo.append_journal(
         "backup",
         {"snapshot": manifest.id, "database": manifest.database, "result": result.value, "counts": manifest.counts},
     )
-    needed = _objects(tables, components) if desk.options.lock_days else {}
-    return Finished(manifest=manifest, result=result, objects=needed)
+    locked = _objects(tables, components) if desk.options.lock_days else {}
+    return Finished(manifest=manifest, result=result, objects=locked)
 
 
 def _objects(tables: Iterable[TableData], components: Mapping[str, Component]) -> dict[str, int]:
@@ -155,12 +157,17 @@ def _store_state(repo: Repository, reading: Reading, pages: int) -> Parts:
     seen, ledger = reading.seen, reading.ledger
     if seen.point is None:
         return Parts()
-    tables = (
-        (table.oid, seen.keys[table.oid], ranges)
-        for number, table in enumerate(seen.facts.tables)
-        if table.oid in seen.keys and (ranges := ledger.followed(number, reading.today))
-    )
-    return store_parts(repo, write_state(seen.point, pages, tables))
+    places: dict[str, ChunkRef] = {}
+
+    def followed() -> Iterator[tuple[int, TableKey, list[FollowedRange]]]:
+        for number, table in enumerate(seen.facts.tables):
+            if table.oid in seen.keys and (ranges := ledger.followed(number, reading.today)):
+                layers = (layer for one in ranges for layer in one.before.layers)
+                places.update((x.places.object.id, x.places) for x in layers if x.places is not None)
+                yield table.oid, seen.keys[table.oid], ranges
+
+    parts = store_parts(repo, write_state(seen.point, pages, followed()))
+    return replace(parts, places=tuple(places.values()))
 
 
 def _wait_for_flush(desk: Desk, session: Session, lsn: str) -> bool:

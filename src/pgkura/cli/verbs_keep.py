@@ -1,0 +1,139 @@
+"""prune and copy: verbs that decide which snapshots lie where."""
+
+import re
+import sys
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from pgkura.app.compose import Composition
+from pgkura.app.settings import read_settings
+from pgkura.cli import options, output
+from pgkura.cli.progress import human_bytes, human_seconds, shown
+from pgkura.core.errors import NotConfirmed, UsageError
+from pgkura.core.outcome import Result
+from pgkura.operations.prune import GRACE_SECONDS, PlannedPrune, PruneResult, execute_prune, plan_prune
+from pgkura.repository.retention import Rules
+
+_DURATION = re.compile(r"(\d+)\s*(s|m|min|h|d|w|y)?\Z")
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 366 * 86_400, None: 1}
+
+
+def seconds_of(text: str, option: str) -> int:
+    """`90`, `90s`, `30min`, `12h`, `30d`, `8w`, `1y`. Raises UsageError."""
+    found = _DURATION.match(text.strip().lower())
+    if found is None:
+        raise UsageError(f"{option} {text!r} is no duration", hint="for example 12h, 30d, 8w or 1y")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def prune(
+    keep_last: Annotated[int, typer.Option("--keep-last", min=0, help="Keep the newest N snapshots.")] = 0,
+    keep_hourly: Annotated[int, typer.Option("--keep-hourly", min=0, help="… one of each of the last N hours.")] = 0,
+    keep_daily: Annotated[int, typer.Option("--keep-daily", min=0, help="… one of each of the last N days.")] = 0,
+    keep_weekly: Annotated[int, typer.Option("--keep-weekly", min=0, help="… one of each of the last N weeks.")] = 0,
+    keep_monthly: Annotated[int, typer.Option("--keep-monthly", min=0, help="… one of each of N months.")] = 0,
+    keep_yearly: Annotated[int, typer.Option("--keep-yearly", min=0, help="… one of each of N years.")] = 0,
+    keep_within: Annotated[
+        str, typer.Option("--keep-within", help="Keep all within this time before the newest: 12h, 30d, 8w, 1y.")
+    ] = "",
+    grace: Annotated[
+        str, typer.Option("--grace", help="How long unreferenced data stays; longer than any backup runs.")
+    ] = f"{GRACE_SECONDS}s",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the exact plan, delete nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")] = False,
+    single_writer: Annotated[
+        bool,
+        typer.Option("--single-writer", help="Nothing else uses this store; where it cannot keep two writers apart."),
+    ] = False,
+    repository: options.Repository = "",
+    identity: options.Identity = "",
+    host_key: options.HostKey = "",
+    insecure_store: options.InsecureStore = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Remove old snapshots by rules, for each database apart, and the data that nothing needs any more."""
+    rules = Rules(
+        last=keep_last,
+        hourly=keep_hourly,
+        daily=keep_daily,
+        weekly=keep_weekly,
+        monthly=keep_monthly,
+        yearly=keep_yearly,
+        within=timedelta(seconds=seconds_of(keep_within, "--keep-within")) if keep_within else timedelta(0),
+    )
+    seconds = seconds_of(grace, "--grace")
+    settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
+    repo = Composition(settings).repository()
+    with shown(quiet=quiet) as progress:
+        planned = plan_prune(repo, rules, grace=seconds, single_writer=single_writer, progress=progress)
+    if dry_run:
+        if as_json:
+            output.print_json(planned.as_json())
+        else:
+            _render_plan(planned)
+        raise typer.Exit(output.exit_code(Result.INCOMPLETE if planned.problems else Result.OK))
+    if not as_json and not quiet:
+        _render_plan(planned)
+    _confirm(planned, yes=yes)
+    with shown(quiet=quiet) as progress:
+        result = execute_prune(planned, progress=progress)
+    if as_json:
+        output.print_json(result.as_json())
+    elif not quiet or result.result is not Result.OK:
+        _render(result)
+    raise typer.Exit(output.exit_code(result.result))
+
+
+def _confirm(planned: PlannedPrune, *, yes: bool) -> None:
+    if yes or not planned.needs_confirmation:
+        return
+    question = f"remove {len(planned.removed)} snapshots and unreferenced data from {planned.repo.url}?"
+    if not sys.stdin.isatty():
+        raise NotConfirmed(question, hint="read the plan with --dry-run, then add --yes")
+    if not typer.confirm(question, default=False, err=True):
+        raise NotConfirmed("nothing was touched", hint="")
+
+
+def _render_plan(planned: PlannedPrune) -> None:
+    output.table(
+        "plan",
+        ("snapshot", "database", "", "why"),
+        (
+            (v.id, planned.databases[v.id], "keep" if v.keep else "REMOVE", ", ".join(v.reasons) or "no rule keeps it")
+            for v in planned.verdicts
+        ),
+    )
+    doomed = planned.doomed
+    out = output.out()
+    for count, size, what in (
+        (len(planned.deletable), planned.bytes_of(planned.deletable), "unreferenced files are deleted now"),
+        (
+            len(doomed.marked - planned.deletable),
+            planned.bytes_of(doomed.marked - planned.deletable),
+            f"become unreferenced; a prune in {human_seconds(planned.grace)} or later deletes them",
+        ),
+        (len(doomed.waiting), planned.bytes_of(doomed.waiting), "still wait for their grace time"),
+    ):
+        if count:
+            out.print(f"{count:,} files ({human_bytes(size)}) {what}", markup=False)
+    if doomed.young:
+        out.print(f"{human_bytes(doomed.young)} may belong to a backup that is running", markup=False)
+    for line in planned.problems:
+        out.print(line, style="yellow", markup=False)
+
+
+def _render(result: PruneResult) -> None:
+    out = output.out()
+    done = result.done
+    style = "bold green" if result.result is Result.OK else "bold yellow"
+    out.print(
+        f"{result.result}: {len(done.snapshots)} snapshots removed, {result.kept} kept; {done.deleted:,} files "
+        f"({human_bytes(done.bytes_deleted)}) deleted, {done.marked:,} ({human_bytes(done.bytes_marked)}) wait",
+        style=style,
+        markup=False,
+    )
+    for line in result.problems:
+        out.print(line, style="yellow", markup=False)

@@ -1,0 +1,65 @@
+"""How a backup makes sure that `prune` leaves it what it needs: claim, look, write the manifest, look again.
+
+`prune` condemns objects in writing before it looks at the claims a last time, and backups claim before they look at
+what is condemned. Whichever came second sees the other (docs/decisions/0005). No clock takes part.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from pgkura.core.errors import PlanOutdated, StoreError
+from pgkura.core.refs import ObjectRef
+from pgkura.repository.packs import object_key
+from pgkura.repository.references import REFERENCES
+from pgkura.repository.tombstones import Opener, Phase, objects_in, open_tombstones
+from pgkura.storage.base import Storage
+
+SNAPSHOTS = "snapshots/"
+_AGAIN = "run it again: what is missing is stored anew"
+
+
+def commit_claimed(repo: Opener, snapshot_id: str, manifest: bytes, objects: Mapping[str, ObjectRef]) -> None:
+    """Write the manifest of a snapshot whose references file lies in the store already."""
+    refuse_condemned(objects, objects_in(open_tombstones(repo).values(), Phase.CONDEMNED))
+    refuse_missing(repo.storage, objects)
+    repo.storage.create(SNAPSHOTS + snapshot_id, manifest)
+    confirm_claim(repo.storage, snapshot_id, SNAPSHOTS + snapshot_id)
+
+
+def refuse_condemned(objects: Mapping[str, ObjectRef], condemned: frozenset[str]) -> None:
+    """Raises PlanOutdated when something is needed that is about to be deleted."""
+    if taken := sorted(condemned & objects.keys()):
+        raise PlanOutdated(
+            "a prune is deleting data that this snapshot needs",
+            detail=f"{len(taken)} objects, among them {object_key(taken[0])}; the snapshot does not exist",
+            hint=_AGAIN,
+        )
+
+
+def refuse_missing(storage: Storage, objects: Mapping[str, ObjectRef]) -> None:
+    """Raises PlanOutdated when something that is needed does not lie there in its size."""
+    present = {s.key: s.size for s in storage.list("data/")}
+    gone = sorted(object_key(o.id) for o in objects.values() if present.get(object_key(o.id)) != o.cipher_bytes)
+    if gone:
+        raise PlanOutdated(
+            "data that this snapshot needs is no longer in the store",
+            detail=f"{len(gone)} objects, among them {gone[0]}; the snapshot does not exist",
+            hint=_AGAIN,
+        )
+
+
+def confirm_claim(storage: Storage, snapshot_id: str, manifest_key: str) -> None:
+    """After the manifest was written: a prune must not have taken the claim for an abandoned one.
+
+    That needs a writer which stood still for the whole grace time between claim and manifest.
+    """
+    key = REFERENCES + snapshot_id
+    if any(s.key == key for s in storage.list(key)):
+        return
+    with suppress(StoreError):
+        storage.delete(manifest_key)
+    raise PlanOutdated(
+        f"snapshot {snapshot_id} was overtaken by a prune",
+        detail="this machine stood still for so long that the snapshot was taken for an abandoned one",
+        hint="run it again",
+    )

@@ -1,0 +1,77 @@
+"""Which objects nobody needs, and which of them may go now. Pure: a survey, a time and a grace give one answer."""
+
+from dataclasses import dataclass
+
+from pgkura.repository.references import REFERENCES
+from pgkura.repository.survey import Survey
+from pgkura.repository.tombstones import TOMBSTONES, Phase
+
+# A prune that condemned objects and is not heard of for so long is dead; its tombstone is in nobody's way then.
+DEAD_AFTER = 24 * 3600.0
+# Between its claim and its manifest a backup does three small things.
+CLAIM_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doomed:
+    """What may be taken away.
+
+    blocked    file → why nothing can be called unreferenced; then all that follows is empty
+    abandoned  claims of backups that never became snapshots, older than the grace time (and an hour)
+    marked     objects that are newly found unreferenced: they wait for the grace time
+    waiting    objects that were marked before and still wait
+    due        objects whose grace time is over
+    finished   tombstones that have done their work once the due objects are gone
+    young      bytes that no snapshot needs, perhaps of a backup that is running
+    """
+
+    blocked: dict[str, str]
+    abandoned: tuple[str, ...] = ()
+    marked: frozenset[str] = frozenset()
+    waiting: frozenset[str] = frozenset()
+    due: frozenset[str] = frozenset()
+    finished: tuple[str, ...] = ()
+    young: int = 0
+
+
+def find_doomed(survey: Survey, removed: frozenset[str], *, now: float, grace: float) -> Doomed:
+    """As of `now` by the store's clock, if these snapshots were removed."""
+    patience = max(grace, CLAIM_SECONDS)
+    abandoned = tuple(sorted(s for s, modified in survey.claims.items() if modified <= now - patience))
+    ignored = {REFERENCES + s for s in abandoned}
+    blocked = {k: why for k, why in survey.unreadable.items() if k not in ignored and not k.startswith(TOMBSTONES)}
+    if blocked:
+        return Doomed(blocked=blocked)
+    needed = survey.needed(without=removed | frozenset(abandoned))
+    # An object of a removed snapshot is no running backup's own; one that nobody names may be, until it is old enough.
+    belonged = frozenset().union(*(survey.needs.get(s, frozenset()) for s in removed))
+    free = survey.objects.keys() - needed
+    old = {i for i in free if i in belonged or survey.objects[i].modified <= now - grace}
+    waiting: set[str] = set()
+    due: set[str] = set()
+    finished = []
+    for stored, tombstone in survey.tombstones:
+        over = tombstone.phase is Phase.CONDEMNED or stored.modified + tombstone.grace <= now
+        (due if over else waiting).update(free.intersection(tombstone.objects))
+        if over and _is_done(survey, stored.key, stored.modified, needed, now):
+            finished.append(stored.key)
+    return Doomed(
+        blocked={},
+        abandoned=abandoned,
+        marked=frozenset(old - waiting - due),
+        waiting=frozenset(waiting - due),
+        due=frozenset(due),
+        finished=tuple(finished),
+        young=sum(survey.objects[i].size for i in free - old - waiting - due),
+    )
+
+
+def _is_done(survey: Survey, key: str, modified: float, needed: frozenset[str], now: float) -> bool:
+    """Whether a tombstone whose time is over can go once its due objects are gone.
+
+    One that condemns an object which somebody needs may belong to a prune that is running: it protects a backup from
+    relying on that object, so it stays until that prune is surely dead.
+    """
+    tombstone = next(t for s, t in survey.tombstones if s.key == key)
+    contested = any(i in needed and i in survey.objects for i in tombstone.objects)
+    return tombstone.phase is Phase.MARKED or not contested or modified <= now - DEAD_AFTER

@@ -1,0 +1,59 @@
+"""The records that say what must stay and what may go: index, state, references, tombstones."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.repository.claims import commit_claimed
+from pgkura.repository.lists import write_index
+from pgkura.repository.references import REFERENCES, read_references, write_references
+from pgkura.repository.tombstones import TOMBSTONES, Tombstone, read_tombstone, write_tombstone
+from pgkura.storage.base import Storage
+
+INDEX = "index/"
+STATE = "state/"
+
+
+class Keeping:
+    """A part of Repository, which has the keys."""
+
+    storage: Storage
+
+    def _seal_record(self, kind: str, key: str, payload: bytes) -> bytes:
+        raise NotImplementedError
+
+    def _open_record(self, kind: str, key: str) -> bytes:
+        raise NotImplementedError
+
+    def _append(self, kind: str, prefix: str, payload: bytes, suffix: str = "") -> str:
+        raise NotImplementedError
+
+    def append_index(self, chunks: Iterable[ChunkRef]) -> str:
+        """A new index file; its key."""
+        return self._append("index", INDEX, b"".join(write_index(chunks)))
+
+    def write_state(self, snapshot_id: str, parts: Sequence[ChunkRef]) -> None:
+        """What the next backup can go on from."""
+        key = STATE + snapshot_id
+        self.storage.create(key, self._seal_record("state", key, b"".join(write_index(parts))))
+
+    def claim_and_commit(self, snapshot_id: str, manifest: bytes, objects: Mapping[str, ObjectRef]) -> None:
+        """Write the references file, then this manifest. Raises PlanOutdated (repository.claims says when)."""
+        self.storage.create(REFERENCES + snapshot_id, self.seal_references(snapshot_id, objects))
+        commit_claimed(self, snapshot_id, manifest, objects)
+
+    def seal_references(self, snapshot_id: str, objects: Mapping[str, ObjectRef]) -> bytes:
+        """The references file of a snapshot."""
+        return self._seal_record("references", REFERENCES + snapshot_id, write_references(objects))
+
+    def references(self, snapshot_id: str) -> dict[str, ObjectRef]:
+        """The objects that a snapshot needs. Raises KeyNotFound for snapshots of before this file, Tampered."""
+        key = REFERENCES + snapshot_id
+        return read_references(self._open_record("references", key), key)
+
+    def tombstone(self, key: str) -> Tombstone:
+        """Raises Tampered, KeyNotFound."""
+        return read_tombstone(self._open_record("tombstone", key), key)
+
+    def append_tombstone(self, tombstone: Tombstone) -> str:
+        """Its key."""
+        return self._append("tombstone", TOMBSTONES, write_tombstone(tombstone))

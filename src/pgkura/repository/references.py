@@ -1,0 +1,62 @@
+"""Which objects a snapshot needs, in a file that hosts can read: `references/<snapshot id>`.
+
+Format: docs/formats/repository.md, "References". Written before the manifest, the file is also the *claim* of a
+running backup: an object that is named in one is not deleted (docs/decisions/0005).
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from pgkura.core.errors import FormatTooNew, Tampered
+from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.repository.manifest import Manifest
+
+REFERENCES = "references/"
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def needed_objects(manifest: Manifest, refs: Iterable[ChunkRef]) -> dict[str, ObjectRef]:
+    """The objects of the manifest's components and of these chunks, by id."""
+    components = (c.ref for c in manifest.components.values() if c.ref is not None)
+    needed = {ref.object.id: ref.object for ref in components}
+    needed.update((ref.object.id, ref.object) for ref in refs)
+    return needed
+
+
+def write_references(objects: Mapping[str, ObjectRef]) -> bytes:
+    """The list, sorted by id."""
+    lines = ["pgkura-references\t1\n"]
+    lines += (f"object\t{o.id}\t{o.cipher_bytes}\t{o.sha256}\n" for _, o in sorted(objects.items()))
+    return "".join(lines).encode()
+
+
+def read_references(payload: bytes, what: str) -> dict[str, ObjectRef]:
+    """The inverse. Raises Tampered, FormatTooNew."""
+    found: dict[str, ObjectRef] = {}
+    for words in list_lines(payload, "pgkura-references", what):
+        if words[0] != "object" or len(words) != 4 or not _ID.match(words[1]) or not _SHA256.match(words[3]):
+            raise Tampered(f"{what} is damaged", detail="a line is not as the format says")
+        found[words[1]] = ObjectRef(id=words[1], cipher_bytes=_number(words[2], what), sha256=words[3])
+    return found
+
+
+def list_lines(payload: bytes, header: str, what: str) -> Iterator[list[str]]:
+    """Lines of a small list after its header, split into words. Raises Tampered, FormatTooNew."""
+    try:
+        first, *lines, last = payload.decode().split("\n")
+    except ValueError as error:
+        raise Tampered(f"{what} is damaged", detail="it is not text, or has no lines") from error
+    name, _, version = first.partition("\t")
+    if name != header or last:
+        raise Tampered(f"{what} is damaged", detail=f"it is no {header} list, or was cut short")
+    if version != "1":
+        raise FormatTooNew(f"{what} has format {version}", hint="use a newer pgkura")
+    for line in lines:
+        yield line.split("\t")
+
+
+def _number(text: str, what: str) -> int:
+    if not text.isdecimal():
+        raise Tampered(f"{what} is damaged", detail="a size is no number")
+    return int(text)
