@@ -25,10 +25,12 @@ INSERT INTO public.slots (lesson) SELECT g FROM generate_series(1, 500) g;
 """
 KINDS = (
     "pgkura-repository", "RESTORE.md", "restore.sh", "keys/scripts", "keys/epoch-*", "keys/shared-*", "keys/host-*",
-    "data/*/*", "index/*", "snapshots/*", "journal/*",
+    "data/*/*", "index/*", "references/*", "snapshots/*", "state/*", "journal/*",
 )  # fmt: skip
 # damage that leaves everything a restore needs: it must succeed, and equal
-HARMLESS = ("index/*", "journal/*", "RESTORE.md", "restore.sh", "keys/scripts", "keys/shared-*")
+HARMLESS = (
+    "index/*", "references/*", "state/*", "journal/*", "RESTORE.md", "restore.sh", "keys/scripts", "keys/shared-*",
+)  # fmt: skip
 DOCUMENTED = (10, 12, 16, 17)
 
 
@@ -121,7 +123,8 @@ def test_verify_names_the_file(kind: str, spoil: str, scene: Scene, tmp_path: Pa
     path = sorted(desk.repository.glob(kind))[-1]
     SPOILS[spoil](path)
     deep = desk.run("verify", "--json")
-    if spoil == "deleted" and kind in ("snapshots/*", "journal/*", "index/*", "keys/shared-*"):
+    unmissed = ("snapshots/*", "references/*", "state/*", "journal/*", "index/*", "keys/shared-*")
+    if spoil == "deleted" and kind in unmissed:
         # A whole record that is gone leaves no trace; a missing snapshot is missed by whoever looks for it.
         assert deep.code in (0, *DOCUMENTED)
         return
@@ -154,7 +157,7 @@ def test_restore_is_refused_or_right(kind: str, spoil: str, scene: Scene, tmp_pa
     assert done.json["result"] == "failed" and "proof" not in done.json
 
 
-@pytest.mark.parametrize("kind", ["data/*/*", "snapshots/*", "index/*", "journal/*"])
+@pytest.mark.parametrize("kind", ["data/*/*", "snapshots/*", "references/*", "index/*", "journal/*"])
 def test_swapped_files_are_told(kind: str, scene: Scene, tmp_path: Path) -> None:
     """Two whole, well-signed files in each other's place: an old snapshot never passes for the newest."""
     desk = damaged(scene, tmp_path)
@@ -168,6 +171,22 @@ def test_swapped_files_are_told(kind: str, scene: Scene, tmp_path: Path) -> None
         return
     target = scene.server.create_database("damage_target")
     desk.run("restore", "latest", "--to", target, "--json").expect(16)
+
+
+def test_the_sealed_form_names_the_snapshots_that_damage_touches(scene: Scene, tmp_path: Path) -> None:
+    """With the host key alone: by the references, those that need the file and no others."""
+    desk = damaged(scene, tmp_path)
+    desk.identity.unlink()
+    first, last = (s["id"] for s in desk.run("snapshots", "--json").expect().json["snapshots"])
+    touched = set()
+    for path in sorted(desk.repository.glob("data/*/*")):
+        whole = path.read_bytes()
+        _flip(0.5)(path)
+        problems = desk.run("verify", "--json").expect(16).json["proof"]["problems"]
+        assert [p["file"] for p in problems] == [str(path.relative_to(desk.repository))]
+        touched.add(tuple(problems[0]["snapshots"]))
+        path.write_bytes(whole)
+    assert touched >= {(first, last), (last,)}
 
 
 def test_backup_after_damage_does_not_build_on_it(scene: Scene, tmp_path: Path) -> None:

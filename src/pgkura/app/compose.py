@@ -25,6 +25,10 @@ class Composition:
             self.settings.need_repository(), insecure=self.settings.insecure_store, as_of=self.settings.store_as_of
         )
 
+    def other_storage(self, url: str) -> Storage:
+        """The store of a second repository. Raises UsageError."""
+        return open_storage(url, insecure=self.settings.insecure_store)
+
     def identity(self) -> Identity:
         """Raises WrongKey where there is none."""
         return Identity.parse(self.settings.identity.read())

@@ -57,6 +57,7 @@ _VERBS: tuple[Callable[..., None], ...] = (
     verbs_inspect.verify,
     verbs_repository.export,
     verbs_keep.prune,
+    verbs_keep.copy,
     verbs_run.demo,
 )
 for verb in _VERBS:

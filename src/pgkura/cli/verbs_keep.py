@@ -13,6 +13,7 @@ from pgkura.cli import options, output
 from pgkura.cli.progress import human_bytes, human_seconds, shown
 from pgkura.core.errors import NotConfirmed, UsageError
 from pgkura.core.outcome import Result
+from pgkura.operations.copy import CopyResult, copy_snapshots
 from pgkura.operations.prune import GRACE_SECONDS, PlannedPrune, PruneResult, execute_prune, plan_prune
 from pgkura.repository.retention import Rules
 
@@ -136,4 +137,59 @@ def _render(result: PruneResult) -> None:
         markup=False,
     )
     for line in result.problems:
+        out.print(line, style="yellow", markup=False)
+
+
+def copy(
+    snapshots: Annotated[
+        list[str] | None, typer.Argument(help="Snapshot ids, beginnings of them, or `latest`.")
+    ] = None,
+    to_repository: Annotated[
+        str, typer.Option("--to-repository", help="Folder or s3://bucket/prefix; made as a copy if it is empty.")
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Every snapshot.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Read back and hash what the copy has already.")] = False,
+    storage_class: Annotated[str, typer.Option("--storage-class", help="For row data in S3, e.g. GLACIER_IR.")] = "",
+    workers: Annotated[int, typer.Option("--workers", "-j", min=1, max=32, help="Files under way at once.")] = 4,
+    repository: options.Repository = "",
+    identity: options.Identity = "",
+    host_key: options.HostKey = "",
+    insecure_store: options.InsecureStore = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Copy snapshots to a second repository of the same keys (3-2-1); resumable, needs no identity."""
+    if not to_repository:
+        raise UsageError("where to?", hint="give --to-repository with a folder or s3://bucket/prefix")
+    settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
+    composition = Composition(settings)
+    with shown(quiet=quiet) as progress:
+        result = copy_snapshots(
+            composition.repository(),
+            composition.other_storage(to_repository),
+            snapshots or (),
+            everything=everything,
+            check=check,
+            storage_class=storage_class,
+            workers=workers,
+            progress=progress,
+        )
+    if as_json:
+        output.print_json(result.as_json())
+    elif not quiet or result.result is not Result.OK:
+        _render_copy(result)
+    raise typer.Exit(output.exit_code(result.result))
+
+
+def _render_copy(result: CopyResult) -> None:
+    out = output.out()
+    done = result.done
+    style = "bold green" if result.result is Result.OK else "bold yellow"
+    out.print(
+        f"{result.result}: {len(done.snapshots)} snapshots copied to {result.target}, {len(done.present)} were there; "
+        f"{done.objects:,} files ({human_bytes(done.bytes)}) in {human_seconds(result.seconds)}",
+        style=style,
+        markup=False,
+    )
+    for line in (*result.problems, *done.notes):
         out.print(line, style="yellow", markup=False)

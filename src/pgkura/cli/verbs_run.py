@@ -18,6 +18,7 @@ from pgkura.core.errors import UsageError
 from pgkura.core.outcome import Result
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
+from pgkura.operations.also import copy_also
 from pgkura.operations.backup import BackupResult, Limits, Lock, back_up
 from pgkura.operations.demo.run import run_demo
 from pgkura.repository.repository import Repository
@@ -62,6 +63,10 @@ def backup(
     full: Annotated[
         bool, typer.Option("--full", help="Read everything, whatever is known to be unchanged since the last backup.")
     ] = False,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", help="Copy the snapshot to this repository too (made if empty). Repeatable."),
+    ] = None,
     insecure_store: options.InsecureStore = False,
     insecure_database: options.InsecureDatabase = False,
     as_json: options.Json = False,
@@ -75,8 +80,9 @@ def backup(
 
     def one(composition: Composition, repo: Repository, progress: Progress, stop: Stop | None = None) -> BackupResult:
         source, access = composition.source(), composition.access_for_backup()
+        others = [composition.other_storage(url) for url in also or ()]
         with choose(executor).open(access) as crew:
-            return back_up(
+            made = back_up(
                 source,
                 repo,
                 access,
@@ -89,6 +95,7 @@ def backup(
                 stop=stop,
                 crew=crew,
             )
+        return copy_also(repo, made, others, storage_class=storage_class, progress=progress) if others else made
 
     flags = Flags(
         repository=repository,
@@ -147,6 +154,8 @@ def _render(result: BackupResult) -> None:
             f"{result.lock.extended:,} locks made longer",
             markup=False,
         )
+    for copy in result.copies:
+        out.print(f"copy in {copy['repository']}: {copy['result']}", markup=False)
     output.findings(result.skipped, result.accepted)
     output.unused_waivers(result.accepted_unused)
 

@@ -36,8 +36,9 @@ class BackupResult:
     peak_memory_bytes: int
     skipped: tuple[Finding, ...]
     accepted: tuple[str, ...]
-    accepted_unused: tuple[str, ...]
+    accepted_unused: tuple[str, ...] = ()
     lock: Locked | None = None
+    copies: tuple[dict[str, Any], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The `--json` object."""
@@ -55,6 +56,7 @@ class BackupResult:
             "skipped": [f.as_json() for f in self.skipped],
             "accepted": list(self.accepted),
             "accepted_unused": list(self.accepted_unused),
+            "copies": list(self.copies),
             **({"lock": self.lock.as_json()} if self.lock else {}),
         }
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pgkura.core.errors import PgkuraError, StoreError, WrongKey
+from pgkura.core.errors import PgkuraError, StoreError, Tampered, WrongKey
 from pgkura.core.refs import ObjectRef
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.manifest import Manifest
@@ -135,7 +135,10 @@ def references_of(repo: Repository, manifest: Manifest) -> Mapping[str, ObjectRe
     except KeyNotFound:
         if not repo.can_read_data:
             raise need_identity_once(manifest.id) from None
-        return computed_references(repo, manifest)
+    except Tampered:
+        if not repo.can_read_data:
+            raise
+    return computed_references(repo, manifest)
 
 
 def need_identity_once(snapshot_id: str) -> WrongKey:

@@ -1,0 +1,323 @@
+"""The same repository at a second place, byte for byte, without the identity: only what is whole is copied.
+
+Order: keys and head, objects, index, references and manifests, journal. A copy that was cut short goes on where it was.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from pgkura.core.errors import PgkuraError, RepositoryExists, Tampered
+from pgkura.core.progress import Progress
+from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.core.stop import Stop
+from pgkura.repository import manifest as manifests_format
+from pgkura.repository.claims import SNAPSHOTS, commit_claimed
+from pgkura.repository.journal import JOURNAL
+from pgkura.repository.keeping import INDEX, STATE
+from pgkura.repository.keyring import REPOSITORY_KEY
+from pgkura.repository.packs import object_key
+from pgkura.repository.references import REFERENCES
+from pgkura.repository.repository import Repository
+from pgkura.repository.survey import reason, references_of
+from pgkura.storage.base import KeyExists, KeyNotFound, Storage
+
+_HEAD_FILES = ("RESTORE.md", "restore.sh")
+
+
+@dataclass(slots=True, kw_only=True)
+class Copied:
+    """What was done. `problems`: file or snapshot → why it is not in the copy, or not whole there."""
+
+    snapshots: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    objects: int = 0
+    objects_present: int = 0
+    bytes: int = 0
+    records: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Snapshot:
+    """One to be copied: its files as they are, and what it needs."""
+
+    id: str
+    manifest: bytes
+    references: bytes
+    state: bytes | None
+    objects: Mapping[str, ObjectRef]
+
+
+def prepare_copy(source: Repository, target: Storage) -> None:
+    """Make `target` a copy with the same keys, or see that it is one. Raises RepositoryExists for anything else."""
+    head = source.storage.get(REPOSITORY_KEY)
+    wanted = {name: source.storage.get(name) for name in _HEAD_FILES if _exists(source.storage, name)}
+    wanted |= {s.key: source.storage.get(s.key) for s in source.storage.list("keys/")}
+    try:
+        there = target.get(REPOSITORY_KEY)
+    except KeyNotFound:
+        there = None
+        _refuse_foreign(target, wanted)
+    if there not in (None, head):
+        raise RepositoryExists(
+            f"{target.url} is another repository",
+            detail="a copy bears the same id and the same root key",
+            hint="choose an empty place for the copy",
+        )
+    for key, data in wanted.items():
+        if not _exists(target, key) or target.get(key) != data:
+            target.put(key, data)
+    if there is None:
+        with suppress(KeyExists):  # by another copy at the same time, which wrote the same
+            target.create(REPOSITORY_KEY, head)
+
+
+def _refuse_foreign(target: Storage, wanted: Mapping[str, bytes]) -> None:
+    """A place without a head is empty, or holds the beginning of this very copy."""
+    for stored in target.list(""):
+        if stored.key.startswith("probe/") or (stored.key in wanted and target.get(stored.key) == wanted[stored.key]):
+            continue
+        raise RepositoryExists(
+            f"{target.url} is not empty",
+            detail=f"it holds {stored.key}, and is no copy of this repository",
+            hint="choose an empty folder or prefix: nothing of yours shall be mixed with backups",
+        )
+
+
+def _exists(storage: Storage, key: str) -> bool:
+    return any(s.key == key for s in storage.list(key))
+
+
+class Copier:
+    """One run. `check`: files of the copy that have the right size are read back and hashed too."""
+
+    def __init__(
+        self,
+        source: Repository,
+        target: Storage,
+        progress: Progress,
+        stop: Stop,
+        *,
+        check: bool,
+        storage_class: str = "",
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._progress = progress
+        self._stop = stop
+        self._check = check
+        self._storage_class = storage_class
+        self.done = Copied()
+
+    def copy(self, ids: Sequence[str], *, workers: int) -> None:
+        """Objects, index, then each snapshot whose objects are all there. Raises what the target raises."""
+        self._progress.stage("reading snapshots", total=len(ids), unit="snapshots")
+        snapshots = [s for s in map(self._read, ids) if s is not None]
+        needed = {i: ref for snapshot in snapshots for i, ref in snapshot.objects.items()}
+        bad = self._copy_objects(needed, workers)
+        self._copy_index()
+        there = {s.key.removeprefix(SNAPSHOTS): s.size for s in self._target.list(SNAPSHOTS)}
+        for snapshot in snapshots:
+            self._stop.check()
+            if lost := sorted(bad & snapshot.objects.keys()):
+                self._fail(snapshot.id, f"{len(lost)} of its files are not whole, among them {object_key(lost[0])}")
+            elif snapshot.id in there:
+                self._compare(snapshot)
+            else:
+                if snapshot.state is not None:
+                    self._target.put(STATE + snapshot.id, snapshot.state)
+                self._target.put(REFERENCES + snapshot.id, snapshot.references)
+                commit_claimed(self._source.at(self._target), snapshot.id, snapshot.manifest, snapshot.objects)
+                self.done.snapshots.append(snapshot.id)
+
+    def _fail(self, snapshot_id: str, why: str) -> None:
+        self.done.failed.append(snapshot_id)
+        self.done.problems[SNAPSHOTS + snapshot_id] = why
+
+    def _read(self, snapshot_id: str) -> _Snapshot | None:
+        """Every signature checked; None for one that cannot be copied."""
+        self._progress.advance(1)
+        key = SNAPSHOTS + snapshot_id
+        source = self._source
+        try:
+            raw = source.storage.get(key)
+            manifest = manifests_format.decode(source.open_record("manifest", key, raw)[1], key)
+            if manifest.id != snapshot_id:
+                raise Tampered(f"{key} is the manifest of another snapshot")
+            objects = references_of(source, manifest)
+        except KeyNotFound:
+            self.done.notes.append(f"snapshot {snapshot_id} was removed while it was to be copied")
+            return None
+        except PgkuraError as error:
+            self._fail(snapshot_id, reason(error))
+            return None
+        return _Snapshot(
+            id=snapshot_id,
+            manifest=raw,
+            references=self._references(snapshot_id, objects),
+            state=self._state(snapshot_id),
+            objects=objects,
+        )
+
+    def _state(self, snapshot_id: str) -> bytes | None:
+        """What it left for the next backup, if it did; a damaged one is named, and costs that backup a full reading."""
+        key = STATE + snapshot_id
+        try:
+            raw = self._source.storage.get(key)
+            self._source.open_record("state", key, raw)
+        except KeyNotFound:
+            return None
+        except PgkuraError as error:
+            self.done.problems[key] = reason(error)
+            return None
+        return raw
+
+    def _references(self, snapshot_id: str, objects: Mapping[str, ObjectRef]) -> bytes:
+        """The source's file as it is; where there is none, or a damaged one, a new one."""
+        key = REFERENCES + snapshot_id
+        try:
+            raw = self._source.storage.get(key)
+            self._source.open_record("references", key, raw)
+        except (KeyNotFound, Tampered):
+            return self._source.seal_references(snapshot_id, objects)
+        return raw
+
+    def _compare(self, snapshot: _Snapshot) -> None:
+        """A snapshot that the copy has already: its files are those of the source, or put right."""
+        try:
+            named = self._source.at(self._target).references(snapshot.id)
+        except PgkuraError:
+            named = {}
+        wrong = {} if named == snapshot.objects else {REFERENCES + snapshot.id: snapshot.references}
+        if snapshot.state is not None and not _exists(self._target, STATE + snapshot.id):
+            wrong[STATE + snapshot.id] = snapshot.state
+        if self._target.get(SNAPSHOTS + snapshot.id) != snapshot.manifest:
+            wrong[SNAPSHOTS + snapshot.id] = snapshot.manifest
+        for key, data in wrong.items():
+            self._target.put(key, data)
+            self.done.notes.append(f"{key} was not that of the source: put right")
+        self.done.present.append(snapshot.id)
+
+    # --- objects
+
+    def _copy_objects(self, needed: Mapping[str, ObjectRef], workers: int) -> set[str]:
+        """Ids of those that could not be copied; each is named."""
+        there = {s.key: s.size for s in self._target.list("data/")}
+        self._progress.stage("copying objects", total=sum(o.cipher_bytes for o in needed.values()), unit="bytes")
+        bad: set[str] = set()
+        with ThreadPoolExecutor(workers) as pool:
+            for ref, why in self._outcomes(pool, [needed[i] for i in sorted(needed)], there, 2 * workers):
+                if why:
+                    bad.add(ref.id)
+                    self.done.problems[object_key(ref.id)] = why
+                self._progress.advance(ref.cipher_bytes)
+        return bad
+
+    def _outcomes(
+        self, pool: ThreadPoolExecutor, refs: Sequence[ObjectRef], there: Mapping[str, int], ahead: int
+    ) -> Iterator[tuple[ObjectRef, str]]:
+        """In order, with a few under way: memory holds no more than those."""
+        waiting: deque[tuple[ObjectRef, Future[tuple[bool, str]]]] = deque()
+        try:
+            for ref in refs:
+                self._stop.check()
+                waiting.append((ref, pool.submit(self._copy_object, ref, there.get(object_key(ref.id)))))
+                if len(waiting) >= ahead:
+                    yield self._outcome(*waiting.popleft())
+            while waiting:
+                yield self._outcome(*waiting.popleft())
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+    def _outcome(self, ref: ObjectRef, future: "Future[tuple[bool, str]]") -> tuple[ObjectRef, str]:
+        copied, why = future.result()
+        if copied:
+            self.done.objects += 1
+            self.done.bytes += ref.cipher_bytes
+        elif not why:
+            self.done.objects_present += 1
+        return ref, why
+
+    def _copy_object(self, ref: ObjectRef, there: int | None) -> tuple[bool, str]:
+        """(copied, why not). Runs in a thread."""
+        key = object_key(ref.id)
+        if there == ref.cipher_bytes and (not self._check or _is(self._target.get(key), ref)):
+            return False, ""
+        try:
+            data = self._source.storage.get(key)
+        except KeyNotFound:
+            return False, "it is missing"
+        except PgkuraError as error:
+            return False, reason(error)
+        if not _is(data, ref):
+            return False, "its bytes are not those that were stored"
+        if there is None:
+            try:
+                self._target.create(key, data, storage_class=self._storage_class)
+            except KeyExists:  # another copy at the same time
+                return False, ""
+        else:
+            self._target.put(key, data, storage_class=self._storage_class)
+        return True, ""
+
+    # --- records
+
+    def _copy_index(self) -> None:
+        """Index files as they are. A name that the copy's own backups or prunes took: what is missing is added."""
+        missing: dict[tuple[str, str], ChunkRef] = {}
+        for key, data in self._records(INDEX, "index"):
+            if self._add(key, data):
+                missing.update(((r.object.id, r.mac), r) for r in self._source.index(key))
+        if not missing:
+            return
+        copy = self._source.at(self._target)
+        for key in copy.index_keys():
+            for ref in copy.index(key):
+                missing.pop((ref.object.id, ref.mac), None)
+        if missing:
+            copy.append_index(missing.values())
+
+    def copy_journal(self) -> None:
+        """Journal records; where the copy has one of its own under the same name, that one stays and is told."""
+        for key, data in self._records(JOURNAL, "journal"):
+            if self._add(key, data):
+                self.done.notes.append(f"{key} is a record of the copy's own; the source's was not copied")
+
+    def _records(self, prefix: str, kind: str) -> Iterator[tuple[str, bytes]]:
+        """Those that the copy lacks or has in another size (all of them with `check`), signatures checked."""
+        there = {s.key: s.size for s in self._target.list(prefix)}
+        listed = sorted(self._source.storage.list(prefix), key=lambda s: s.key)
+        self._progress.stage(f"copying {kind}", total=len(listed), unit="files")
+        for stored in listed:
+            self._progress.advance(1)
+            if there.get(stored.key) == stored.size and not self._check:
+                continue
+            try:
+                data = self._source.storage.get(stored.key)
+                self._source.open_record(kind, stored.key, data)
+            except KeyNotFound:
+                continue  # a prune replaced it
+            except PgkuraError as error:
+                self.done.problems[stored.key] = reason(error)
+                continue
+            yield stored.key, data
+
+    def _add(self, key: str, data: bytes) -> bool:
+        """Whether the name is taken by other bytes."""
+        try:
+            self._target.create(key, data)
+        except KeyExists:
+            return self._target.get(key) != data
+        self.done.records += 1
+        return False
+
+
+def _is(data: bytes, ref: ObjectRef) -> bool:
+    return len(data) == ref.cipher_bytes and hashlib.sha256(data).hexdigest() == ref.sha256
