@@ -160,3 +160,31 @@ def test_backup_also(scene: Scene, tmp_path: Path) -> None:
     assert [c["result"] for c in again["copies"]] == ["failed", "ok", "ok"] and again["result"] == "incomplete"
     assert "in the way" in again["skipped"][-1]["object"]
     desk.run("verify", env=env | {"PGKURA_REPOSITORY": bucket}).expect()
+
+
+def test_the_next_backup_goes_on_from_what_is_left(scene: Scene, tmp_path: Path) -> None:
+    """After a prune that deleted at once, and in a copy: still incremental, and what it makes restores equal."""
+    desk = copied(scene, tmp_path / "first")
+    source = scene.home.create_database("keep_going")
+    whole = 0
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("CREATE TABLE long AS SELECT g, gen_random_uuid() a FROM generate_series(1, 200000) g")
+        for day in range(4):
+            made = desk.run("backup", "--json", env={"DATABASE_URL": source}).expect().json
+            whole = whole or made["bytes_read"]
+            assert day == 0 or made["bytes_read"] < whole / 3, (day, made)
+            done = desk.run("prune", "--keep-last", "1", "--grace", "0", "--yes", "--json").expect().json
+            assert day == 0 or len(done["removed"]) == 1
+            assert desk.run("verify", "--json").expect().json["proof"]["orphans"] == 0
+            connection.execute(
+                "UPDATE long SET a = gen_random_uuid() WHERE g BETWEEN %s AND %s", (day * 9, day * 9 + 5)
+            )
+            connection.execute("DELETE FROM long WHERE g = %s", (1000 + day,))
+    place = str(tmp_path / "second")
+    desk.run("copy", "latest", "--to-repository", place).expect()
+    away = {"DATABASE_URL": source, "PGKURA_REPOSITORY": place}
+    made = desk.run("backup", "--json", env=away).expect().json
+    assert made["bytes_read"] < whole / 3
+    target = scene.home.create_database("keep_went")
+    assert desk.run("restore", "latest", "--to", target, "--json", env=away).expect().json["proof"]["equal"] is True
+    compare.assert_same(source, target)
