@@ -27,7 +27,7 @@ JSON object on stdout (progress and errors go to stderr). Shell completion: `pgk
 | `PGKURA_IDENTITY` | path of the identity file, or the key itself; default `~/.config/pgkura/identity.txt` |
 | `PGKURA_HOST_KEY` | path of the host key file, or the key itself; default `~/.config/pgkura/host.key` |
 | `PGKURA_STORE_AS_OF` | a moment, e.g. `2026-11-24T10:00Z`: the bucket as it was then, read only (needs versions) |
-| `DRY_RUN` | for `restore` and `release`: true/1/yes or false/0/no; anything else is a usage error |
+| `DRY_RUN` | for `restore`, `release` and `prune`: true/1/yes or false/0/no; anything else is a usage error |
 | `PGKURA_INSECURE_STORE`, `PGKURA_INSECURE_DATABASE` | allow a store or database that is not local without TLS |
 | `PGKURA_POLICY` | the policy document; default `./pgkura.yaml` where a verb needs one |
 | `PGKURA_DASK_CA`, `PGKURA_DASK_CERT`, `PGKURA_DASK_KEY` | files for mutual TLS with `--executor dask://…` |

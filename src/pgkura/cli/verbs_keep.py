@@ -1,5 +1,6 @@
 """prune and copy: verbs that decide which snapshots lie where."""
 
+import os
 import re
 import sys
 from datetime import timedelta
@@ -8,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pgkura.app.compose import Composition
-from pgkura.app.settings import read_settings
+from pgkura.app.settings import parse_switch, read_settings
 from pgkura.cli import options, output
 from pgkura.cli.progress import human_bytes, human_seconds, shown
 from pgkura.core.errors import NotConfirmed, UsageError
@@ -42,7 +43,9 @@ def prune(
     grace: Annotated[
         str, typer.Option("--grace", help="How long unreferenced data stays; longer than any backup runs.")
     ] = f"{GRACE_SECONDS}s",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the exact plan, delete nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the exact plan, delete nothing [env: DRY_RUN]")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")] = False,
     single_writer: Annotated[
         bool,
@@ -66,6 +69,7 @@ def prune(
         within=timedelta(seconds=seconds_of(keep_within, "--keep-within")) if keep_within else timedelta(0),
     )
     seconds = seconds_of(grace, "--grace")
+    dry_run = dry_run or parse_switch("DRY_RUN", os.environ.get("DRY_RUN", ""))
     settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
     repo = Composition(settings).repository()
     with shown(quiet=quiet) as progress:

@@ -53,6 +53,8 @@ class Surveyor:
         self._manifests: dict[Stored, Manifest] = {}
         self._references: dict[Stored, frozenset[str]] = {}
         self._computed: dict[str, frozenset[str]] = {}
+        # Hundreds of snapshots name the same objects: one string for each.
+        self._ids: dict[str, str] = {}
 
     def look(self) -> Survey:
         """Manifests, then references (a snapshot's come first), then tombstones, then data."""
@@ -91,10 +93,10 @@ class Surveyor:
             survey.claims[snapshot_id] = stored.modified
         try:
             if stored is None:
-                survey.needs[snapshot_id] = frozenset(self._repo.references(snapshot_id))
+                survey.needs[snapshot_id] = self._ids_of(self._repo.references(snapshot_id))
             else:
                 if stored not in self._references:
-                    self._references[stored] = frozenset(self._repo.references(snapshot_id))
+                    self._references[stored] = self._ids_of(self._repo.references(snapshot_id))
                 survey.needs[snapshot_id] = self._references[stored]
             return
         except KeyNotFound:
@@ -116,8 +118,11 @@ class Surveyor:
     def _compute(self, manifest: Manifest) -> frozenset[str]:
         """From the chunk list, which needs the identity."""
         if manifest.id not in self._computed:
-            self._computed[manifest.id] = frozenset(computed_references(self._repo, manifest))
+            self._computed[manifest.id] = self._ids_of(computed_references(self._repo, manifest))
         return self._computed[manifest.id]
+
+    def _ids_of(self, objects: Mapping[str, ObjectRef]) -> frozenset[str]:
+        return frozenset(self._ids.setdefault(i, i) for i in objects)
 
 
 def computed_references(repo: Repository, manifest: Manifest) -> Mapping[str, ObjectRef]:
