@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 from tests.support import compare, stores
 from tests.support.cli import Desk
-from tests.support.servers import Server, newest
+from tests.support.servers import Server, needs, newest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,32 @@ def test_prune_of_a_damaged_repository(scene: Scene, tmp_path: Path) -> None:
     assert bad.exists() and len(list(desk.repository.glob("data/*/*"))) >= count
     target = scene.home.create_database("keep_damaged")
     assert desk.run("restore", made, "--to", target, "--json").expect().json["proof"]["equal"] is True
+
+
+def test_a_delete_that_the_store_refuses(scene: Scene, tmp_path: Path) -> None:
+    """A file that cannot be removed, as under Object Lock: named and counted, exit 3, all else done and whole."""
+    desk = copied(scene, tmp_path)
+    with psycopg.connect(scene.source, autocommit=True) as connection:
+        connection.execute("DROP TABLE later")
+        desk.run("backup", env={"DATABASE_URL": scene.source}).expect()
+        connection.execute("CREATE TABLE later AS SELECT g FROM generate_series(1, 100) g")
+    before = list(desk.repository.glob("data/*/*"))
+    trial = copied(Scene(desk=desk, home=scene.home, source=scene.source), tmp_path / "trial")
+    trial.run("prune", "--keep-last", "1", "--grace", "0", "--yes").expect()
+    names = sorted(str(p.relative_to(desk.repository)) for p in before)
+    gone = [name for name in names if not (trial.repository / name).exists()]
+    busy = desk.repository / gone[0]
+    mounted = subprocess.run(["mount", "--bind", str(busy), str(busy)], capture_output=True, check=False)
+    needs("root and mount", mounted.returncode == 0)
+    try:
+        done = desk.run("prune", "--keep-last", "1", "--grace", "0", "--yes", "--json").expect(3).json
+        assert done["refused"] == 1 and gone[0] in done["problems"][0]
+        assert len(done["removed"]) == 2 and done["objects_deleted"] == len(gone) - 1
+        desk.run("verify").expect()
+    finally:
+        subprocess.run(["umount", str(busy)], check=False)
+    desk.run("prune", "--keep-last", "1", "--grace", "0", "--yes").expect()
+    assert desk.run("verify", "--json").expect().json["proof"]["orphans"] == 0 and not busy.exists()
 
 
 def test_copy_killed_and_run_again(scene: Scene, tmp_path: Path) -> None:

@@ -378,3 +378,14 @@ def test_on_s3(monkeypatch: pytest.MonkeyPatch) -> None:
     assert prune(shelf.host(), grace=0).done.deleted == 3
     assert shelf.files("snapshots/") == [f"snapshots/{ids[2]}"]
     shelf.assert_whole()
+
+
+def test_a_false_references_file_is_named(shelf: Shelf) -> None:
+    """Well signed (by a thief of the host key), yet it leaves out what the snapshot needs: the identity sees it."""
+    ids = three_days(shelf)
+    repo = shelf.host()
+    true = repo.references(ids[2])
+    false = dict(list(true.items())[1:])
+    shelf.storage.put(f"references/{ids[2]}", repo.seal_references(ids[2], false))
+    problems = [str(p) for p in shelf.check().problems]
+    assert len(problems) == 1 and f"references/{ids[2]}" in problems[0] and "does not name" in problems[0]
