@@ -6,6 +6,7 @@ tests/support) look at the same moments, and every one of them must be caught.
 
 import os
 import shutil
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -104,11 +105,11 @@ def test_the_histories_can_tell_right_from_wrong() -> None:
 
 
 def _fails(snapshots: int = 8) -> bool:
-    """Whether some history finds the fault that is in the product now."""
+    """Whether some history finds the fault that is in the product now: by other rows, or rows that cannot be read."""
     for seed in SEEDS:
         try:
             _played.__wrapped__(seed, _version(seed), snapshots)
-        except (HistoryFailed, PgkuraError):
+        except (HistoryFailed, PgkuraError, ValueError, LookupError, struct.error):
             return True
     return False
 

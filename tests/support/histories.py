@@ -106,7 +106,8 @@ class Watched:
         restored = self.desk.run("restore", "latest", "--to", target, "--json", env=env).expect().json
         assert restored["proof"]["equal"] is True, restored
         assert self.desk.run("verify", "latest", "--against", self.scene.url, "--json").expect().json["result"] == "ok"
-        found = differences(read_moment(self.scene.url).contents, read_moment(target).contents, "the restored database")
+        ours, theirs = read_moment(self.scene.url, by_name=True), read_moment(target, by_name=True)
+        found = differences(ours.contents, theirs.contents, "the restored database")
         if found:
             raise HistoryFailed(self._told(found))
 

@@ -118,8 +118,11 @@ FROM pg_current_snapshot() s
 """
 
 
-def read_moment(url: str) -> Moment:
-    """Everything, in one REPEATABLE READ transaction."""
+def read_moment(url: str, *, by_name: bool = False) -> Moment:
+    """Everything, in one REPEATABLE READ transaction.
+
+    by_name  columns in the order of their names: pg_dump does not keep the order of an inherited column added later
+    """
     with psycopg.connect(url, options=PINNED, application_name="oracle") as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         system, timeline, xmin, xmax, running, lsn, started = connection.execute(_MOMENT).fetchall()[0]
@@ -130,10 +133,11 @@ def read_moment(url: str) -> Moment:
                 filenode=filenode,
                 columns="(" + ", ".join(Identifier(c).as_string(connection) for c in columns) + ")",
                 shape=f"{shape}|{types}",
-                by_name=by_name,
+                by_name=named,
                 tuples=tuple(_tuples(connection, Identifier(schema, name), columns)),
             )
-            for oid, filenode, schema, name, columns, shape, by_name in connection.execute(_TABLES).fetchall()
+            for oid, filenode, schema, name, given, shape, named in connection.execute(_TABLES).fetchall()
+            for columns in [sorted(given) if by_name else given]
         }
         found = connection.execute("SELECT m.oid::int8, lo_get(m.oid) FROM pg_largeobject_metadata m").fetchall()
         connection.rollback()
