@@ -161,12 +161,19 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
     )
 
 
-def _point(system: str, moment: Moment, stands: Sequence[tuple[str, int]]) -> Point | None:
+def _point(system: str, moment: Moment, stands: Sequence[tuple[str, int, str]]) -> Point | None:
     """None where nothing can be followed: a standby, or a server that does not say who it is."""
     if not system or not stands:
         return None
-    timeline, database = stands[0]
-    return Point(system=system, timeline=timeline, database=database, visible=moment.visible, lsn=moment.lsn)
+    timeline, database, started = stands[0]
+    return Point(
+        system=system,
+        timeline=timeline,
+        database=database,
+        visible=moment.visible,
+        lsn=moment.lsn,
+        started=started,
+    )
 
 
 def read_labels(session: Session) -> dict[int, tuple[str, str, str]]:

@@ -28,6 +28,7 @@ class Point:
 
     visible  pg_current_snapshot() as text: xmin:xmax:in progress, 64 bits each
     lsn      a WAL position as text
+    started  when the server was started, as text
     """
 
     system: str
@@ -35,6 +36,7 @@ class Point:
     database: int
     visible: str
     lsn: str
+    started: str
 
     @property
     def xmin(self) -> int:
@@ -59,6 +61,8 @@ def why_not(before: Point, now: Point) -> str:
         return "it is another database"
     if before.timeline != now.timeline:
         return "the server has changed its timeline (failover or recovery)"
+    if before.started != now.started:
+        return "the server was restarted: its data folder may be another one (a volume put back)"
     if now.wal < before.wal or now.xmin < before.xmin or now.xmax < before.xmax:
         return "the server has gone back in time"
     if now.xmax - before.xmin >= MAX_DISTANCE:

@@ -43,7 +43,7 @@ def write_state(
 ) -> Iterator[bytes]:
     """Lines of a state. `pages`: how many make a range."""
     yield f"{HEADER}\t1\n".encode()
-    yield _line("point", point.system, point.timeline, point.database, point.visible, point.lsn, pages)
+    yield _line("point", point.system, point.timeline, point.database, point.visible, point.lsn, point.started, pages)
     lines = Lines()
     for oid, key, ranges in tables:
         yield _line("table", oid, key.filenode, key.row_type, key.form)
@@ -92,10 +92,15 @@ class PreviousState:
                     yield oid, _range(head, layers)
                     head, layers = ("", "", "", ""), []
                 if word == "point":
-                    system, timeline, database, visible, lsn, pages = rest
+                    system, timeline, database, visible, lsn, started, pages = rest
                     self.pages = int(pages)
                     self.point = Point(
-                        system=system, timeline=timeline, database=int(database), visible=visible, lsn=lsn
+                        system=system,
+                        timeline=timeline,
+                        database=int(database),
+                        visible=visible,
+                        lsn=lsn,
+                        started=started,
                     )
                 elif word == "table":
                     oid = int(rest[0])

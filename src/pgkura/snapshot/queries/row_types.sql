@@ -29,7 +29,7 @@ with recursive heaps as (
                 from pg_catalog.pg_attribute a
                 where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped)) as text,
            t.oid = any (
-               '{regproc,regprocedure,regoper,regoperator,regclass,regtype,regrole,regnamespace,regcollation,regconfig,regdictionary}'::pg_catalog.regtype[]::pg_catalog.oid[])
+               '{regproc,regprocedure,regoper,regoperator,regclass,regtype,regrole,regnamespace,regcollation,regconfig,regdictionary,aclitem}'::pg_catalog.regtype[]::pg_catalog.oid[])
            or p.oid >= 16384 and p.provolatile <> 'i' as unsteady,
            -- Types whose binary form is the same on every server of every version: no object ids, nothing private.
            t.typtype = 'e' or t.oid = any (
