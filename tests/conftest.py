@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.support import servers
+from tests.support import servers, soak
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,3 +39,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Long random runs only when asked for (`make soak`)."""
     if "soak" not in config.getoption("-m", default=""):
         items[:] = [item for item in items if item.get_closest_marker("soak") is None]
+    else:
+        soak.share_among(sum(item.get_closest_marker("soak") is not None for item in items))
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """How to have the same run again."""
+    if "soak" not in config.getoption("-m", default=""):
+        return []
+    return [f"soak: SOAK_SECONDS={soak.SECONDS:g} SOAK_SEED={soak.SEED}"]

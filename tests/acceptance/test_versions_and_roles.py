@@ -1,6 +1,6 @@
 """From each older version to each newer one, as a plain owner, and what a role may not see."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -8,9 +8,11 @@ import psycopg
 import pytest
 from tests.support import compare, nasty
 from tests.support.cli import Desk
+from tests.support.psql import with_user
 from tests.support.servers import blank, blank_as_it_is, server, versions
 
 PAIRS = [(a, b) for a in versions() for b in versions() if a < b]
+FAR_AND_NEAR = sorted({*PAIRS[-1:], *(p for p in PAIRS if p == (versions()[0], versions()[-1]))})
 
 
 @pytest.fixture
@@ -21,13 +23,57 @@ def desk(tmp_path: Path) -> Desk:
     return made
 
 
-# What PostgreSQL itself prints or stores otherwise in a newer major; each with the pairs it may appear in.
-EXCEPTIONS: tuple[tuple[str, Callable[[int, int], bool]], ...] = ()
+ALL_OF_16 = "SELECT,INSERT,REFERENCES,DELETE,TRIGGER,TRUNCATE,UPDATE"
 
 
-def exceptions(old: int, new: int) -> list[str]:
-    """The patterns that hold for this pair."""
-    return [pattern for pattern, holds in EXCEPTIONS if holds(old, new)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """What is not the same from a major before `since` to one from then on, and why."""
+
+    since: int
+    why: str
+    rewrite: compare.Rewrite
+
+
+EXCEPTIONS = (
+    Allowed(
+        since=16,
+        why="the server prints columns of a view with one table without the table's name",
+        rewrite=compare.Rewrite(r"Type: (VIEW|MATERIALIZED VIEW|RULE);", r'(?<![\w."])("[^"]+"|\w+)\.(?=[\w"])'),
+    ),
+    Allowed(
+        since=16,
+        why="memberships have a grantor, and inherit each for itself what was an attribute of the member",
+        rewrite=compare.Rewrite("roles", r"(, INHERIT| WITH INHERIT) (TRUE|FALSE)|( GRANTED BY postgres)(?=;)"),
+    ),
+    Allowed(
+        since=16,
+        why="known fault: options that a newer major added to subscriptions get its defaults",
+        rewrite=compare.Rewrite(r"Type: SUBSCRIPTION;", r", (run_as_owner = true|streaming = \w+)"),
+    ),
+    Allowed(
+        since=17,
+        why="ALL on a table includes MAINTAIN",
+        rewrite=compare.Rewrite(r"Type: ACL;", rf"\b({ALL_OF_16}|ALL) ON TABLE\b", "ALL ON TABLE"),
+    ),
+    Allowed(
+        since=18,
+        why="NOT NULL has a name, and that of names of 63 bytes is not what pg_dump takes for the default",
+        rewrite=compare.Rewrite(r"Name: x23456789\d+; Type: TABLE;", r"CONSTRAINT x\w+_not_null NOT NULL", "NOT NULL"),
+    ),
+    Allowed(
+        since=18,
+        why="known fault: the default of streaming changed, and a pg_dump of before does not say it",
+        rewrite=compare.Rewrite(r"Type: SUBSCRIPTION;", r", streaming = \w+"),
+    ),
+)
+# Each server's own superuser has its own password's salt.
+OWN = [r"ALTER ROLE postgres WITH"]
+
+
+def exceptions(old: int, new: int) -> list[compare.Rewrite]:
+    """Those that hold from one major to another."""
+    return [e.rewrite for e in EXCEPTIONS if old < e.since <= new]
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
@@ -40,7 +86,33 @@ def test_from_older_to_newer(old: int, new: int, desk: Desk) -> None:
     restored = desk.run("restore", "latest", "--to", target, "--json").expect().json
     assert restored["proof"]["equal"] is True
     assert {f["class"] for f in restored["skipped"]} <= {"by_design"}
-    compare.assert_same(source, target, ignore=exceptions(old, new))
+    compare.assert_same(source, target, ignore=OWN, rewrite=exceptions(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), sorted({PAIRS[-1], *(p for p in PAIRS if p == (versions()[0], versions()[-1]))})
+)
+def test_plain_owner_from_older_to_newer(old: int, new: int, desk: Desk) -> None:
+    """The same without a superuser on either side, where the roles are there already."""
+    name = f"owned_{old}_to_{new}"
+    filled = nasty.fill(server(old), name, role="owner", bound_for=server(new))
+    told = desk.run("backup", "--json", env={"DATABASE_URL": filled.owner_url}).expect(3).json
+    denied = [f["object"] for f in told["skipped"] if f["class"] == "denied"]
+    waivers = [word for n in denied for word in ("--accept", n)]
+    desk.run("backup", *waivers, env={"DATABASE_URL": filled.owner_url}).expect()
+    # the same roles, and a database of the owner's
+    nasty.fill(server(new), f"{name}_roles", role="owner")
+    home = server(new)
+    home.create_database(f"{name}_back")
+    with psycopg.connect(home.url(), autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE {name}_back OWNER TO "{nasty.OWNER}"'.encode())
+    target = with_user(home.url(f"{name}_back"), nasty.OWNER, nasty.OWNER_PASSWORD)
+    restored = desk.run("restore", "latest", "--to", target, "--json").expect().json
+    assert restored["result"] == "ok" and restored["proof"]["equal"] is True
+    sections = [x for x in compare.SECTIONS if x != "roles"]
+    compare.assert_same(
+        filled.url, home.url(f"{name}_back"), sections=sections, ignore=OWN, rewrite=exceptions(old, new)
+    )
 
 
 @pytest.mark.parametrize("version", versions())

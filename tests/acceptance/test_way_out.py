@@ -11,7 +11,6 @@ from tests.support.cli import Desk, command
 from tests.support.psql import client
 from tests.support.servers import needs, server, versions
 
-CHOSEN = sorted({v for v in versions() if v == 15} | {versions()[-1]})
 # what RESTORE.md promises to need, by the names of coreutils that the script may call
 STOCK = (
     "bash", "age", "zstd", "cat", "chmod", "cut", "dirname", "head", "join", "ls", "mkdir", "mktemp", "mv", "nl", "rm",
@@ -73,7 +72,7 @@ def add_client(folder: Path, name: str, version: int) -> None:
     wrapper.chmod(0o755)
 
 
-@pytest.mark.parametrize("version", CHOSEN)
+@pytest.mark.parametrize("version", versions())
 def test_export_loaded_by_psql_alone(version: int, desk: Desk, stock: Path, tmp_path: Path) -> None:
     """`psql -f load.sql` into a new database gives the source."""
     home = server(version)
@@ -92,7 +91,7 @@ def test_export_loaded_by_psql_alone(version: int, desk: Desk, stock: Path, tmp_
     compare.assert_same(source, target)
 
 
-@pytest.mark.parametrize("version", CHOSEN)
+@pytest.mark.parametrize("version", versions())
 def test_the_repositorys_own_script(version: int, desk: Desk, stock: Path) -> None:
     """restore.sh needs no Python, and gives the source."""
     home = server(version)

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from tests.support import compare, nasty
+from tests.support import compare, nasty, soak
 from tests.support.cli import Desk
 from tests.support.servers import Server, newest, server, versions
 
@@ -130,9 +130,12 @@ def leftovers(url: str) -> list[str]:
 @pytest.mark.parametrize("stage", RESTORE_STAGES)
 def test_killed_restore_is_done_again(stage: str, scene: Scene) -> None:
     """The same command again clears what the killed one made, and ends equal to the source."""
-    target = scene.home.create_database(scene.target_name)
     # the last stage is short, and after it the restore is whole
-    delay = 0.0 if stage == RESTORE_STAGES[-1] else random.uniform(0, 0.15)
+    _killed_restore(scene, stage, 0.0 if stage == RESTORE_STAGES[-1] else random.Random(stage).uniform(0, 0.15))
+
+
+def _killed_restore(scene: Scene, stage: str, delay: float) -> None:
+    target = scene.home.create_database(scene.target_name)
     told = kill_at(scene.desk, ("restore", "latest", "--to", target, "--yes"), stage, delay, target)
     alone(target)
     if begun(told, ("definitions",)) and "pgkura_restore" not in leftovers(target):
@@ -167,12 +170,15 @@ def proven(scene: Scene, target: str) -> None:
 @pytest.mark.parametrize("stage", BACKUP_STAGES)
 def test_killed_backup_is_no_backup(stage: str, living: Scene) -> None:
     """Earlier snapshots stay whole, the killed one is none, and the next is."""
+    _killed_backup(living, stage, random.Random(stage).uniform(0, 0.2))
+
+
+def _killed_backup(living: Scene, stage: str, delay: float) -> None:
     desk = living.desk
     with psycopg.connect(living.source, autocommit=True) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS public.changing (v text)")
         connection.execute("INSERT INTO public.changing SELECT md5(random()::text) FROM generate_series(1, 30000)")
     before = [s["id"] for s in desk.run("snapshots", "--json").expect().json["snapshots"]]
-    delay = random.uniform(0, 0.2)
     told = kill_at(desk, ("backup",), stage, delay, living.source)
     after = [s["id"] for s in desk.run("snapshots", "--json").expect().json["snapshots"]]
     assert after[: len(before)] == before and len(after) - len(before) <= begun(told, ("finishing",)), (stage, delay)
@@ -188,3 +194,15 @@ def test_after_all_that_the_last_snapshot_restores(living: Scene) -> None:
     living.desk.run("backup", env={"DATABASE_URL": living.source}).expect()
     living.desk.run("restore", "latest", "--to", target).expect()
     compare.assert_same(living.source, target)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(soak.TIMEOUT)
+def test_killed_at_random_for_long(scene: Scene, living: Scene) -> None:
+    """Restores and backups, any stage, any delay."""
+    for seed in soak.rounds():
+        dice = random.Random(seed)
+        if dice.random() < 0.5:
+            _killed_restore(scene, dice.choice(RESTORE_STAGES[:-1]), dice.uniform(0, 0.6))
+        else:
+            _killed_backup(living, dice.choice(BACKUP_STAGES), dice.uniform(0, 0.6))

@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 from uuid import uuid4
 
 import pytest
+from tests.support import soak
 from tests.support.servers import newest
 from tests.support.snapshot_scene import Scene
 
@@ -183,3 +184,34 @@ def test_a_signature_has_one_spelling(kind: str, whole: Whole) -> None:
         flipped = bytearray(data)
         flipped[last] ^= 1 << bit
         told(whole, key, bytes(flipped), deep=True, what=f"bit {bit} of the last character of the signature")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(soak.TIMEOUT)
+def test_random_damage_for_long(whole: Whole) -> None:
+    """Any file, any bits, cuts, bytes put in or taken out: told by name, in both forms of `verify`."""
+    for seed in soak.rounds():
+        dice = random.Random(seed)
+        for _ in range(200):
+            key = dice.choice(sorted(whole.files))
+            content = _damaged(whole.files[key], dice)
+            if content == whole.files[key]:
+                continue
+            deep = dice.random() < 0.7 or key.startswith("keys/epoch-")
+            told(whole, key, content, deep=deep, what=f"seed {seed}")
+
+
+def _damaged(data: bytes, dice: random.Random) -> bytes:
+    changed = bytearray(data)
+    place = dice.randrange(len(data))
+    match dice.randrange(5):
+        case 0 | 1:
+            for _ in range(dice.randint(1, 4)):
+                changed[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        case 2:
+            del changed[place:]
+        case 3:
+            del changed[place : place + dice.randint(1, 40)]
+        case _:
+            changed[place:place] = dice.randbytes(dice.randint(1, 40))
+    return bytes(changed)

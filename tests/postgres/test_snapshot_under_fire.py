@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from tests.support import soak
 from tests.support.servers import newest
 from tests.support.snapshot_scene import Scene, make_scene
 
@@ -128,9 +129,22 @@ def _check(scene: Scene, taken: Taken) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_one_instant_or_named(scene: Scene, seed: int) -> None:
+    _fire(scene, seed, seconds=8)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(soak.TIMEOUT)
+def test_one_instant_or_named_for_long(scene: Scene) -> None:
+    """Other seeds on the same tables; the ledger starts anew, so that rounds stay alike."""
+    for seed in soak.rounds():
+        scene.sql("TRUNCATE ledger", "UPDATE accounts SET balance = 0 WHERE balance <> 0")
+        _fire(scene, seed, seconds=20)
+
+
+def _fire(scene: Scene, seed: int, *, seconds: float) -> None:
     results: Counter[str] = Counter()
     with Load(scene, seed) as load:
-        end = time.monotonic() + 8
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
                 taken = scene.take(bytes_per_second=6_000_000, max_blocking_seconds=BOUND, attempts=5)
