@@ -1,6 +1,5 @@
 """A hosted project, as the demoted role `postgres`: backed up whole, restored into a fresh one, proven equal."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,17 +8,8 @@ import pytest
 from tests.support import compare
 from tests.support.cli import Desk
 from tests.support.servers import binaries, needs
-from tests.support.supabase import Standin
-
-# What two projects can never share: service passwords, the vault's own key and ids, migration times, job numbers.
-APART = [
-    r"roles",
-    r"_keystream",
-    r"rows: \"storage\".\"migrations\"",
-    r"rows: \"vault\".\"secrets\"",
-    r"rows: \"cron\".\"job\"",
-    r"Owner: supabase_admin",
-]
+from tests.support.supabase import APART, Standin
+from tests.support.watching import AnonWatcher
 
 
 @pytest.fixture(
@@ -50,10 +40,8 @@ def test_project_comes_back_equal(projects: tuple[Standin, Standin], desk: Desk)
     full, fresh = projects
     backup = desk.run("backup", "--json", env={"DATABASE_URL": full.url()}).expect().json
     assert backup["result"] == "ok"
-    watcher = AnonWatcher(full, fresh)
-    watcher.start()
-    restored = desk.run("restore", "latest", "--to", fresh.url(), "--json").expect().json
-    watcher.finish()
+    with AnonWatcher(full, fresh) as watcher:
+        restored = desk.run("restore", "latest", "--to", fresh.url(), "--json").expect().json
     assert restored["result"] == "ok" and restored["proof"]["equal"] is True, restored["skipped"]
     classes = {f["class"] for f in restored["skipped"]}
     assert classes <= {"managed", "by_design"}
@@ -89,59 +77,3 @@ def active_jobs(project: Standin) -> list[str]:
     """Names of the jobs that would run."""
     with psycopg.connect(project.admin_url) as connection:
         return [str(r[0]) for r in connection.execute("SELECT jobname FROM cron.job WHERE active ORDER BY 1")]
-
-
-class AnonWatcher(threading.Thread):
-    """Looks, as anon and without a pause, at everything anon sees nothing of in the source."""
-
-    def __init__(self, full: Standin, fresh: Standin) -> None:
-        super().__init__(daemon=True)
-        self._relations = [r for r in relations(full) if not rows_for_anon(full, r)]
-        assert len(self._relations) > 10
-        self._fresh = fresh
-        self._end = threading.Event()
-        self.seen: list[str] = []
-        self.looks = 0
-
-    def run(self) -> None:
-        """Until told to finish, and once more after."""
-        with psycopg.connect(self._fresh.api_url("anon"), autocommit=True) as connection:
-            while True:
-                last = self._end.is_set()
-                for name in self._relations:
-                    self.looks += 1
-                    if look(connection, name):
-                        self.seen.append(name)
-                if last:
-                    return
-
-    def finish(self) -> None:
-        """End after one more look."""
-        self._end.set()
-        self.join(60)
-
-
-def relations(project: Standin) -> list[str]:
-    """Tables and views of the customer and of auth and storage."""
-    with psycopg.connect(project.admin_url) as connection:
-        return [
-            str(r[0])
-            for r in connection.execute(
-                "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-                "WHERE c.relkind IN ('r', 'v', 'm', 'p') AND n.nspname IN ('public', 'private', 'auth', 'storage')"
-            )
-        ]
-
-
-def rows_for_anon(project: Standin, name: str) -> bool:
-    """Whether anon sees a row."""
-    with psycopg.connect(project.api_url("anon"), autocommit=True) as connection:
-        return look(connection, name)
-
-
-def look(connection: "psycopg.Connection[tuple[object, ...]]", name: str) -> bool:
-    """One look; a refusal or a missing relation is no row."""
-    try:
-        return connection.execute(f"SELECT 1 FROM {name} LIMIT 1".encode()).fetchone() is not None
-    except psycopg.Error:
-        return False

@@ -9,7 +9,9 @@ import pytest
 from tests.support import compare, nasty
 from tests.support.cli import Desk, command
 from tests.support.psql import client
-from tests.support.servers import needs, server, versions
+from tests.support.servers import binaries, needs, server, versions
+from tests.support.supabase import APART, Standin
+from tests.support.watching import AnonWatcher
 
 # what RESTORE.md promises to need, by the names of coreutils that the script may call
 STOCK = (
@@ -108,6 +110,26 @@ def test_the_repositorys_own_script(version: int, desk: Desk, stock: Path) -> No
     assert done.out.splitlines()[-1].startswith("done: ")
     assert not list(desk.folder.glob("tmp.*")), "clear text was left behind"
     compare.assert_same(source, target)
+
+
+@pytest.mark.parametrize(("version", "grants"), [(15, "old"), (17, "new")])
+def test_the_script_into_a_fresh_hosted_project(version: int, grants: str, desk: Desk, stock: Path) -> None:
+    """As the demoted `postgres`: what a restore gives, and anon never sees a row."""
+    needs(f"PostgreSQL {version}", binaries(version) is not None)
+    with Standin.start(version) as full, Standin.start(version, default_grants=grants) as fresh:
+        full.fill_customer()
+        desk.run("backup", env={"DATABASE_URL": full.url()}).expect()
+        add_client(stock, "psql", version)
+        add_client(stock, "pg_restore", version)
+        environment = {"PATH": str(stock), "HOME": str(desk.folder), "TMPDIR": str(desk.folder)}
+        script = [str(stock / "bash"), str(desk.repository / "restore.sh"), str(desk.identity), fresh.url()]
+        with AnonWatcher(full, fresh) as watcher:
+            done = command(script, environment).expect()
+        assert done.out.splitlines()[-1].startswith("done: ") and done.err == ""
+        assert watcher.seen == []
+        compare.assert_same(full.admin_url, fresh.admin_url, ignore=APART)
+        proof = desk.run("verify", "latest", "--against", fresh.url(), "--json").expect().json["proof"]
+        assert proof["equal"] is True
 
 
 def test_the_script_refuses_damage(desk: Desk, stock: Path) -> None:

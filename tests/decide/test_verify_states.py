@@ -7,6 +7,7 @@ import pytest
 
 from pgkura.catalog.inventory import Versions
 from pgkura.catalog.platform import detect
+from pgkura.catalog.roles import effective_acl
 from pgkura.core.facts import (
     DatabaseFacts,
     LargeObjectFacts,
@@ -17,7 +18,7 @@ from pgkura.core.facts import (
 )
 from pgkura.core.outcome import FindingClass
 from pgkura.core.platform import PLAIN, Platform
-from pgkura.verify.states import Sides, compare_states, effective_acl
+from pgkura.verify.states import Sides, compare_states
 
 SUPABASE = detect(["supabase_admin", "postgres", "anon"], ["auth", "storage"])
 ROLE = RoleFacts(
@@ -172,11 +173,47 @@ def test_what_is_out_of_sight_is_denied() -> None:
 
 
 def test_the_platforms_own_is_not_the_users() -> None:
-    """Owner, comment, privileges and further settings of a hosted database; its roles."""
-    there = database(owner="x", comment="", acl=("x=CTc/x",), settings=("TimeZone=UTC", "more=1"))
-    assert found(there, platform=SUPABASE) == []
+    """The owner of a hosted database, what the platform sets on it, grants to its services."""
+    managed = FindingClass.MANAGED
+    own = database(
+        owner="x",
+        acl=("=Tc/x", "x=CTc/x", "supabase_admin=C/x"),
+        settings=("TimeZone=UTC", "app.settings.jwt_exp=3600"),
+        role_settings=(("app", "x=1"), ("supabase_admin", "x=1")),
+    )
+    assert found(own, platform=SUPABASE) == [
+        ("database owner", managed),
+        ("database setting app.settings.jwt_exp", managed),
+        ('setting x of role "supabase_admin" in the database', managed),
+        ("database privileges", managed),
+    ]
     mine = replace(FACTS, roles=(*FACTS.roles, replace(ROLE, name="anon", login=False)))
     assert found(mine, platform=SUPABASE) == []
+
+
+def test_the_users_own_on_a_platform_is_compared() -> None:
+    """Comment, privileges and settings of a hosted database; settings of and grants to the platform's open roles."""
+    there = database(comment="", acl=("o=CTc/o",), settings=("TimeZone=UTC", "more=1"), role_settings=())
+    assert found(there, platform=SUPABASE) == [
+        ("database comment", LOST),
+        ("database setting more", LOST),
+        ('setting x of role "app" in the database', LOST),
+        ("database privileges", LOST),
+    ]
+    anon, admin = (replace(ROLE, name=n, settings=(), managed=True) for n in ("anon", "supabase_admin"))
+    source = replace(FACTS, roles=(*FACTS.roles, anon, admin))
+    settings = ("statement_timeout=9s", "session_preload_libraries=x")
+    target = replace(
+        source,
+        roles=(*FACTS.roles, replace(anon, settings=settings), replace(admin, settings=settings)),
+        memberships=(MEMBER, replace(MEMBER, member="anon")),
+    )
+    sides = Sides(facts=source, there=target, platform=SUPABASE, versions=Versions(source=17, target=17))
+    assert [(f.object, f.cls) for f in compare_states(sides)] == [
+        ('settings of role "anon"', LOST),
+        ('settings of role "supabase_admin"', FindingClass.MANAGED),
+        ('membership of "anon" in "team"', LOST),
+    ]
 
 
 def test_options_of_grants_before_16_do_not_count() -> None:

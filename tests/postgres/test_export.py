@@ -8,11 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 import zstandard
-from tests.support import nasty
+from tests.support import compare, nasty
 from tests.support.psql import run_program, wheel_bin
 from tests.support.servers import blank, server, versions
 from tests.support.snapshot_scene import Scene, make_scene
-from tests.support.supabase import Standin
+from tests.support.supabase import APART, Standin
 
 from pgkura.core.errors import StoreError, Tampered, UsageError
 from pgkura.core.outcome import FindingClass
@@ -183,5 +183,6 @@ def test_a_hosted_project_by_psql_alone(version: int, default_grants: str, tmp_p
         assert done.returncode == 0, done.stderr
         proof = against(scene, manifest, target.url())
         assert proof.equal, counted(proof)
+        compare.assert_same(source.admin_url, target.admin_url, ignore=APART)
         with psycopg.connect(target.admin_url) as connection:
             assert connection.execute("SELECT count(*) FROM cron.job WHERE active").fetchall() == [(0,)]

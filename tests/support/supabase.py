@@ -34,6 +34,16 @@ SETTINGS = {
     "jit": "off",
 }
 
+#: What two projects can never share: service passwords, the vault's own key and ids, migration times, job numbers.
+APART = (
+    r"roles\n.*ALTER ROLE (postgres|authenticator|pgbouncer|supabase_\w+) WITH .* PASSWORD ",
+    r"_keystream",
+    r"rows: \"storage\".\"migrations\"",
+    r"rows: \"vault\".\"secrets\"",
+    r"rows: \"cron\".\"job\"",
+    r"Owner: supabase_admin",
+)
+
 #: Roles of the customer, with the password of those that log in.
 CUSTOMER_ROLES = {"lesson_worker": "worker-secret", "lesson_readers": "", "報告 reader": "report-secret"}
 

@@ -1,16 +1,18 @@
 """Roles, memberships and the database's own settings as statements for a target. Pure.
 
-pg_dump does not carry them. Existing roles are changed only where they differ; roles of the platform never.
+pg_dump does not carry them. Existing roles are changed only where they differ. Of a platform's roles only the settings
+that its customers may make are brought back; where there is no such platform, the roles themselves are made.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from pgkura.catalog.grants import grant_statements
+from pgkura.catalog.grants import grant_statements, parse_acl
 from pgkura.core.facts import DatabaseFacts, MembershipFacts, RoleFacts
 from pgkura.core.names import quote_ident, quote_literal
-from pgkura.core.platform import Platform
+from pgkura.core.platform import GrantKind, Platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +46,84 @@ _ATTRIBUTES = (
 )
 # Attributes that only a superuser may even name (PostgreSQL ≤ 15; later ones ask for the attribute itself).
 _SUPERUSER_ONLY = ("superuser", "replication", "bypassrls")
+_SINCE_ATTRIBUTES_OF_ONES_OWN = 160000
 
 
 def role_statements(
     wanted: Iterable[RoleFacts], present: Iterable[RoleFacts], platform: Platform, may: Abilities
 ) -> list[Statement]:
-    """CREATE or ALTER ROLE, settings and comments, for what is missing or differs."""
+    """CREATE or ALTER ROLE, settings and comments, for what is missing or differs. `platform` is the target's."""
     there = {r.name: r for r in present}
     statements: list[Statement] = []
     for role in wanted:
-        if role.managed or platform.is_managed_role(role.name):
+        if platform.is_managed_role(role.name):
             continue
-        statements.extend(_role(role, there.get(role.name), may))
+        if not role.managed:
+            statements.extend(_role(role, there.get(role.name), may))
+        elif platform.name == "plain" and role.name not in there:
+            statements.extend(_without_platform(role, may))
+    return statements
+
+
+def _without_platform(role: RoleFacts, may: Abilities) -> list[Statement]:
+    """A role that a platform (or another server's first superuser) had, so that its objects have their owner again.
+
+    Nobody logs in as one of them here: no LOGIN, no password.
+    """
+    own = may.version >= _SINCE_ATTRIBUTES_OF_ONES_OWN
+    allowed = {"superuser": False, "replication": own and may.replication, "bypassrls": own and may.bypassrls}
+    given: dict[str, Any] = {
+        field: getattr(role, field) and (may.superuser or allowed.get(field, True))
+        for field, _ in _ATTRIBUTES
+        if field != "login"
+    }
+    statements = _role(replace(role, **given, login=False, password=None, settings=()), None, may)
+    refused = [word for field, word in _ATTRIBUTES if getattr(role, field) and field != "login" and not given[field]]
+    if refused:
+        reason = f"only a superuser may give {' and '.join(refused)}"
+        statements.append(Statement(object=f"role {quote_ident(role.name)}", sql="", forbidden=reason))
+    return statements
+
+
+def managed_settings(
+    wanted: Iterable[RoleFacts], present: Iterable[RoleFacts], platform: Platform, may: Abilities, me: str = ""
+) -> list[Statement]:
+    """Settings and comments of roles that a platform or the server made: the user's where the target's differ.
+
+    To be run at the end, since they may change how our own sessions behave. On a platform what the user had reset is
+    reset too; elsewhere the role is also other databases' and keeps what it has.
+    """
+    there = {r.name: r for r in present}
+    statements: list[Statement] = []
+    for role in wanted:
+        managed = platform.is_managed_role(role.name)
+        old = there.get(role.name)
+        if not (managed or role.managed) or not platform.settings_are_users(role.name):
+            continue
+        if old is None:
+            if managed or platform.name != "plain":
+                continue
+            old = replace(role, settings=(), comment=role.comment)  # made by role_statements, with its comment
+        free = may.superuser or may.createrole or role.name == me
+        statements += _managed_settings(role, old, platform, "" if free else "this role may not change other roles")
+    return statements
+
+
+def _managed_settings(role: RoleFacts, old: RoleFacts, platform: Platform, forbidden: str) -> list[Statement]:
+    name = quote_ident(role.name)
+    new = [s for s in role.settings if s not in old.settings and not platform.is_platform_setting(s)]
+    clauses = [set_clause(s) for s in new]
+    if platform.name != "plain":
+        names = {s.partition("=")[0] for s in role.settings}
+        gone = [s.partition("=")[0] for s in old.settings if not platform.is_platform_setting(s)]
+        clauses += [reset_clause(n) for n in gone if n not in names]
+    statements = [
+        Statement(object=f"settings of role {name}", sql=f"ALTER ROLE {name} {clause}", forbidden=forbidden)
+        for clause in clauses
+    ]
+    if role.comment != old.comment and (role.comment or platform.name != "plain"):
+        sql = f"COMMENT ON ROLE {name} IS {quote_literal(role.comment) if role.comment else 'NULL'}"
+        statements.append(Statement(object=f"comment on role {name}", sql=sql, forbidden=forbidden))
     return statements
 
 
@@ -75,7 +143,7 @@ def _role(role: RoleFacts, old: RoleFacts | None, may: Abilities) -> list[Statem
         )
     old_settings = set(old.settings) if old else set()
     statements.extend(
-        Statement(object=f"setting of role {name}", sql=f"ALTER ROLE {name} {set_clause(s)}", forbidden=forbidden)
+        Statement(object=f"settings of role {name}", sql=f"ALTER ROLE {name} {set_clause(s)}", forbidden=forbidden)
         for s in role.settings
         if s not in old_settings
     )
@@ -108,11 +176,20 @@ def _options(role: RoleFacts, old: RoleFacts | None, may: Abilities) -> list[str
 def set_clause(setting: str) -> str:
     """`SET name TO value` for a stored "name=value"; list-valued settings keep their elements."""
     name, _, value = setting.partition("=")
-    quoted = ".".join(quote_ident(part) for part in name.split("."))
+    quoted = _parameter(name)
     if name.lower() in _LISTS:
         parts = _split_list(value)
         return f"SET {quoted} TO " + (", ".join(quote_literal(p) for p in parts) if parts else "''")
     return f"SET {quoted} TO {quote_literal(value)}"
+
+
+def reset_clause(name: str) -> str:
+    """`RESET name`."""
+    return f"RESET {_parameter(name)}"
+
+
+def _parameter(name: str) -> str:
+    return ".".join(quote_ident(part) for part in name.split("."))
 
 
 # GUC_LIST_QUOTE settings are stored already quoted (PostgreSQL source, variable_is_guc_list_quote).
@@ -144,28 +221,25 @@ def _split_list(value: str) -> list[str]:
     return parts
 
 
-# The platform's roles that customers may grant to roles of their own.
-_OPEN_ROLES = frozenset({"anon", "authenticated", "service_role"})
-
-
 def membership_statements(
     wanted: Sequence[MembershipFacts],
     present: Iterable[MembershipFacts],
     platform: Platform,
     may: Abilities,
+    me: str = "",
 ) -> list[Statement]:
-    """GRANT role TO member, for what is missing."""
+    """GRANT role TO member, for what is missing. `platform` is the target's, `me` the role that restores there."""
     there = {_grant_key(m, may.version) for m in present}
     statements: list[Statement] = []
     for grant in wanted:
-        managed = platform.is_managed_role(grant.member) or grant.member.startswith("pg_")
-        if managed or _grant_key(grant, may.version) in there:
+        kind = platform.kind_of_grant(grant.role, grant.member)
+        if kind is GrantKind.PLATFORM or _grant_key(grant, may.version) in there or _is_implicit(grant, may, me):
             continue
         title = f"membership of {quote_ident(grant.member)} in {quote_ident(grant.role)}"
         forbidden = "" if may.superuser or may.createrole else "this role may not grant memberships"
-        reserved = platform.is_managed_role(grant.role) and grant.role not in _OPEN_ROLES
-        if reserved and not may.superuser:
-            forbidden = "memberships in this role are reserved by the platform"
+        if kind is GrantKind.RESERVED:
+            # Not even tried: a hosted project refuses to touch them, and what merely happens to allow it must not.
+            forbidden = "the platform reserves one of the two roles"
         by = (
             f" GRANTED BY {quote_ident(grant.grantor)}"
             if may.superuser and grant.grantor and may.version >= 160000
@@ -181,6 +255,12 @@ def membership_statements(
     return statements
 
 
+def _is_implicit(grant: MembershipFacts, may: Abilities, me: str) -> bool:
+    """What CREATE ROLE itself gives its maker since 16, and nobody can give by hand."""
+    own = grant.member == me and grant.grantor != me and grant.admin
+    return own and may.version >= 160000 and not may.superuser and not grant.inherit and not grant.set
+
+
 def _grant_key(m: MembershipFacts, version: int) -> tuple[object, ...]:
     if version < 160000 or m.inherit is None:
         return (m.role, m.member, m.admin)
@@ -194,58 +274,96 @@ def _grant_options(grant: MembershipFacts, may: Abilities) -> str:
     return " WITH ADMIN OPTION" if grant.admin else ""
 
 
-def database_statements(wanted: DatabaseFacts, present: DatabaseFacts, *, superuser: bool, me: str) -> list[Statement]:
-    """Owner, settings, per-role settings, comment and connection limit of the target database."""
+def database_statements(
+    wanted: DatabaseFacts, present: DatabaseFacts, platform: Platform, *, superuser: bool, me: str
+) -> list[Statement]:
+    """Owner, settings, per-role settings, privileges, comment and connection limit of the target database."""
     name = quote_ident(present.name)
+    not_mine = "" if superuser or present.owner == me else "this role does not own the database"
+
+    def on_database(what: str, sql: str, forbidden: str = not_mine) -> Statement:
+        return Statement(object=what, sql=sql, forbidden=forbidden)
+
     statements: list[Statement] = []
-    if wanted.owner != present.owner:
+    if wanted.owner != present.owner and platform.name == "plain":  # a platform's database is the platform's
+        refused = "" if superuser else "only a superuser may give the database away"
         statements.append(
-            Statement(
-                object="database owner",
-                sql=f"ALTER DATABASE {name} OWNER TO {quote_ident(wanted.owner)}",
-                forbidden="" if superuser else "only a superuser may give the database away",
-            )
+            on_database("database owner", f"ALTER DATABASE {name} OWNER TO {quote_ident(wanted.owner)}", refused)
         )
-    owner = superuser or present.owner == me
-    not_mine = "" if owner else "this role does not own the database"
     if wanted.connection_limit != present.connection_limit:
-        statements.append(
-            Statement(
-                object="database connection limit",
-                sql=f"ALTER DATABASE {name} CONNECTION LIMIT {wanted.connection_limit}",
-                forbidden=not_mine,
+        sql = f"ALTER DATABASE {name} CONNECTION LIMIT {wanted.connection_limit}"
+        statements.append(on_database("database connection limit", sql))
+    statements += [
+        on_database(f"database setting {setting}", f"ALTER DATABASE {name} {clause}")
+        for setting, clause in _setting_clauses(wanted.settings, present.settings, platform)
+    ]
+    for role in dict.fromkeys(r for r, _ in (*wanted.role_settings, *present.role_settings)):
+        if not platform.settings_are_users(role):
+            continue
+        ours, theirs = ([s for r, s in side if r == role] for side in (wanted.role_settings, present.role_settings))
+        statements += [
+            on_database(
+                f"setting {setting} of role {quote_ident(role)} in the database",
+                f"ALTER ROLE {quote_ident(role)} IN DATABASE {name} {clause}",
+                "",
             )
-        )
-    statements.extend(
-        Statement(
-            object=f"database setting {s.partition('=')[0]}",
-            sql=f"ALTER DATABASE {name} {set_clause(s)}",
-            forbidden=not_mine,
-        )
-        for s in wanted.settings
-        if s not in present.settings
-    )
-    statements.extend(
-        Statement(
-            object=f"setting {s.partition('=')[0]} of role {quote_ident(role)} in the database",
-            sql=f"ALTER ROLE {quote_ident(role)} IN DATABASE {name} {set_clause(s)}",
-        )
-        for role, s in wanted.role_settings
-        if (role, s) not in present.role_settings
-    )
-    if wanted.acl is not None and (present.acl is None or set(wanted.acl) != set(present.acl)):
-        # Back to nothing, then what was there; the owner's own item is part of the list.
-        clear = [f"REVOKE ALL ON DATABASE {name} FROM PUBLIC"]
-        sql = clear + grant_statements(f"DATABASE {name}", wanted.acl)
-        statements.append(
-            Statement(object="database privileges", sql=";\n".join(sql), forbidden="" if owner else not_mine)
-        )
+            for setting, clause in _setting_clauses(ours, theirs, platform)
+        ]
+    if privileges := _database_privileges(wanted, present, platform):
+        statements.append(on_database("database privileges", ";\n".join(privileges)))
     if wanted.comment != present.comment:
-        statements.append(
-            Statement(
-                object="database comment",
-                sql=f"COMMENT ON DATABASE {name} IS {quote_literal(wanted.comment)}",
-                forbidden=not_mine,
-            )
-        )
+        sql = f"COMMENT ON DATABASE {name} IS {quote_literal(wanted.comment) if wanted.comment else 'NULL'}"
+        statements.append(on_database("database comment", sql))
     return statements
+
+
+def _setting_clauses(wanted: Sequence[str], present: Sequence[str], platform: Platform) -> Iterator[tuple[str, str]]:
+    """(name, clause) of what to set, and on a platform of what its user had reset."""
+    names = {s.partition("=")[0] for s in wanted}
+    for setting in wanted:
+        if setting not in present and not platform.is_platform_setting(setting):
+            yield setting.partition("=")[0], set_clause(setting)
+    for setting in present if platform.name != "plain" else ():
+        name = setting.partition("=")[0]
+        if name not in names and not platform.is_platform_setting(name):
+            yield name, reset_clause(name)
+
+
+def _database_privileges(wanted: DatabaseFacts, present: DatabaseFacts, platform: Platform) -> list[str]:
+    """Back to nothing, then what was there; grants to a platform's own roles are the platform's."""
+
+    def items(facts: DatabaseFacts) -> list[str]:
+        acl = effective_acl(facts.acl, facts.owner)
+        return sorted(i for i in acl if parse_acl([i])[0].grantee not in platform.owners)
+
+    ours, theirs = items(wanted), items(present)
+    if owner_neutral(ours, wanted.owner) == owner_neutral(theirs, present.owner):
+        return []
+    target = f"DATABASE {quote_ident(present.name)}"
+    grantees = dict.fromkeys(["", *(g.grantee for g in parse_acl(theirs))])
+    clear = [f"REVOKE ALL ON {target} FROM {quote_ident(g) if g else 'PUBLIC'}" for g in grantees]
+    return clear + grant_statements(target, ours)
+
+
+def owner_neutral(items: Iterable[str], owner: str) -> frozenset[str]:
+    """Privileges with the owner's name left out, so that those of two owners can be compared."""
+    name = acl_name(owner)
+    short = (item.removesuffix(f"/{name}") for item in items)
+    return frozenset(f"/={i.removeprefix(f'{name}=')}" if i.startswith(f"{name}=") else i for i in short)
+
+
+_SAFE = re.compile(r"[A-Za-z0-9_]+\Z")
+
+
+def acl_name(role: str) -> str:
+    """A role as aclitem prints it."""
+    doubled = role.replace('"', '""')
+    return role if _SAFE.match(role) else f'"{doubled}"'
+
+
+def effective_acl(acl: tuple[str, ...] | None, owner: str) -> frozenset[str]:
+    """A database's privileges; None stands for what PostgreSQL gives a new one (acldefault)."""
+    if acl is not None:
+        return frozenset(acl)
+    name = acl_name(owner)
+    return frozenset({f"=Tc/{name}", f"{name}=CTc/{name}"})

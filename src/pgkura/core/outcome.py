@@ -36,6 +36,7 @@ class Result(StrEnum):
 RULES: dict[str, str] = {
     "platform-object": "owned and created by the platform; present in the target before the restore",
     "platform-rows": "rows that the platform itself writes (its migration ledgers)",
+    "platform-login": "logins of a platform that is not on the target come back without LOGIN and password",
     "vault-new-id": "vault secrets get new ids when created again; name, description and secret are compared",
     "cron-held": "cron jobs come back switched off until `pgkura release`",
     "extension-member": "created by its extension; the extension and its version are compared instead",

@@ -21,27 +21,25 @@ from pgkura.core.errors import StoreError, StoreFull, UsageError
 from pgkura.core.facts import SourceFacts, TableFacts
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding
+from pgkura.core.platform import PLAIN as PLAIN_PLATFORM
 from pgkura.core.progress import Progress
-from pgkura.operations.export_hosted import (
-    around_rows,
-    guarded_definitions,
-    guarded_statements,
-    hosted_sequences,
-    is_loaded,
-    is_platforms,
-    open_roles,
-    opening,
-    own_defaults,
-    own_settings,
-    secrets_and_jobs,
-)
-from pgkura.operations.export_texts import HEADER, HOSTED, ORDER, PARTS, PLAIN, README, file_name, master
+from pgkura.operations.export_texts import HOSTED, ORDER, PARTS, PLAIN, README, file_name, master
 from pgkura.postgres.binary_text import copy_text
 from pgkura.postgres.session import BINARY_HEADER, BINARY_TRAILER
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
-from pgkura.snapshot.scripts import as_script, database_blocks, large_object_blocks, sequence_blocks, view_blocks
+from pgkura.snapshot.hosted import around_rows, hosted_scripts, is_loaded, is_platforms
+from pgkura.snapshot.scripts import (
+    HEADER,
+    as_script,
+    database_blocks,
+    large_object_blocks,
+    role_blocks,
+    sequence_blocks,
+    setting_blocks,
+    view_blocks,
+)
 
 # The plan's file for each component; what it does not name goes to other.sql.
 _FILES = {
@@ -140,7 +138,9 @@ class _Export:
         """All files."""
         self._progress.stage("definitions")
         self._definitions()
-        self._text("roles.sql", self._repo.component(self._manifest, "before.sql").decode())
+        hosted_roles = HEADER + role_blocks(self._facts, self._platform)
+        plain_roles = self._repo.component(self._manifest, "before.sql").decode()
+        self._text("roles.sql", hosted_roles if self._is_hosted else plain_roles)
         words = {
             "id": self._manifest.id,
             "database": self._manifest.database,
@@ -175,35 +175,10 @@ class _Export:
         entries = [e for e in self._toc.entries if e.desc not in _SETTINGS and e.subject != "DATABASE"]
         theirs = [e for e in entries if is_platforms(e, self._platform)]
         ours = [e for e in entries if not is_platforms(e, self._platform)]
-        after = {e.dump_id for e in self._toc.after_rows()}
-        before, early, _ = in_passes(e for e in ours if e.dump_id not in after)
-        later, late, last = in_passes(e for e in ours if e.dump_id in after)
         items = read_items(self._repo.component(self._manifest, "inventory"))
         unstated = "".join(unstated_privileges(items))
-        privileges = (*early, *late)
-        parts = (
-            self._hosted(before, later, privileges, last, items)
-            if self._is_hosted
-            else (_sql(before), _sql(later), _sql(privileges) + unstated, _sql(last))
-        )
-        matviews = [QualifiedName(e.schema, e.tag) for e in before if e.desc == "MATERIALIZED VIEW"]
-        sequences = hosted_sequences(self._facts) if self._is_hosted else sequence_blocks(self._facts)
-        values = sequences + large_object_blocks(self._facts)
-        database = database_blocks(self._facts, self._platform)
-        if self._is_hosted:
-            database = own_settings(self._facts) + secrets_and_jobs(self._facts)
-        # Where refusals are expected, the verdict waits for the last part.
-        as_part = (lambda text: HEADER + text) if self._is_hosted else as_script
-        texts = (
-            parts[0],
-            as_part(values),
-            parts[1],
-            parts[2],
-            as_part(view_blocks(self._facts, matviews)),
-            as_part(database),
-            parts[3],
-        )
-        for name, text in zip(PARTS, texts, strict=True):
+        parts = self._hosted(items) if self._is_hosted else self._plain(ours, unstated)
+        for name, text in zip(PARTS, parts, strict=True):
             self._text(f"parts/{name}", text)
         more = {"permissions": unstated, "sequences": sequence_blocks(self._facts)}
         for component, name in _FILES.items():
@@ -211,24 +186,26 @@ class _Export:
         if theirs:
             self._text("platform.sql", _sql(theirs))
 
-    def _hosted(
-        self,
-        before: Sequence[Entry],
-        later: Sequence[Entry],
-        privileges: Sequence[Entry],
-        last: Sequence[Entry],
-        items: Items,
-    ) -> tuple[str, str, str, str]:
-        others = open_roles(self._facts)
+    def _plain(self, ours: Sequence[Entry], unstated: str) -> tuple[str, ...]:
+        after = {e.dump_id for e in self._toc.after_rows()}
+        before, early, _ = in_passes(e for e in ours if e.dump_id not in after)
+        later, late, last = in_passes(e for e in ours if e.dump_id in after)
+        matviews = [QualifiedName(e.schema, e.tag) for e in before if e.desc == "MATERIALIZED VIEW"]
         return (
-            HEADER + guarded_definitions(before, others),
-            HEADER + guarded_definitions(later, ()),
-            HEADER
-            + opening(before, self._facts, others)
-            + own_defaults(items, self._platform, others)
-            + guarded_statements((definition(e), e.title) for e in privileges),
-            as_script(guarded_definitions(last, ())),
+            _sql(before),
+            as_script(sequence_blocks(self._facts) + large_object_blocks(self._facts)),
+            _sql(later),
+            _sql((*early, *late)) + unstated,
+            as_script(view_blocks(self._facts, matviews)),
+            as_script(database_blocks(self._facts) + setting_blocks(self._facts, PLAIN_PLATFORM)),
+            _sql(last),
         )
+
+    def _hosted(self, items: Items) -> tuple[str, ...]:
+        """Where refusals are expected, the verdict waits for the last part."""
+        made = hosted_scripts(self._facts, self._toc, items, self._platform)
+        texts = (made.definitions, made.values, made.after_rows, made.permissions, made.views, made.database)
+        return (*(HEADER + text for text in texts), as_script(made.last))
 
     # --- rows
 

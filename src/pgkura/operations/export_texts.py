@@ -2,23 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-# Pinned as the backup's own connections were, so that every value reads back as it was printed.
-HEADER = """SET client_encoding = 'UTF8';
-SET standard_conforming_strings = on;
-SET check_function_bodies = off;
-SET search_path = '';
-SET row_security = off;
-SET DateStyle = 'ISO, YMD';
-SET IntervalStyle = 'postgres';
-SET TimeZone = 'UTC';
-SET bytea_output = 'hex';
-SET xmloption = 'content';
-SET client_min_messages = warning;
-SET statement_timeout = 0;
-SET lock_timeout = 0;
-SET default_transaction_read_only = off;
-"""
-
 README = """This is snapshot {id} of database {database}, in CLEAR TEXT: every row, every password
 hash, every secret in a function. Guard this folder, then delete it.
 

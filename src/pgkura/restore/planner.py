@@ -5,16 +5,22 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgkura.catalog.components import stage_of, text_of
 from pgkura.catalog.inventory import Items
 from pgkura.catalog.kinds import Stage
 from pgkura.catalog.reconcile import wanted_acls
-from pgkura.catalog.roles import Statement, database_statements, membership_statements, role_statements
+from pgkura.catalog.roles import (
+    Statement,
+    database_statements,
+    managed_settings,
+    membership_statements,
+    role_statements,
+)
 from pgkura.catalog.toc import Entry, Toc
 from pgkura.core.errors import TargetNotEmpty
-from pgkura.core.facts import LargeObjectFacts, SequenceState, SourceFacts
+from pgkura.core.facts import LargeObjectFacts, MembershipFacts, SequenceState, SourceFacts
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.repository.lists import BLOBS, TableData
@@ -139,7 +145,7 @@ def plan_restore(
     roles = _allowed(
         [
             *role_statements(facts.roles, target.roles, target.platform, target.may),
-            *membership_statements(facts.memberships, target.memberships, target.platform, target.may),
+            *membership_statements(_grants(facts), target.memberships, target.platform, target.may, target.role),
         ],
         findings,
     )
@@ -205,12 +211,18 @@ def _lent(entry: Entry, by_id: Mapping[int, Entry]) -> tuple[str, ...]:
     return tuple(f"REFERENCES ON {QualifiedName(t.schema, t.tag)}" for t in tables if t.owner != entry.owner)
 
 
+def _grants(facts: SourceFacts) -> list[MembershipFacts]:
+    """Memberships; what a superuser granted is granted by whoever restores, as the server itself would note it."""
+    superusers = {r.name for r in facts.roles if r.superuser and r.managed}
+    return [replace(m, grantor="") if m.grantor in superusers else m for m in facts.memberships]
+
+
 def _database(facts: SourceFacts, target: Target) -> Sequence[Statement]:
-    if target.platform.name != "plain" and facts.database.settings == target.database.settings:
-        return ()
-    found = database_statements(facts.database, target.database, superuser=target.may.superuser, me=target.role)
-    # A hosted project's database belongs to the platform.
-    return [s for s in found if target.platform.name == "plain" or s.object != "database owner"]
+    may = target.may
+    return [
+        *database_statements(facts.database, target.database, target.platform, superuser=may.superuser, me=target.role),
+        *managed_settings(facts.roles, target.roles, target.platform, may, target.role),
+    ]
 
 
 def _wanted(items: Items, target: Target, facts: SourceFacts, chosen: Chosen, by_id: Mapping[int, Entry]) -> Items:

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import IO
 
 from pgkura import __version__
+from pgkura.catalog.inventory import read_items
 from pgkura.catalog.kinds import COMPONENTS
 from pgkura.core.errors import DatabaseError
 from pgkura.core.facts import SequenceState, SourceFacts, TableFacts
@@ -32,6 +33,7 @@ from pgkura.snapshot.components import (
     store_parts,
 )
 from pgkura.snapshot.definitions import Definitions
+from pgkura.snapshot.hosted import hosted_components
 from pgkura.snapshot.ledger import Ledger, StoredTable
 from pgkura.snapshot.queries import query
 from pgkura.snapshot.roles import roles_text
@@ -232,6 +234,9 @@ def _store(
     contents["inventory"] = _pieces(reading.seen.inventory)
     contents["chunks"] = write_chunk_list(tables)
     contents["before.sql"] = [before_script(facts, platform).encode()]
+    items = read_items(b"".join(_pieces(reading.seen.inventory))) if platform.name != "plain" else {}
+    for name, text in hosted_components(facts, definitions.toc, items, platform, tables).items():
+        contents[name] = [text.encode()]
     contents["after.sql"] = [after_script(facts, platform, definitions.matviews()).encode()]
     stored = store_components(repo, contents)
     return stored, stored.components if archive is None else {**stored.components, "archive": archive}

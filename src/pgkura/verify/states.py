@@ -1,14 +1,15 @@
 """States beside definitions: sequences, roles, the database itself, large objects, secrets, jobs. Pure."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
+from pgkura.catalog.grants import parse_acl
 from pgkura.catalog.inventory import Versions
+from pgkura.catalog.roles import acl_name, effective_acl, owner_neutral
 from pgkura.core.facts import LargeObjectFacts, MembershipFacts, RoleFacts, SourceFacts
 from pgkura.core.names import quote_ident
 from pgkura.core.outcome import Finding, FindingClass
-from pgkura.core.platform import Platform
+from pgkura.core.platform import GrantKind, Platform
 
 _SINCE_GRANT_OPTIONS = 16
 # Compared in ways of their own below.
@@ -75,20 +76,61 @@ def _sequences(sides: Sides) -> Iterator[Finding]:
                 yield _lost(name, reason)
 
 
+def _managed(name: str, reason: str) -> Finding:
+    return Finding(cls=FindingClass.MANAGED, object=name, reason=reason, rule="platform-object")
+
+
 def _roles(sides: Sides) -> Iterator[Finding]:
     have = {r.name: r for r in sides.there.roles}
     for want in sides.facts.roles:
-        if want.managed or sides.platform.is_managed_role(want.name):
-            continue
         found = have.get(want.name)
-        if found is None:
-            yield _lost(f"role {quote_ident(want.name)}", "it is missing")
+        name = f"role {quote_ident(want.name)}"
+        if sides.platform.is_managed_role(want.name):
+            if found is not None:
+                yield from _platform_role(want, found, sides.platform)
+        elif want.managed and not sides.plain:
+            yield _managed(name, "the target's platform has no such role")
+        elif found is None:
+            yield _lost(name, "it is missing")
+        elif want.managed:
+            yield from _without_platform(want, found)
         else:
             yield from _role(want, found)
 
 
-def _role(want: RoleFacts, found: RoleFacts) -> Iterator[Finding]:
+def _platform_role(want: RoleFacts, found: RoleFacts, platform: Platform) -> Iterator[Finding]:
+    """A role of the target's platform: its attributes are the platform's, its settings may be the user's."""
     name = f"role {quote_ident(want.name)}"
+    if changed := _attributes(want, found):
+        yield _managed(name, f"the platform's own differs in {', '.join(changed)}")
+    differing = _names(set(found.settings) ^ set(want.settings))
+    theirs = {s for s in differing if platform.is_platform_setting(s) or not platform.settings_are_users(want.name)}
+    if ours := sorted(differing - theirs):
+        yield _lost(f"settings of {name}", f"these differ: {', '.join(ours)}")
+    elif theirs:
+        yield _managed(f"settings of {name}", f"the platform's own differ: {', '.join(sorted(theirs))}")
+    if found.comment != want.comment:
+        mine = platform.settings_are_users(want.name)
+        yield (_lost if mine else _managed)(f"comment on {name}", "it differs")
+
+
+def _without_platform(want: RoleFacts, found: RoleFacts) -> Iterator[Finding]:
+    """What was a platform's role, or a first superuser, on a plain server: which may be other databases' role too."""
+    name = f"role {quote_ident(want.name)}"
+    if not found.managed:
+        changed = [a for a in _attributes(want, found) if a not in ("login", "valid_until")]
+        if changed:
+            yield _lost(name, f"differs in {', '.join(changed)}")
+        elif want.login and not found.login:
+            reason = "nobody logs in as it here: no LOGIN, no password"
+            yield Finding(cls=FindingClass.BY_DESIGN, object=name, reason=reason, rule="platform-login")
+    if missing := sorted(_names(set(want.settings) - set(found.settings))):
+        yield _lost(f"settings of {name}", f"these are missing or differ: {', '.join(missing)}")
+    if want.comment and found.comment != want.comment:
+        yield _lost(f"comment on {name}", "it differs")
+
+
+def _attributes(want: RoleFacts, found: RoleFacts) -> list[str]:
     changed = [
         f.name
         for f in fields(RoleFacts)
@@ -96,7 +138,12 @@ def _role(want: RoleFacts, found: RoleFacts) -> Iterator[Finding]:
     ]
     if (found.valid_until or "infinity") != (want.valid_until or "infinity"):
         changed.append("valid_until")
-    if changed:
+    return changed
+
+
+def _role(want: RoleFacts, found: RoleFacts) -> Iterator[Finding]:
+    name = f"role {quote_ident(want.name)}"
+    if changed := _attributes(want, found):
         yield _lost(name, f"differs in {', '.join(changed)}")
     if found.comment != want.comment:
         yield _lost(f"comment on {name}", "it differs")
@@ -120,14 +167,23 @@ def _memberships(sides: Sides) -> Iterator[Finding]:
     def key(m: MembershipFacts) -> tuple[object, ...]:
         return (m.role, m.member, m.admin, m.inherit, m.set) if options else (m.role, m.member, m.admin)
 
-    ours = {r.name for r in sides.facts.roles if not r.managed and not sides.platform.is_managed_role(r.name)}
-    want = {key(m): m for m in sides.facts.memberships if m.member in ours}
+    def kind(m: MembershipFacts) -> GrantKind:
+        return sides.platform.kind_of_grant(m.role, m.member)
+
+    want = {key(m): m for m in sides.facts.memberships if kind(m) is not GrantKind.PLATFORM}
     have = {key(m): m for m in sides.there.memberships}
     for missing in want.keys() - have.keys():
-        yield _lost(_membership(want[missing]), "it is missing or has other options")
+        grant = want[missing]
+        if kind(grant) is GrantKind.RESERVED:
+            reason = "the platform reserves one of the two roles"
+            yield Finding(cls=FindingClass.DENIED, object=_membership(grant), reason=reason)
+        else:
+            yield _lost(_membership(grant), "it is missing or has other options")
+    known = {r.name for r in sides.facts.roles if not r.managed or sides.platform.is_managed_role(r.name)}
     for extra in have.keys() - want.keys():
         grant = have[extra]
-        if grant.member in ours and grant.role in ours and grant.member != sides.role:
+        both = {grant.member, grant.role} <= known and kind(grant) is not GrantKind.PLATFORM
+        if both and grant.member != sides.role:
             yield _lost(_membership(grant), "it is not in the snapshot, or has other options")
 
 
@@ -136,33 +192,47 @@ def _membership(m: MembershipFacts) -> str:
 
 
 def _database(sides: Sides) -> Iterator[Finding]:
-    want, have = sides.facts.database, sides.there.database
-    for what in ("encoding", "connection_limit", *(("owner", "comment") if sides.plain else ())):
+    want, have, platform = sides.facts.database, sides.there.database, sides.platform
+    if want.owner != have.owner:
+        reason = f"{have.owner} instead of {want.owner}"
+        yield (_lost if sides.plain else _managed)("database owner", reason)
+    for what in ("encoding", "connection_limit", "comment"):
         if getattr(want, what) != getattr(have, what):
             reason = "it differs" if what == "comment" else f"{getattr(have, what)} instead of {getattr(want, what)}"
             yield _lost(f"database {what.replace('_', ' ')}", reason)
-    # A platform sets its own beside the user's.
-    extra = set(have.settings) - set(want.settings) if sides.plain else set()
-    for setting in sorted(_names((set(want.settings) - set(have.settings)) | extra)):
-        yield _lost(f"database setting {setting}", "it is missing or differs")
-    role_extra = set(have.role_settings) - set(want.role_settings) if sides.plain else set()
-    for role, setting in sorted((set(want.role_settings) - set(have.role_settings)) | role_extra):
-        name = f"setting {setting.partition('=')[0]} of role {quote_ident(role)} in the database"
-        yield _lost(name, "it is missing or differs")
-    if sides.plain and effective_acl(want.acl, want.owner) != effective_acl(have.acl, have.owner):
+    for setting in sorted(_names(set(want.settings) ^ set(have.settings))):
+        name = f"database setting {setting}"
+        if platform.is_platform_setting(setting):
+            yield _managed(name, "the platform's own differs")
+        else:
+            yield _lost(name, "it is missing, differs or is not in the snapshot")
+    role_settings = {(r, s.partition("=")[0]) for r, s in set(want.role_settings) ^ set(have.role_settings)}
+    for role, setting in sorted(role_settings):
+        name = f"setting {setting} of role {quote_ident(role)} in the database"
+        if platform.is_platform_setting(setting) or not platform.settings_are_users(role):
+            yield _managed(name, "the platform's own differs")
+        else:
+            yield _lost(name, "it is missing, differs or is not in the snapshot")
+    yield from _database_privileges(sides)
+
+
+def _database_privileges(sides: Sides) -> Iterator[Finding]:
+    want, have = (effective_acl(d.acl, d.owner) for d in (sides.facts.database, sides.there.database))
+    if sides.plain:
+        if want != have:
+            yield _lost("database privileges", "they differ")
+        return
+    want = owner_neutral(want, sides.facts.database.owner)
+    have = owner_neutral(have, sides.there.database.owner)
+    ours = {item for item in want ^ have if _grantee(item) not in sides.platform.owners}
+    if ours:
         yield _lost("database privileges", "they differ")
+    elif want != have:
+        yield _managed("database privileges", "those of the platform's own roles differ")
 
 
-_SAFE = re.compile(r"[A-Za-z0-9_]+\Z")
-
-
-def effective_acl(acl: tuple[str, ...] | None, owner: str) -> frozenset[str]:
-    """A database's privileges; None stands for what PostgreSQL gives a new one (acldefault)."""
-    if acl is not None:
-        return frozenset(acl)
-    doubled = owner.replace('"', '""')
-    name = owner if _SAFE.match(owner) else f'"{doubled}"'
-    return frozenset({f"=Tc/{name}", f"{name}=CTc/{name}"})
+def _grantee(item: str) -> str:
+    return "" if item.startswith("/=") else parse_acl([item if "/" in item else f"{item}/"])[0].grantee
 
 
 def _large_objects(sides: Sides) -> Iterator[Finding]:
@@ -190,8 +260,7 @@ def _large_object(want: LargeObjectFacts, found: LargeObjectFacts) -> Iterator[F
 
 
 def _own(owner: str) -> str:
-    doubled = owner.replace('"', '""')
-    name = owner if _SAFE.match(owner) else f'"{doubled}"'
+    name = acl_name(owner)
     return f"{name}=rw/{name}"
 
 

@@ -13,6 +13,17 @@ ALTER ROLE lesson_worker IN DATABASE postgres SET search_path = private, public;
 COMMENT ON ROLE lesson_worker IS 'runs the nightly settlement';
 ALTER DATABASE postgres SET TimeZone = 'Asia/Tokyo';
 ALTER DATABASE postgres SET IntervalStyle = 'iso_8601';
+REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC;
+GRANT CREATE ON DATABASE postgres TO lesson_worker;
+-- what a customer may do with the platform's own roles
+ALTER ROLE anon SET statement_timeout = '9s';
+ALTER ROLE authenticated SET statement_timeout = '12s';
+ALTER ROLE service_role SET lock_timeout = '4s';
+ALTER ROLE postgres SET work_mem = '8MB';
+ALTER ROLE anon IN DATABASE postgres SET idle_in_transaction_session_timeout = '7s';
+COMMENT ON ROLE anon IS 'everybody';
+GRANT lesson_readers TO anon;
+GRANT lesson_readers TO authenticated;
 COMMENT ON DATABASE postgres IS E'the learning platform''s database';
 
 CREATE SCHEMA private;

@@ -61,21 +61,49 @@ component archive "$work/archive"
 component before.sql "$work/before.sql"
 component after.sql "$work/after.sql"
 component chunks "$work/chunks"
+component hosted-before.sql "$work/hosted-before.sql"
+component hosted-rows "$work/hosted-rows"
+component hosted-after.sql "$work/hosted-after.sql"
 # One psql for all: no ~/.psqlrc, stop at the first error; a definer's search_path never helps a stranger.
 sql() { psql -X -q -v ON_ERROR_STOP=1 -d "$url" "$@" >/dev/null; }
 settings="SET search_path = ''; SET row_security = off; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
 SET TimeZone = 'UTC'; SET client_encoding = 'UTF8'; SET bytea_output = 'hex'; SET xmloption = 'content'; \
 SET standard_conforming_strings = on; SET statement_timeout = 0; SET default_transaction_read_only = off;"
 
-echo "1/5 roles"
-sql -f "$work/before.sql" || failed=1
-echo "2/5 definitions"
-pg_restore --section=pre-data --no-password -d "$url" "$work/archive" || failed=1
+# A hosted project whose platform has made its own part already takes only the user's, shut until the end.
+declare -A way=()
+hosted=
+if [ -s "$work/hosted-after.sql" ]; then
+  hosted=$(psql -X -q -A -t -d "$url" -c "SELECT 'yes' FROM pg_catalog.pg_roles WHERE rolname = 'supabase_admin' AND \
+2 = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_namespace WHERE nspname IN ('auth', 'storage'))")
+fi
+if [ -n "$hosted" ]; then
+  echo "(into a hosted project)"
+  while IFS=$'\t' read -r word number; do way[$number]=$word; done < <(tail -n +2 "$work/hosted-rows")
+fi
+# rows_of NUMBER: whether a table's rows are loaded, and under which settings.
+plain_settings=$settings
+rows_of() {
+  settings=$plain_settings
+  [ "${way[$1]:-}" = managed ] && settings="$settings SET session_replication_role = replica;"
+  [ "${way[$1]:-}" != skip ]
+}
+
+if [ -n "$hosted" ]; then
+  echo "1/5 roles"
+  echo "2/5 definitions"
+  sql -f "$work/hosted-before.sql" || failed=1
+else
+  echo "1/5 roles"
+  sql -f "$work/before.sql" || failed=1
+  echo "2/5 definitions"
+  pg_restore --section=pre-data --no-password -d "$url" "$work/archive" || failed=1
+fi
 
 echo "3/5 rows"
 declare -A shas=()
 sql -c "CREATE SCHEMA pgkura_restore" -c "CREATE TABLE pgkura_restore.blobs (oid oid, start bigint, data bytea)"
-columns='' target='' rows=0 dropped=0 form=text
+columns='' target='' number='' rows=0 dropped=0 form=text
 # A chunk of binary rows as a file that COPY reads: header, rows, trailer.
 binary_file() { printf 'PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0'; cat "$work/rows"; printf '\377\377'; }
 # Rows that do not count any more are taken out by their number: of text here, of binary rows by the server.
@@ -104,12 +132,13 @@ load_binary() {
 while IFS=$'\t' read -r word a b c d e f g; do
   case $word in
     object) shas[$a]=$c ;;
-    table) target=$d columns=$c form=${g:-text}; [ "$columns" = - ] && columns=''
+    table) number=$a target=$d columns=$c form=${g:-text}; [ "$columns" = - ] && columns=''
            [ "$a" = -1 ] && { target=pgkura_restore.blobs columns=''; } ;;
     drops) open_object "$b" "${shas[$b]}"
            chunk "$c" "$d" "$e" "$work/numbers"
            dropped=$a ;;
-    chunk) open_object "$b" "${shas[$b]}"
+    chunk) rows_of "$number" || { dropped=0; continue; }
+           open_object "$b" "${shas[$b]}"
            chunk "$c" "$d" "$e" "$work/rows"
            "load_$form" || { failed=1; echo "error: rows of $target" >&2; }
            rows=$((rows + f - dropped)) dropped=0 ;;
@@ -119,18 +148,21 @@ done < "$work/chunks"
 echo "4/5 sequences, large objects, indexes, constraints, privileges"
 sql -c "SELECT pg_catalog.lo_create(o) FROM (SELECT DISTINCT oid AS o FROM pgkura_restore.blobs) x" \
     -c "SELECT pg_catalog.lo_put(oid, start, data) FROM pgkura_restore.blobs" -c "DROP SCHEMA pgkura_restore CASCADE"
-# Event triggers come last of all, or they would fire for what this script itself does.
-: > "$work/main.list"; : > "$work/last.list"
-while read -r number one two rest; do
-  case $rest in
-    'EVENT TRIGGER '* | 'COMMENT - EVENT TRIGGER '* | 'SECURITY LABEL - EVENT TRIGGER '*) list=last ;;
-    *) list=main ;;
-  esac
-  echo "$number $one $two $rest" >> "$work/$list.list"
-done < <(pg_restore --list --section=post-data "$work/archive")
-pg_restore --use-list="$work/main.list" --section=post-data --no-password -d "$url" "$work/archive" || failed=1
-sql -f "$work/after.sql" || failed=1
-pg_restore --use-list="$work/last.list" --section=post-data --no-password -d "$url" "$work/archive" || failed=1
+finish_plain() {
+  # Event triggers come last of all, or they would fire for what this script itself does.
+  : > "$work/main.list"; : > "$work/last.list"
+  while read -r number one two rest; do
+    case $rest in
+      'EVENT TRIGGER '* | 'COMMENT - EVENT TRIGGER '* | 'SECURITY LABEL - EVENT TRIGGER '*) list=last ;;
+      *) list=main ;;
+    esac
+    echo "$number $one $two $rest" >> "$work/$list.list"
+  done < <(pg_restore --list --section=post-data "$work/archive")
+  pg_restore --use-list="$work/main.list" --section=post-data --no-password -d "$url" "$work/archive" || failed=1
+  sql -f "$work/after.sql" || failed=1
+  pg_restore --use-list="$work/last.list" --section=post-data --no-password -d "$url" "$work/archive" || failed=1
+}
+if [ -n "$hosted" ]; then sql -f "$work/hosted-after.sql" || failed=1; else finish_plain; fi
 echo "5/5 statistics"
 # statistics alone: a type whose own analysis fails costs no data
 sql -c "ANALYZE" || echo "warning: not all statistics were made; see above, and run ANALYZE for the other tables" >&2

@@ -1,23 +1,35 @@
-"""An export of a hosted project: what the platform owns is not loaded, what it forbids is a warning. Pure.
+"""A hosted project as scripts: what the platform owns is not loaded, what it forbids is a warning. Pure.
 
-psql loads it into a fresh project. Every statement is guarded, since a role may not do everything there; the last part
-fails if one was refused, so that psql never ends well with something missing. As in a restore, objects are made shut
-and opened at the end: a platform's default privileges would otherwise open them, and undo a REVOKE.
+psql runs them in a fresh project, from an export or by the repository's own script. Every statement is guarded, since a
+role may not do everything there; the last part fails if one was refused, so that psql never ends well with something
+missing. As in a restore, objects are made shut and opened at the end: a platform's default privileges would otherwise
+open them, and undo a REVOKE.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from pgkura.catalog.grantable import grantable
 from pgkura.catalog.inventory import Items
 from pgkura.catalog.reconcile import DEFAULT_KINDS, DEFAULTS
-from pgkura.catalog.render import definition, ownership
-from pgkura.catalog.roles import set_clause
-from pgkura.catalog.toc import Entry
+from pgkura.catalog.render import definition, in_passes, ownership
+from pgkura.catalog.roles import database_statements
+from pgkura.catalog.toc import Entry, Toc
 from pgkura.core.facts import SourceFacts, TableFacts
-from pgkura.core.names import quote_ident, quote_literal
+from pgkura.core.names import QualifiedName, quote_ident, quote_literal
 from pgkura.core.platform import Platform
-from pgkura.restore.closing import grantable
-from pgkura.snapshot.scripts import block, guarded, sequence_blocks
+from pgkura.repository.lists import BLOBS, TableData
+from pgkura.snapshot.scripts import (
+    as_script,
+    block,
+    guarded,
+    large_object_blocks,
+    own_setting_blocks,
+    role_blocks,
+    sequence_blocks,
+    setting_blocks,
+    view_blocks,
+)
 
 _USERS_OWN = frozenset({"TRIGGER", "POLICY"})
 # Brought back through the platform's own functions.
@@ -119,15 +131,14 @@ def own_defaults(items: Items, platform: Platform, others: Sequence[str]) -> str
     return guarded_statements(texts)
 
 
-def own_settings(facts: SourceFacts) -> str:
-    """The user's settings of the platform's database."""
-    name = quote_ident(facts.database.name)
-    texts = [(f"ALTER DATABASE {name} {set_clause(s)}", f"database setting {s}") for s in facts.database.settings]
-    texts += [
-        (f"ALTER ROLE {quote_ident(role)} IN DATABASE {name} {set_clause(s)}", f"setting of role {role}")
-        for role, s in facts.database.role_settings
-    ]
-    return guarded_statements(texts)
+def own_database(facts: SourceFacts, platform: Platform) -> str:
+    """What the user made of the platform's database and of its roles."""
+    wanted = facts.database
+    # As if nothing had been said yet: what the target's own platform says of its database stays.
+    fresh = replace(wanted, acl=None, comment="", connection_limit=-1, settings=(), role_settings=())
+    statements = database_statements(wanted, fresh, platform, superuser=True, me="")
+    texts = [(s.sql, s.object) for s in statements if "setting " not in s.object.partition(" of ")[0]]
+    return guarded_statements(texts) + own_setting_blocks(facts, platform) + setting_blocks(facts, platform)
 
 
 def hosted_sequences(facts: SourceFacts) -> str:
@@ -186,3 +197,70 @@ def secrets_and_jobs(facts: SourceFacts) -> str:
 
 def _text(value: str) -> str:
     return f"{quote_literal(value).strip()}::text"
+
+
+_SETTINGS = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedScripts:
+    """The way into a fresh project, in the order of its parts; rows go between `definitions` and `values`."""
+
+    definitions: str
+    values: str
+    after_rows: str
+    permissions: str
+    views: str
+    database: str
+    last: str
+
+    @property
+    def after(self) -> str:
+        """All that follows the rows, as one text without a verdict."""
+        parts = (self.values, self.after_rows, self.permissions, self.views, self.database, self.last)
+        return "".join(parts)
+
+
+def hosted_scripts(facts: SourceFacts, toc: Toc, items: Items, platform: Platform) -> HostedScripts:
+    """Blocks only: whoever writes them down adds the settings before and the verdict behind."""
+    entries = [e for e in toc.entries if e.desc not in _SETTINGS and e.subject != "DATABASE"]
+    ours = [e for e in entries if not is_platforms(e, platform)]
+    late_ids = {e.dump_id for e in toc.after_rows()}
+    before, early, _ = in_passes(e for e in ours if e.dump_id not in late_ids)
+    later, late, last = in_passes(e for e in ours if e.dump_id in late_ids)
+    others = open_roles(facts)
+    matviews = [QualifiedName(e.schema, e.tag) for e in before if e.desc == "MATERIALIZED VIEW"]
+    return HostedScripts(
+        definitions=guarded_definitions(before, others),
+        values=hosted_sequences(facts) + large_object_blocks(facts),
+        after_rows=guarded_definitions(later, ()),
+        permissions=opening(before, facts, others)
+        + own_defaults(items, platform, others)
+        + guarded_statements((definition(e), e.title) for e in (*early, *late)),
+        views=view_blocks(facts, matviews),
+        database=own_database(facts, platform) + secrets_and_jobs(facts),
+        last=guarded_definitions(last, ()),
+    )
+
+
+def hosted_components(
+    facts: SourceFacts, toc: Toc, items: Items, platform: Platform, tables: Sequence[TableData]
+) -> dict[str, str]:
+    """What the repository's own script needs to go into a fresh project; nothing for a plain database."""
+    if platform.name == "plain":
+        return {}
+    scripts = hosted_scripts(facts, toc, items, platform)
+    filled = [t for t in tables if t.number != BLOBS and t.chunks]
+    skipped = [t for t in filled if not is_loaded(facts.tables[t.number], platform)]
+    managed = [t for t in filled if t not in skipped and facts.tables[t.number].managed]
+    empty = guarded_statements((f"DELETE FROM ONLY {t.target}", f"rows of {t.name}") for t in managed)
+    rows = [f"skip\t{t.number}\n" for t in skipped] + [f"managed\t{t.number}\n" for t in managed]
+    return {
+        "hosted-before.sql": as_script(
+            role_blocks(facts, platform)
+            + scripts.definitions
+            + f"SET session_replication_role = replica;\n{empty}SET session_replication_role = origin;\n"
+        ),
+        "hosted-rows": "pgkura-hosted-rows\t1\n" + "".join(rows),
+        "hosted-after.sql": as_script(scripts.after),
+    }
