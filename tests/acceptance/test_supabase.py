@@ -1,5 +1,6 @@
 """A hosted project, as the demoted role `postgres`: backed up whole, restored into a fresh one, proven equal."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,33 @@ def test_dry_run_knows_what_the_role_may_not_do(projects: tuple[Standin, Standin
     assert plan["kind"] == "Supabase project" and plan["needs_confirmation"] is False
     assert {'rows of "storage"."migrations"'} <= {f["object"] for f in plan["skipped"]}
     assert plan["stages"][0]["stage"] == "extensions" and len(plan["stages"]) == 11
+
+
+def test_reserved_roles_are_named_and_never_touched(desk: Desk) -> None:
+    """PostgreSQL 15 would let `postgres` do it; a hosted project would not, so it is not even tried."""
+    needs("PostgreSQL 15", binaries(15) is not None)
+    with Standin.start(15) as full, Standin.start(15) as fresh:
+        full.fill_customer()
+        with psycopg.connect(full.url(), autocommit=True) as connection:
+            connection.execute("GRANT lesson_readers TO supabase_etl_admin")
+            connection.execute("ALTER ROLE supabase_etl_admin SET work_mem = '9MB'")
+        with psycopg.connect(fresh.admin_url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET log_statement = 'all'")
+            connection.execute("SELECT pg_reload_conf()")
+        desk.run("backup", env={"DATABASE_URL": full.url()}).expect()
+        restored = desk.run("restore", "latest", "--to", fresh.url(), "--json").expect(3).json
+        counted = {f["object"]: f["class"] for f in restored["skipped"] if f["class"] in ("lost", "denied")}
+        assert counted == {'membership of "supabase_etl_admin" in "lesson_readers"': "denied"}
+        listed = {f["object"]: f["class"] for f in restored["skipped"]}
+        assert listed['settings of role "supabase_etl_admin"'] == "managed"
+        log = fresh.cluster.log()
+        assert "ALTER ROLE anon SET" in log.replace('"', "")
+        touched = [
+            line
+            for line in log.replace('"', "").splitlines()
+            if re.search(r"(ALTER|CREATE|DROP|COMMENT ON) ROLE supabase_|GRANT \w+ TO supabase_", line)
+        ]
+        assert touched == []
 
 
 def active_jobs(project: Standin) -> list[str]:

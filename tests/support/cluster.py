@@ -34,6 +34,10 @@ class Cluster:
     port: int
     superuser: str
 
+    def log(self) -> str:
+        """What the server has written so far."""
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
+
     def stop(self) -> None:
         """Stop at once and remove its files; safe to call again."""
         if (self.folder / "data" / "postmaster.pid").exists():

@@ -147,7 +147,8 @@ done < "$work/chunks"
 
 echo "4/5 sequences, large objects, indexes, constraints, privileges"
 sql -c "SELECT pg_catalog.lo_create(o) FROM (SELECT DISTINCT oid AS o FROM pgkura_restore.blobs) x" \
-    -c "SELECT pg_catalog.lo_put(oid, start, data) FROM pgkura_restore.blobs" -c "DROP SCHEMA pgkura_restore CASCADE"
+    -c "SELECT pg_catalog.lo_put(oid, start, data) FROM pgkura_restore.blobs" \
+    -c "SET client_min_messages = warning" -c "DROP SCHEMA pgkura_restore CASCADE"
 finish_plain() {
   # Event triggers come last of all, or they would fire for what this script itself does.
   : > "$work/main.list"; : > "$work/last.list"
@@ -165,7 +166,8 @@ finish_plain() {
 if [ -n "$hosted" ]; then sql -f "$work/hosted-after.sql" || failed=1; else finish_plain; fi
 echo "5/5 statistics"
 # statistics alone: a type whose own analysis fails costs no data
-sql -c "ANALYZE" || echo "warning: not all statistics were made; see above, and run ANALYZE for the other tables" >&2
+sql -c "SET client_min_messages = error" -c "ANALYZE" ||
+  echo "warning: not all statistics were made; see above, and run ANALYZE for the other tables" >&2
 
 if [ "$failed" = 0 ]; then
   echo "done: $rows rows of snapshot $snapshot"
