@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,7 @@ def compare(source: Items, target: Items, platform: Platform, versions: Versions
 
     A relation that is missing, or too much, stands for its columns, indexes, triggers and the like.
     """
+    source = as_owned_by(source, _first_superuser(target))
     owned = _platform_relations(source, platform) | _platform_relations(target, platform)
     # Not so a platform's: what a user put on it is the user's own.
     one_sided = (_relations(source) ^ _relations(target)) - owned
@@ -70,6 +72,44 @@ def compare(source: Items, target: Items, platform: Platform, versions: Versions
             if finding is not None:
                 findings.append(finding)
     return findings
+
+
+def as_owned_by(items: Items, theirs: str) -> Items:
+    """What every server's first superuser owns by itself, under the name that he has elsewhere; '' leaves it."""
+    ours = _first_superuser(items)
+    if not ours or not theirs or ours == theirs:
+        return items
+    renamed = {
+        key: _given_to(attributes, ours, theirs) if _is_the_servers(key, attributes) else attributes
+        for key, attributes in items.items()
+    }
+    # Rights on a parameter that only its owner has are no entry at all.
+    return {k: a for k, a in renamed.items() if k[0] != "parameter" or not all(_is_of(i, theirs) for i in a["acl"])}
+
+
+def _first_superuser(items: Items) -> str:
+    owners = Counter(str(a["owner"]) for (cls, _), a in items.items() if cls == "system_privileges" and "owner" in a)
+    return owners.most_common(1)[0][0] if owners else ""
+
+
+def _is_the_servers(key: Key, attributes: Mapping[str, Any]) -> bool:
+    made_by_type = key[0] == "function" and "range_constructor" in str(attributes.get("definition"))
+    return made_by_type or key[0] in ("system_privileges", "parameter")
+
+
+def _given_to(attributes: Mapping[str, Any], ours: str, theirs: str) -> Mapping[str, Any]:
+    given = dict(attributes)
+    if given.get("owner") == ours:
+        given["owner"] = theirs
+    if isinstance(given.get("acl"), list):
+        granted = [i.removesuffix(f"/{ours}") + f"/{theirs}" if i.endswith(f"/{ours}") else i for i in given["acl"]]
+        mine = f"{ours}="
+        given["acl"] = sorted({f"{theirs}={i.removeprefix(mine)}" if _is_of(i, ours) else i for i in granted})
+    return given
+
+
+def _is_of(item: str, grantee: str) -> bool:
+    return item.startswith(f"{grantee}=")
 
 
 def _relations(items: Items) -> set[str]:

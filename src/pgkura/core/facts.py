@@ -218,6 +218,12 @@ class SourceFacts:
     secrets: tuple[tuple[str, str, str], ...] = ()  # vault: name, description, clear text (sealed bytes only)
     cron_jobs: tuple[tuple[str, str, str, str, str, bool], ...] = ()  # name, schedule, command, db, user, active
 
+    @property
+    def by_function(self) -> frozenset[tuple[str, str]]:
+        """Tables that no target takes as rows: sealed for another server, or running as soon as they are there."""
+        secrets = {("vault", "secrets")} if self.secrets else set[tuple[str, str]]()
+        return frozenset(secrets | ({("cron", "job")} if self.cron_jobs else set()))
+
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values only."""
         return {

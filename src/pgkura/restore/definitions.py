@@ -1,5 +1,7 @@
 """Definitions: those before the rows in archive order, those after them in parallel."""
 
+from collections.abc import Container
+
 from pgkura.catalog.render import definition
 from pgkura.catalog.toc import Entry
 from pgkura.core.names import QualifiedName
@@ -89,10 +91,11 @@ def _refresh(run: Run, session: Session, entry: Entry) -> SqlError | None:
     return None
 
 
-def sequence_values(run: Run, session: Session) -> None:
-    """Where each sequence stood."""
-    states = run.plan.sequences
-    run.progress.stage("sequences", total=len(states), unit="sequences")
+def sequence_values(run: Run, session: Session, *, schemas: Container[str] | None = None) -> None:
+    """Where each sequence stood; of these schemas only, if given."""
+    states = [s for s in run.plan.sequences if schemas is None or s.schema in schemas]
+    if states:
+        run.progress.stage("sequences", total=len(states), unit="sequences")
     for state in states:
         try:
             session.execute(

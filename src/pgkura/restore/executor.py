@@ -88,6 +88,8 @@ class Executor:
             self._statements(session, "database settings", plan.database)
             run.findings.extend(restore_secrets(session, plan.facts))
             run.findings.extend(restore_jobs(session, plan.facts))
+            if not plan.hosted:  # making them again has used up numbers
+                sequence_values(run, session, schemas=("vault", "cron"))
             analyze(run, session)
             self._end(session, marked)
         return Restored(findings=tuple(run.findings), rows=rows, seconds=time.monotonic() - begun)

@@ -53,6 +53,8 @@ def plan_loads(
         there = target.tables.get(source.qname)
         if there is not None and there.managed:
             load = _managed_load(source, there, data, target, findings, empty)
+        elif (source.schema, source.name) in facts.by_function:
+            load = None
         else:
             load = _own_load(source, data, kept)
         if load is not None:

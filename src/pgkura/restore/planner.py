@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pgkura.catalog.components import stage_of, text_of
-from pgkura.catalog.inventory import Items
+from pgkura.catalog.inventory import Items, as_owned_by
 from pgkura.catalog.kinds import Stage
 from pgkura.catalog.reconcile import wanted_acls
 from pgkura.catalog.roles import (
@@ -23,6 +23,7 @@ from pgkura.core.errors import TargetNotEmpty
 from pgkura.core.facts import LargeObjectFacts, MembershipFacts, SequenceState, SourceFacts
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass
+from pgkura.core.platform import Platform
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.restore.choosing import Chosen, choose, is_last, title_of
 from pgkura.restore.exposure import evaluating, foreign_code, watched
@@ -58,6 +59,7 @@ class RestorePlan:
     snapshot: str
     target: str
     kind: str
+    platform: Platform
     reading: tuple[str, ...]
     closed: bool
     roles: tuple[Statement, ...]
@@ -83,6 +85,11 @@ class RestorePlan:
     mark: Mark
     cut_short: Mark | None
     needs_confirmation: bool
+
+    @property
+    def hosted(self) -> bool:
+        """Whether the target's platform makes its own part."""
+        return self.platform.name != "plain"
 
     @property
     def rows(self) -> int:
@@ -159,6 +166,7 @@ def plan_restore(
         snapshot=snapshot,
         target=target.display,
         kind=target.kind,
+        platform=target.platform,
         # How the archive's literals are to be read (standard_conforming_strings); its search_path is empty as ours.
         reading=tuple(e.defn for e in toc.entries if e.desc == "STDSTRINGS"),
         closed=target.platform.name != "plain" or any(e.desc == "DEFAULT ACL" for e in target.present.entries),
@@ -227,7 +235,8 @@ def _database(facts: SourceFacts, target: Target) -> Sequence[Statement]:
 
 def _wanted(items: Items, target: Target, facts: SourceFacts, chosen: Chosen, by_id: Mapping[int, Entry]) -> Items:
     kept = {_plain(title_of(e, by_id)) for e in chosen.kept}
-    wanted = wanted_acls(items, target.platform, facts.server_version_num // 10000)
+    first = next((r.name for r in target.roles if r.managed), "") if target.platform.name == "plain" else ""
+    wanted = wanted_acls(as_owned_by(items, first), target.platform, facts.server_version_num // 10000)
     return {key: value for key, value in wanted.items() if _plain(" ".join(key)) not in kept}
 
 

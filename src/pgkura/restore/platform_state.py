@@ -4,9 +4,16 @@ from collections.abc import Sequence
 
 from pgkura.core.facts import SourceFacts
 from pgkura.core.outcome import Finding, FindingClass
+from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
 
 _NO_SUCH = ("42883", "3F000", "42P01")
+_UNTRUSTED = "the functions that make it are not a superuser's: they would run with your rights"
+
+
+def _is_superusers(session: Session, schema: str) -> bool:
+    """Whether all functions and relations of the platform's schema are a superuser's, or there are none."""
+    return bool(session.one(query("target", "superusers_schema"), (schema, schema))[0])
 
 
 def _finding(cls: FindingClass, name: str, reason: str, rule: str = "") -> Finding:
@@ -16,8 +23,12 @@ def _finding(cls: FindingClass, name: str, reason: str, rule: str = "") -> Findi
 def restore_secrets(session: Session, facts: SourceFacts) -> list[Finding]:
     """Each secret through vault.create_secret, under a new id; one that is there already is left alone."""
     findings = []
+    trusted = _is_superusers(session, "vault")
     for name, description, secret in facts.secrets:
         title = f"vault secret {name or '(unnamed)'}"
+        if not trusted:
+            findings.append(_finding(FindingClass.LOST, title, _UNTRUSTED))
+            continue
         try:
             if name and session.rows("SELECT FROM vault.secrets WHERE name = %s", (name,)):
                 continue
@@ -37,8 +48,12 @@ def restore_secrets(session: Session, facts: SourceFacts) -> list[Finding]:
 def restore_jobs(session: Session, facts: SourceFacts) -> list[Finding]:
     """Each job through cron.schedule, switched off in the same transaction."""
     findings = []
+    trusted = _is_superusers(session, "cron")
     for name, schedule, command, _, user, active in facts.cron_jobs:
         title = f"cron job {name or command}"
+        if not trusted:
+            findings.append(_finding(FindingClass.LOST, title, _UNTRUSTED))
+            continue
         session.begin(isolation="read committed", read_only=False)
         try:
             words = (name, schedule, command) if name else (schedule, command)
@@ -61,6 +76,10 @@ def release_jobs(session: Session, facts: SourceFacts, *, dry_run: bool = False)
     """Switch held jobs to their stored state; returns the names that were (with `dry_run`: would be) switched."""
     released: list[str] = []
     findings: list[Finding] = []
+    if not _is_superusers(session, "cron"):
+        return [], [
+            _finding(FindingClass.LOST, f"cron job {name or sql}", _UNTRUSTED) for name, _, sql, *_ in facts.cron_jobs
+        ]
     for name, schedule, command, _, _, active in facts.cron_jobs:
         title = f"cron job {name or command}"
         try:

@@ -74,7 +74,7 @@ def plan_checks(
         target = tables.get(source.qname)
         if (source.schema, source.name) in platform.service_tables:
             findings += _service_rows(table, source)
-        elif platform.name != "plain" and (source.schema, source.name) in _AS_STATES:
+        elif _is_state(source, facts, platform):
             continue
         elif target is None:
             findings.append(_finding(FindingClass.LOST, source, "the table is missing"))
@@ -88,6 +88,11 @@ def plan_checks(
             checks.append(_check(table, source, target))
     checks += [_root_check(root, parts, facts, tables) for root, parts in roots.items()]
     return sorted(checks, key=lambda c: -c.bytes), findings
+
+
+def _is_state(source: TableFacts, facts: SourceFacts, platform: Platform) -> bool:
+    name = (source.schema, source.name)
+    return name in (_AS_STATES if platform.name != "plain" else facts.by_function)
 
 
 def _finding(cls: FindingClass, source: TableFacts, reason: str) -> Finding:

@@ -164,8 +164,9 @@ SELECT COALESCE(j.{jobname}, ''), j.schedule, j.command, j.database, j.username,
 FROM cron.job j ORDER BY j.jobid
 
 -- name: names
--- All roles and schemas, to recognise the platform.
-SELECT ARRAY(SELECT r.rolname::text FROM pg_catalog.pg_roles r), ARRAY(SELECT n.nspname::text FROM pg_catalog.pg_namespace n)
+-- All roles and schemas, to recognise the platform. One whose administrator may not log in is a platform that is gone:
+-- its snapshot was restored into a plain server.
+SELECT ARRAY(SELECT r.rolname::text FROM pg_catalog.pg_roles r WHERE r.rolname <> 'supabase_admin' OR r.rolcanlogin), ARRAY(SELECT n.nspname::text FROM pg_catalog.pg_namespace n)
 
 -- name: identity
 -- Version and system identifier ('' where the role may not ask).

@@ -131,6 +131,13 @@ SELECT n.nspname FROM pg_catalog.pg_namespace n
 WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgkura_restore')
   AND pg_catalog.pg_has_role(n.nspowner, 'USAGE')
 
+-- name: superusers_schema
+-- Whether nothing in this schema is the work of somebody who is no superuser.
+SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_proc o JOIN pg_catalog.pg_namespace n ON n.oid = o.pronamespace
+                   JOIN pg_catalog.pg_roles r ON r.oid = o.proowner WHERE n.nspname = %s AND NOT r.rolsuper)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace
+                   JOIN pg_catalog.pg_roles r ON r.oid = o.relowner WHERE n.nspname = %s AND NOT r.rolsuper)
+
 -- name: large_objects
 -- Oids that are taken.
 SELECT m.oid::bigint FROM pg_catalog.pg_largeobject_metadata m

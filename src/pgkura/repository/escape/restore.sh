@@ -75,7 +75,7 @@ declare -A way=()
 hosted=
 if [ -s "$work/hosted-after.sql" ]; then
   hosted=$(psql -X -q -A -t -d "$url" -c "SELECT 'yes' FROM pg_catalog.pg_roles WHERE rolname = 'supabase_admin' AND \
-2 = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_namespace WHERE nspname IN ('auth', 'storage'))")
+rolcanlogin AND 2 = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_namespace WHERE nspname IN ('auth', 'storage'))")
 fi
 if [ -n "$hosted" ]; then
   echo "(into a hosted project)"
