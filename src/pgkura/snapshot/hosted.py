@@ -250,7 +250,7 @@ def hosted_components(
     if platform.name == "plain":
         return {}
     scripts = hosted_scripts(facts, toc, items, platform)
-    filled = [t for t in tables if t.number != BLOBS and t.chunks]
+    filled = [t for t in tables if t.number != BLOBS and t.layers]
     skipped = [t for t in filled if not is_loaded(facts.tables[t.number], platform)]
     managed = [t for t in filled if t not in skipped and facts.tables[t.number].managed]
     empty = guarded_statements((f"DELETE FROM ONLY {t.target}", f"rows of {t.name}") for t in managed)
