@@ -244,7 +244,11 @@ class Root:
 
     def _generations(self) -> list[Shared]:
         secrets = [e.secret for e in self._epochs()]
-        return read_shared(self.storage, self.trust, secrets, {}, strict=True)
+        broken: dict[str, str] = {}
+        found = read_shared(self.storage, self.trust, secrets, broken)
+        for key, reason in broken.items():
+            raise Tampered(reason, detail=key, hint="get it back from a copy of the repository first")
+        return found
 
     def _newest(self, generations: Sequence[Shared]) -> Shared:
         """The newest generation, or what a repository of before generations had."""

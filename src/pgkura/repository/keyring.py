@@ -27,6 +27,7 @@ from pgkura.repository.keys import HostKey, Identity, chunk_mac_key, public_from
 from pgkura.repository.seal import unpack_record, unseal
 from pgkura.storage.base import KeyNotFound, Storage
 
+_COPY = "get it back from a copy of the repository"
 REPOSITORY_KEY = "pgkura-repository"
 FORMAT = 1
 
@@ -103,6 +104,12 @@ class Keyring:
                 hint="use this repository's identity; a person who was removed does not open later epochs",
             ) from error
 
+    def refuse_writing(self) -> None:
+        """Raises Tampered where it is not sure which epoch is the newest."""
+        for key, why in self.broken:
+            if key.startswith(SHARED):
+                raise Tampered(why, detail=f"{key} says which key new data is sealed to", hint=_COPY)
+
     def why_not(self, number: int) -> str:
         """What was wrong with an epoch's file."""
         return dict(self.broken).get(epoch_key(number), f"there is no {epoch_key(number)}")
@@ -170,7 +177,7 @@ def open_keyring(storage: Storage, identity: Identity | None, host: HostKey | No
     broken: dict[str, str] = {}
     opened = [] if identity is None else read_epochs(storage, trust, identity, broken)
     secrets = [e.secret for e in opened] + ([host.operations] if host is not None else [])
-    shared = read_shared(storage, trust, secrets, broken, strict=host is not None)
+    shared = read_shared(storage, trust, secrets, broken)
     _no_revocation_is_missing(trust, shared)
     epochs = _epochs(opened, host, shared)
     recipients = [epochs[0].recipient]
@@ -237,17 +244,15 @@ def read_epochs(storage: Storage, trust: Trust, identity: Identity, broken: dict
         raise first or Tampered(
             f"{epoch_key(1)} is missing",
             detail="without it no data can be opened",
-            hint="get it back from a copy of the repository",
+            hint=_COPY,
         )
     return found
 
 
-def read_shared(
-    storage: Storage, trust: Trust, secrets: list[str], broken: dict[str, str], *, strict: bool
-) -> list[Shared]:
+def read_shared(storage: Storage, trust: Trust, secrets: list[str], broken: dict[str, str]) -> list[Shared]:
     """The generations that these secrets open, oldest first.
 
-    `strict` for those who write: they must not fall back to an older generation because the newest is damaged.
+    Reading data needs none of them. Who writes must not fall back to an older one: see `Keyring.refuse_writing`.
     """
     found: list[Shared] = []
     keys = sorted(s.key for s in storage.list(SHARED) if number_of(s.key, SHARED) is not None)
@@ -255,13 +260,10 @@ def read_shared(
         try:
             body = trust.open("shared", key, storage.get(key))
             found.append(Shared.decode(unpack_record(body, secrets, key), key))
-        except WrongKey:
-            if strict and key == keys[-1]:
-                raise
-            continue  # of an epoch that this person does not open
+        except WrongKey as error:
+            if key == keys[-1]:
+                broken[key] = error.msg  # older ones: of an epoch that this person does not open
         except Tampered as error:
-            if strict:
-                raise
             broken[key] = f"{error.msg}: {error.detail}" if error.detail else error.msg
     return found
 

@@ -86,6 +86,7 @@ class Repository(Journal):
         """Raises WrongKey without a host key."""
         if not self.can_write:
             raise WrongKey("making a backup needs the host key", hint="set PGKURA_HOST_KEY")
+        self._keys.refuse_writing()
 
     def need_identity(self, purpose: str) -> None:
         """Raises WrongKey without the identity."""
