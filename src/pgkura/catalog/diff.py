@@ -7,7 +7,8 @@ from typing import Any
 from pgkura.catalog.components import component_of, text_of
 from pgkura.catalog.toc import Entry, Toc
 
-_IGNORED = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH"})
+# How the text is read, and the database itself, which is known better from elsewhere.
+_IGNORED = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ def compare(before: Toc, after: Toc) -> list[Change]:
 def _by_key(toc: Toc) -> dict[tuple[str, str, str], list[Entry]]:
     found: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in toc.entries:
-        if entry.desc not in _IGNORED:
+        if entry.desc not in _IGNORED and entry.subject != "DATABASE":
             found.setdefault(entry.key, []).append(entry)
     return found
 

@@ -1,11 +1,18 @@
 """`diff`: what changed between two snapshots, or a snapshot and a live database, as DDL."""
 
+import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pgkura.catalog.diff import Change, as_text, compare
-from pgkura.catalog.toc import Toc, read_archive
+from pgkura.catalog.inventory import read_items
+from pgkura.catalog.platform import detect
+from pgkura.catalog.toc import read_archive
+from pgkura.core.facts import SourceFacts
+from pgkura.operations.diff_states import Side, compare_states, without_reordered
 from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.facts import read_facts, read_platform_names
+from pgkura.postgres.inventory import read_inventory
 from pgkura.postgres.pinning import connect
 from pgkura.repository.repository import Repository
 from pgkura.restore.target import dump_definitions
@@ -49,17 +56,33 @@ class Difference:
 
 def diff_snapshots(sources: Sources, first: str, second: str) -> Difference:
     """Each side is a snapshot id, `latest`, or `database`."""
-    name_a, toc_a = _toc(sources, first)
-    name_b, toc_b = _toc(sources, second)
-    return Difference(first=name_a, second=name_b, changes=tuple(compare(toc_a, toc_b)))
+    before, after = _side(sources, first), _side(sources, second)
+    changes = without_reordered(before, after, compare(before.toc, after.toc))
+    changes += compare_states(before, after, changes)
+    changes.sort(key=lambda c: (c.component, c.title))
+    return Difference(first=before.name, second=after.name, changes=tuple(changes))
 
 
-def _toc(sources: Sources, which: str) -> tuple[str, Toc]:
+def _side(sources: Sources, which: str) -> Side:
     if which == LIVE:
-        endpoint = sources.source()
-        with connect(endpoint, application_name="pgkura diff") as session:
-            version = session.server_version
-        return endpoint.display, dump_definitions(endpoint, version)
+        return _live(sources.source())
     repo = sources.repository(need_identity=True)
     manifest = repo.manifest(which)
-    return manifest.id, read_archive(repo.component(manifest, "archive"))
+    return Side(
+        name=manifest.id,
+        toc=read_archive(repo.component(manifest, "archive")),
+        facts=SourceFacts.from_json(json.loads(repo.component(manifest, "facts"))),
+        items=read_items(repo.component(manifest, "inventory")),
+    )
+
+
+def _live(endpoint: Endpoint) -> Side:
+    """The database as it is at one instant."""
+    with connect(endpoint, application_name="pgkura diff") as session:
+        session.begin()
+        snapshot = str(session.one("SELECT pg_catalog.pg_export_snapshot()")[0])
+        facts = read_facts(session, detect(*read_platform_names(session))).facts
+        items = {(i.cls, i.identity): i.attributes for i in read_inventory(session)}
+        toc = dump_definitions(endpoint, session.server_version, snapshot=snapshot)
+        session.rollback()
+    return Side(name=endpoint.display, toc=toc, facts=facts, items=items)
