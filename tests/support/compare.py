@@ -118,7 +118,8 @@ def _rewritten(entries: dict[str, list[str]], rewrite: Sequence[Rewrite]) -> dic
         for rule in rewrite:
             if re.search(rule.where, header):
                 body = re.sub(rule.pattern, rule.by, body)
-        return body
+        # Statements that grant are sorted by their text, which may be another now.
+        return "".join(sorted(_AS_OTHER.findall(body))) if "Type: ACL" in header else body
 
     return {header: [one(header, body) for body in bodies] for header, bodies in entries.items()}
 
