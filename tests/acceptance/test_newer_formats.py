@@ -25,7 +25,10 @@ READS: dict[str, tuple[str, ...]] = {
     "keys/epoch-*": ("restore", "verify"),
     "keys/host-*": ("snapshots", "verify"),
     "keys/shared-*": ("restore", "backup", "verify"),
+    "keys/scripts": ("verify",),
     "index/*": ("backup", "verify"),
+    "references/*": ("verify",),
+    "state/*": ("verify",),
     "snapshots/*": ("show", "snapshots", "restore", "backup", "verify"),
     "journal/*": ("snapshots", "backup", "verify"),
 }
