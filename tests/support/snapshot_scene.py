@@ -1,5 +1,6 @@
 """A database to back up, a repository in a folder, and steps that run at exact moments of the backup."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +14,12 @@ from typing import Any
 import psycopg
 
 from pgkura.core.access import Access, hold
+from pgkura.core.facts import SourceFacts
+from pgkura.postgres.binary_text import copy_text
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.creating import create
 from pgkura.repository.keys import new_keys
+from pgkura.repository.lists import TableData
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.take import take
@@ -80,12 +84,18 @@ class Scene:
 
     def stored(self, taken: Taken) -> dict[str, list[bytes]]:
         """Lines of COPY text per table, decrypted."""
-        return {
-            table.name: [
-                line for layer in table.layers for line in b"".join(self.repo.read_rows(layer)).split(b"\n")[:-1]
-            ]
-            for table in self.repo.chunk_list(taken.manifest)
-        }
+        facts = SourceFacts.from_json(json.loads(self.repo.component(taken.manifest, "facts")))
+        return {t.name: self._lines(t, facts) for t in self.repo.chunk_list(taken.manifest)}
+
+    def _lines(self, table: TableData, facts: SourceFacts) -> list[bytes]:
+        if not table.binary:
+            return b"".join(piece for x in table.layers for piece in self.repo.read_rows(x)).split(b"\n")[:-1]
+        types = [c.type for c in facts.tables[table.number].data_columns]
+        return [
+            line[:-1]
+            for layer in table.layers
+            for line in copy_text(b"".join(self.repo.read_rows(layer)), self.repo.read_sizes(layer).tolist(), types)
+        ]
 
     def leftovers(self) -> list[str]:
         """Connections of ours that are still open; waits a moment for the server to notice that they ended."""
