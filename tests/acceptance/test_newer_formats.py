@@ -149,12 +149,12 @@ def test_later_index_list(opened: Opened, desk: Desk) -> None:
 
 
 def test_later_chunk_list(opened: Opened, desk: Desk) -> None:
-    """`pgkura-chunks 2`, stored as a component of a snapshot like any other."""
+    """`pgkura-chunks 3`, stored as a component of a snapshot like any other."""
     repo = opened.repo
     made = repo.manifest("latest")
     writer = repo.pack_writer()
     writer.begin("chunks")
-    writer.write(repo.component(made, "chunks").replace(b"pgkura-chunks\t1\n", b"pgkura-chunks\t2\n", 1))
+    writer.write(repo.component(made, "chunks").replace(b"pgkura-chunks\t2\n", b"pgkura-chunks\t3\n", 1))
     writer.end(0)
     writer.flush()
     ((_, ref, _),) = writer.drain()
