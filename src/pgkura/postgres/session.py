@@ -193,7 +193,7 @@ class Session:
         finished = False
         try:
             batches = self._receive(pgconn)
-            yield from _tuples(batches) if binary else (CopyBatch(b"".join(parts), len(parts)) for parts in batches)
+            yield from _tuples(batches) if binary else _lines(batches)
             finished = True
         except psycopg.Error as error:
             # A server process ended while its sending was held up has no way to say so: the connection just breaks.
@@ -316,20 +316,32 @@ class Session:
         self.close()
 
 
+def _lines(batches: Iterator[list[bytes | memoryview]]) -> Iterator[CopyBatch]:
+    """COPY text: each message is one row."""
+    for parts in batches:
+        rows, data = len(parts), b"".join(parts)
+        parts.clear()
+        yield CopyBatch(data, rows)
+
+
 def _tuples(batches: Iterator[list[bytes | memoryview]]) -> Iterator[CopyBatch]:
     """Binary COPY without header and trailer (PostgreSQL manual, COPY, "Binary Format"): each message is one tuple,
     but for the header, which comes in front of the first, and the trailer, which is the last."""
     begun = False
     for parts in batches:
         if not begun:
-            first = bytes(parts[0])
+            first = memoryview(parts[0])
             if first[: len(BINARY_HEADER)] != BINARY_HEADER:
                 raise SqlError("the server's binary COPY begins with something else")
             parts[0] = first[len(BINARY_HEADER) :]
             begun = True
         tuples = [part for part in parts if len(part) > len(BINARY_TRAILER)]
+        parts.clear()
         if tuples:
-            yield CopyBatch(b"".join(tuples), len(tuples), tuple(map(len, tuples)))
+            sizes = tuple(map(len, tuples))
+            data = b"".join(tuples)
+            tuples.clear()  # a row may be very large: not twice in memory while it is worked on
+            yield CopyBatch(data, len(sizes), sizes)
 
 
 def _wake_at(pgconn: pq.abc.PGconn, count: int) -> None:
