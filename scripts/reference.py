@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from pgkura.cli.main import EPILOG, app
+from pgkura.cli.main import EPILOG, build
 from pgkura.policy.document import schema
 
 INTRODUCTION = """# Reference
@@ -85,7 +85,7 @@ def policy() -> list[str]:
 
 def page() -> str:
     """The whole page."""
-    root: Any = typer.main.get_command(app)
+    root: Any = typer.main.get_command(build())
     lines = [INTRODUCTION.rstrip(), *exit_codes(), "", "## Verbs"]
     for name, command in root.commands.items():
         for sub, inner in getattr(command, "commands", {}).items():

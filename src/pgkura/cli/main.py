@@ -1,14 +1,14 @@
 """The `pgkura` command: registers the verbs, turns errors into sentences and documented exit codes."""
 
+import os
 import signal
 import sys
-from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
 
 import typer
 
 from pgkura import __version__
-from pgkura.cli import verbs_inspect, verbs_keep, verbs_keys, verbs_repository, verbs_restore, verbs_run
 from pgkura.cli.output import print_error
 from pgkura.core.errors import Interrupted, PgkuraError, UsageError
 from pgkura.core.memory import rarely_collect
@@ -20,15 +20,24 @@ EPILOG = (
     "21 not confirmed · 22 plan outdated · 130 interrupted"
 )
 
-app = typer.Typer(
-    name="pgkura",
-    help="Back up a PostgreSQL or Supabase database completely and sealed; get it back, proven equal.",
-    epilog=EPILOG,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+# Where each verb is made. Modules are loaded when asked for: starting up is a good part of a backup that finds nothing.
+_VERBS = {
+    "init": "verbs_repository",
+    "doctor": "verbs_inspect",
+    "backup": "verbs_run",
+    "snapshots": "verbs_repository",
+    "show": "verbs_repository",
+    "history": "verbs_repository",
+    "diff": "verbs_inspect",
+    "restore": "verbs_restore",
+    "release": "verbs_restore",
+    "verify": "verbs_inspect",
+    "export": "verbs_repository",
+    "prune": "verbs_keep",
+    "copy": "verbs_keep",
+    "demo": "verbs_demo",
+}
+_GROUPS = {"people": "verbs_keys", "hosts": "verbs_keys", "epoch": "verbs_keys"}
 
 
 def _version(wanted: bool) -> None:
@@ -37,34 +46,40 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Global options."""
 
 
-_VERBS: tuple[Callable[..., None], ...] = (
-    verbs_repository.init,
-    verbs_inspect.doctor,
-    verbs_run.backup,
-    verbs_repository.snapshots,
-    verbs_repository.show,
-    verbs_repository.history,
-    verbs_inspect.diff,
-    verbs_restore.restore,
-    verbs_restore.release,
-    verbs_inspect.verify,
-    verbs_repository.export,
-    verbs_keep.prune,
-    verbs_keep.copy,
-    verbs_run.demo,
-)
-for verb in _VERBS:
-    app.command()(verb)
-app.add_typer(verbs_keys.people, name="people")
-app.add_typer(verbs_keys.hosts, name="hosts")
-app.add_typer(verbs_keys.epoch, name="epoch")
+def build(only: str = "") -> typer.Typer:
+    """The command line, with all verbs or with one of them."""
+    made = typer.Typer(
+        name="pgkura",
+        help="Back up a PostgreSQL or Supabase database completely and sealed; get it back, proven equal.",
+        epilog=EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(root)
+    for name, module in {**_VERBS, **_GROUPS}.items():
+        if only in ("", name):
+            verb = getattr(import_module(f"pgkura.cli.{module}"), name)
+            if name in _GROUPS:
+                made.add_typer(verb, name=name)
+            else:
+                made.command(name)(verb)
+    return made
+
+
+def _asked(arguments: list[str]) -> str:
+    """The verb on the command line, '' where all must be known: for help, for completion, for a misspelt one."""
+    if any(name.endswith("_COMPLETE") for name in os.environ):
+        return ""
+    first = next((a for a in arguments if not a.startswith("-")), "")
+    return first if first in _VERBS or first in _GROUPS else ""
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
@@ -78,7 +93,7 @@ def main() -> None:
     rarely_collect()
     as_json = "--json" in sys.argv[1:]
     try:
-        sys.exit(app(standalone_mode=False, prog_name="pgkura") or 0)
+        sys.exit(build(_asked(sys.argv[1:]))(standalone_mode=False, prog_name="pgkura") or 0)
     except PgkuraError as error:
         print_error(error, as_json=as_json)
         sys.exit(error.exit_code)

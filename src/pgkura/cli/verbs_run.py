@@ -1,6 +1,5 @@
-"""backup and demo: verbs that do long work on a source."""
+"""backup."""
 
-import os
 from dataclasses import asdict
 from typing import Annotated
 
@@ -20,7 +19,6 @@ from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.operations.also import copy_also
 from pgkura.operations.backup import BackupResult, Limits, Lock, back_up
-from pgkura.operations.demo.run import run_demo
 from pgkura.repository.repository import Repository
 from pgkura.storage.retention import LockMode
 
@@ -158,28 +156,3 @@ def _render(result: BackupResult) -> None:
         out.print(f"copy in {copy['repository']}: {copy['result']}", markup=False)
     output.findings(result.skipped, result.accepted)
     output.unused_waivers(result.accepted_unused)
-
-
-def demo(
-    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Reservations to make [env: DEMO_ROWS]")] = None,
-    keep: Annotated[str, typer.Option("--keep", help="Folder for the repository and keys; must not exist.")] = "",
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
-) -> None:
-    """Make a learning platform on an embedded PostgreSQL, back it up, lose it, get it back, prove it."""
-    with shown(quiet=quiet or as_json) as progress:
-        told = run_demo(rows or _demo_rows(), keep, progress)
-    if as_json:
-        output.print_json(told.as_json())
-    else:
-        out = output.out()
-        for line in told.story():
-            out.print(line, markup=False)
-    raise typer.Exit(output.exit_code(told.result))
-
-
-def _demo_rows() -> int:
-    text = os.environ.get("DEMO_ROWS", "20000")
-    if not text.isdigit() or int(text) < 1:
-        raise typer.BadParameter(f"DEMO_ROWS={text!r} is not a positive number")
-    return int(text)

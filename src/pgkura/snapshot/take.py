@@ -190,7 +190,8 @@ class _Run:
             Crew(kind=options.executor, given=executor),
             self._access,
             count=connections.workers,
-            data_bytes=total,
+            # Where most is known already, starting processes would take longer than the reading.
+            data_bytes=0 if remembered.since else total,
             abort=_ending(desk.watcher),
         ) as pool:
             Conductor(
