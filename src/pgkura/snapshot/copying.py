@@ -87,13 +87,14 @@ class Copier:
     def copy_placed(self, session: Session, piece: Piece, statement: str) -> Places:
         """Run a COPY of a few rows, each with its place in front; store the rows as one more chunk.
 
-        Returns the places, in the order of the rows.
+        Returns the places, in the order of the rows; without rows nothing is stored.
         """
         draft = Draft(rows=0)
         sent: list[bytes] = []
         sizes: list[int] = []
-        self._writer.begin((draft, "chunk"))
         for batch in session.copy_out(statement, binary=piece.binary):
+            if not sent:
+                self._writer.begin((draft, "chunk"))
             if piece.binary:
                 places, rest, rows = split_binary(batch.data, batch.sizes)
                 sizes.extend(rows)
@@ -103,6 +104,8 @@ class Copier:
             self._writer.write(rest)
             self.received(piece.number, len(batch.data))
         found = from_server(b"".join(sent)) if piece.binary else from_text(b"".join(sent))
+        if not sent:
+            return found
         self._end(draft, len(found), sizes)
         self._drafts(piece.number, piece.first).append(draft)
         self.store_places(draft, found)

@@ -3,7 +3,7 @@
 Runs inside a worker's transaction, under its locks. The decisions are detector.judge's and places.gone's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,6 +23,8 @@ from pgkura.snapshot.units import Piece, RangeRead, WorkUnit
 
 # Ranges asked about in one statement.
 AT_ONCE = 64
+# Ranges of a table in one unit that are counted before the others.
+PROBES = 2
 _T = TypeVar("_T")
 
 
@@ -46,22 +48,37 @@ class Follower:
 
     def read(self, pieces: Sequence[Piece], name: QualifiedName | None = None) -> None:
         """Every piece ends with layers that hold exactly its visible rows."""
-        counted = dict(self._counts([p for p in pieces if p.before is not None and not p.due], name))
-        changed: list[tuple[Piece, Before, int]] = []
+        known = [p for p in pieces if p.before is not None and not p.due]
+        probes = _probes(known)
+        counted = dict(self._counts(probes, name))
+        busy = self._busy(counted)
+        counted |= self._counts([p for p in known if p not in counted and p.number not in busy], name)
+        changed: list[tuple[Piece, Before, int | None]] = []
         whole: list[tuple[Piece, list[Draft]]] = []
         for piece in pieces:
-            verdict = Verdict.WHOLE
-            if piece.before is not None and piece in counted:
-                found = counted[piece]
-                verdict = judge(piece.before, found.visible, found.new, self._unit.policy)
+            verdict = self._verdict(piece, counted, busy)
             if piece.before is None or verdict is Verdict.WHOLE:
                 whole.append((piece, self._whole(piece, name)))
             elif verdict is Verdict.CHANGED:
-                changed.append((piece, piece.before, counted[piece].new))
+                changed.append((piece, piece.before, counted[piece].new if piece in counted else None))
             else:
                 self._kept(piece, piece.before, counted[piece].new, name)
         whole.extend(self._changed(changed, name))
         self._place(whole, name)
+
+    def _verdict(self, piece: Piece, counted: Mapping[Piece, _Counted], busy: frozenset[int]) -> Verdict:
+        if piece.before is None or piece.due:
+            return Verdict.WHOLE
+        if piece in counted:
+            return judge(piece.before, counted[piece].visible, counted[piece].new, self._unit.policy)
+        # Not counted, since it is expected to have changed: the places of all rows will tell what the count would.
+        return Verdict.CHANGED if piece.number in busy and piece.before.placed else Verdict.WHOLE
+
+    def _busy(self, probes: Mapping[Piece, _Counted]) -> frozenset[int]:
+        """Tables all of whose probed ranges have changed: counting the others first would be a scan in vain."""
+        quiet = {p.number for p in probes if self._verdict(p, probes, frozenset()) is not Verdict.CHANGED}
+        several = {p.number for p in probes if sum(q.number == p.number for q in probes) >= PROBES}
+        return frozenset(several - quiet)
 
     def _age_of_last(self) -> int:
         """Ages are relative to this transaction: all xids from the last snapshot's xmin on are at most so old."""
@@ -82,31 +99,34 @@ class Follower:
         self._new_rows(piece, new, name)
         self._remember(piece, drafts, before.since)
 
-    def _new_rows(self, piece: Piece, count: int, name: QualifiedName | None) -> Places:
-        if not count:
+    def _new_rows(self, piece: Piece, count: int | None, name: QualifiedName | None) -> Places:
+        """`count` None: not known."""
+        if count == 0:
             return np.zeros(0, np.int64)
         statement = new_statement(piece, self._age, name=name)
         return self._copier.copy_placed(self._session, piece, statement)
 
     def _changed(
-        self, pieces: Sequence[tuple[Piece, Before, int]], name: QualifiedName | None
+        self, pieces: Sequence[tuple[Piece, Before, int | None]], name: QualifiedName | None
     ) -> Iterator[tuple[Piece, list[Draft]]]:
         """New rows travel, and the places of all; yields what has to be read whole after all."""
         for some in _slices(pieces):
             visible = self._visible([p for p, _, _ in some], name)
-            for (piece, before, new), places in zip(some, visible, strict=True):
+            for (piece, before, count), places in zip(some, visible, strict=True):
                 try:
-                    self._one_changed(piece, before, new, places, name)
+                    self._one_changed(piece, before, count, places, name)
                 except (Contradiction, Tampered, WrongKey):
                     self._copier.forget(piece.number, piece.first)
                     yield piece, self._whole(piece, name)
 
     def _one_changed(
-        self, piece: Piece, before: Before, count: int, visible: Places, name: QualifiedName | None
+        self, piece: Piece, before: Before, count: int | None, visible: Places, name: QualifiedName | None
     ) -> None:
         remembered = [(self._places_of(layer.places), self._drops_of(layer.drops)) for layer in before.layers]
         drafts = self._copier.keep(piece, before.layers)
         new = self._new_rows(piece, count, name)
+        if judge(before, len(visible), len(new), self._unit.policy) is Verdict.WHOLE:
+            raise Contradiction("it has changed too much")
         if not ascending(visible) or not ascending(new):
             raise Contradiction("rows did not come in the order in which they lie")
         for draft, (_, were), lines in zip(drafts, remembered, gone(remembered, visible, new), strict=False):
@@ -153,6 +173,17 @@ class Follower:
         rows = sum(d.rows - d.dropped for d in drafts)
         done = RangeRead(piece=piece.first, start=piece.start, end=piece.end, rows=rows, since=since)
         self._copier.read(piece.number, done)
+
+
+def _probes(pieces: Sequence[Piece]) -> list[Piece]:
+    """The first ranges of each table that has more of them."""
+    seen: dict[int, int] = {}
+    found = []
+    for piece in pieces:
+        seen[piece.number] = seen.get(piece.number, 0) + 1
+        if seen[piece.number] <= PROBES:
+            found.append(piece)
+    return found
 
 
 def _slices(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
