@@ -1,9 +1,10 @@
 """Settings become live objects. Verbs take a Composition and ask it for what they need, when they need it."""
 
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
-from pgkura.app.settings import KeySource, Settings
+from pgkura.app.settings import KeySource, Settings, read_reference
 from pgkura.core.access import Access, hold
 from pgkura.core.errors import UsageError
 from pgkura.postgres.endpoint import Endpoint
@@ -61,6 +62,11 @@ class Composition:
     def source(self) -> Endpoint:
         """The database to read."""
         return Endpoint.parse(self.settings.need_database(), insecure=self.settings.insecure_database)
+
+    def reading_from(self, standby: str) -> "Composition":
+        """The same, but the source is another server: a URL, `env:NAME` or `file:PATH`."""
+        url, reference = read_reference(standby)
+        return Composition(replace(self.settings, database_url=url, database_reference=reference))
 
     def target(self) -> Endpoint:
         """The database to write or compare."""

@@ -123,14 +123,19 @@ def _key_source(
     return KeySource(what=what, variable=variable, path=path, reference=reference or f"file:{path.absolute()}")
 
 
+def read_reference(flag: str) -> tuple[str, str]:
+    """(URL, reference) of a flag that may be either; the reference is '' for a URL."""
+    if not flag.startswith(_REFERENCES):
+        return flag, ""
+    kind, _, name = flag.partition(":")
+    reference = f"file:{Path(name).expanduser().absolute()}" if kind == "file" else flag
+    return resolve(reference).strip(), reference
+
+
 def _database(flag: str, variables: Mapping[str, str]) -> tuple[str, str]:
     """(URL, reference). A flag may be a reference itself: `env:NAME` or `file:PATH` keep the password out of `ps`."""
-    if flag.startswith(_REFERENCES):
-        kind, _, name = flag.partition(":")
-        reference = f"file:{Path(name).expanduser().absolute()}" if kind == "file" else flag
-        return resolve(reference).strip(), reference
     if flag:
-        return flag, ""
+        return read_reference(flag)
     return variables.get("DATABASE_URL", ""), "env:DATABASE_URL"
 
 

@@ -9,7 +9,7 @@ from pgkura.app.compose import Composition
 from pgkura.app.executors import choose
 from pgkura.app.fleet import Flags, find_policy, open_fleet
 from pgkura.app.settings import read_settings
-from pgkura.cli import options, output
+from pgkura.cli import durations, options, output
 from pgkura.cli.fleet import render as render_fleet
 from pgkura.cli.fleet import run_fleet
 from pgkura.cli.progress import human_bytes, human_seconds, shown
@@ -20,6 +20,7 @@ from pgkura.core.stop import Stop
 from pgkura.operations.also import copy_also
 from pgkura.operations.backup import BackupResult, Limits, Lock, back_up
 from pgkura.repository.repository import Repository
+from pgkura.snapshot.standby import check_same_system
 from pgkura.storage.retention import LockMode
 
 
@@ -49,7 +50,31 @@ def backup(
     lock_share: Annotated[
         float, typer.Option("--lock-share", min=0.01, max=1, help="Share of the server's lock table we may use.")
     ] = 0.25,
-    max_rate: Annotated[int, typer.Option("--max-rate", min=0, help="Bytes of rows per second; 0 = no limit.")] = 0,
+    connection_share: Annotated[
+        float, typer.Option("--connection-share", min=0.01, max=1, help="Share of the free connections we may take.")
+    ] = 0.25,
+    max_rate: Annotated[
+        int, typer.Option("--max-rate", min=0, help="Bytes per second from the server, all workers; 0 = no limit.")
+    ] = 0,
+    cpu_share: Annotated[
+        float, typer.Option("--cpu-share", min=0.05, max=1, help="Share of its time each worker lets the server work.")
+    ] = 1.0,
+    statement_timeout: Annotated[
+        str, typer.Option("--statement-timeout", help="Longest statement that reads rows, e.g. 30min; '' = no limit.")
+    ] = "",
+    lock_timeout: Annotated[
+        str, typer.Option("--lock-timeout", help="Longest wait for one lock, e.g. 2s; '' = from --max-blocking.")
+    ] = "",
+    max_snapshot_age: Annotated[
+        str, typer.Option("--max-snapshot-age", help="How long VACUUM may be held back; at half of it it is said.")
+    ] = "6h",
+    end_at_snapshot_age: Annotated[
+        bool, typer.Option("--end-at-snapshot-age", help="At that age end with exit code 20, no snapshot made.")
+    ] = False,
+    read_from: Annotated[
+        str | None,
+        typer.Option("--read-from", help="A standby of the database (URL, env:NAME, file:PATH): all is read there."),
+    ] = None,
     lock_days: Annotated[
         int,
         typer.Option("--lock-days", min=0, help="Object Lock: keep all the snapshot's files so long; 0 = no lock."),
@@ -72,12 +97,27 @@ def backup(
 ) -> None:
     """Back up everything at one instant, sealed."""
     url = options.not_blank("--database", database)
+    standby = options.not_blank("--read-from", read_from)
     limits = Limits(
-        max_blocking_seconds=max_blocking, lock_share=lock_share, bytes_per_second=max_rate, gentle=gentle, full=full
+        max_blocking_seconds=max_blocking,
+        lock_share=lock_share,
+        connection_share=connection_share,
+        bytes_per_second=max_rate,
+        cpu_share=cpu_share,
+        statement_timeout_seconds=durations.seconds(statement_timeout, "--statement-timeout", least=0.01),
+        lock_timeout_seconds=durations.seconds(lock_timeout, "--lock-timeout", least=0.01),
+        max_snapshot_age_seconds=durations.seconds(max_snapshot_age or "6h", "--max-snapshot-age", least=1),
+        end_at_snapshot_age=end_at_snapshot_age,
+        gentle=gentle,
+        full=full,
     )
 
     def one(composition: Composition, repo: Repository, progress: Progress, stop: Stop | None = None) -> BackupResult:
         source, access = composition.source(), composition.access_for_backup()
+        if standby:
+            composition = composition.reading_from(standby)
+            primary, source, access = source, composition.source(), composition.access_for_backup()
+            check_same_system(primary, source)
         others = [composition.other_storage(url) for url in also or ()]
         with choose(executor).open(access) as crew:
             made = back_up(
@@ -103,6 +143,8 @@ def backup(
     )
     if every:
         _refuse_beside_policy(url, name)
+        if standby:
+            raise UsageError("--read-from does not go with --all", hint="one standby is of one system")
         told = run_fleet(open_fleet(find_policy(policy), flags), one, quiet=quiet)
         if as_json:
             output.print_json(told.as_json())

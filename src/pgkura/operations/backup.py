@@ -1,6 +1,6 @@
 """`backup`: one snapshot, journaled."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pgkura.core.access import Access
@@ -13,7 +13,7 @@ from pgkura.repository.journal import JOURNAL
 from pgkura.repository.later import refuse_later_writers
 from pgkura.repository.locks import Locked, lock_snapshot
 from pgkura.repository.repository import Repository
-from pgkura.snapshot.options import Options
+from pgkura.snapshot.options import DEFAULT_SNAPSHOT_AGE, Options
 from pgkura.snapshot.take import take
 from pgkura.snapshot.taken import Taken
 from pgkura.storage.retention import LockMode, need_retention
@@ -67,7 +67,13 @@ class Limits:
 
     max_blocking_seconds: float = 2.0
     lock_share: float = 0.25
+    connection_share: float = 0.25
     bytes_per_second: int = 0
+    cpu_share: float = 1.0
+    statement_timeout_seconds: float = 0.0
+    lock_timeout_seconds: float = 0.0
+    max_snapshot_age_seconds: float = DEFAULT_SNAPSHOT_AGE
+    end_at_snapshot_age: bool = False
     gentle: bool = False
     full: bool = False
 
@@ -104,11 +110,7 @@ def back_up(
     options = Options(
         executor=crew.kind,
         workers=parallel,
-        max_blocking_seconds=limits.max_blocking_seconds,
-        lock_share=limits.lock_share,
-        bytes_per_second=limits.bytes_per_second,
-        gentle=limits.gentle,
-        full=limits.full,
+        **asdict(limits),
         storage_class=storage_class,
         accepted=accepted,
         lock_days=lock.days,

@@ -47,7 +47,7 @@ def read_facts(session: Session, platform: Platform) -> FactsRead:
     tables = read_tables(session, platform)
     facts = SourceFacts(
         server_version_num=session.server_version,
-        system_identifier=_system_identifier(session),
+        system_identifier=read_system_identifier(session),
         database=read_database(session),
         tables=tables,
         sequences=read_sequences(session, platform, denied),
@@ -68,10 +68,14 @@ def _denied(name: str, reason: str) -> Finding:
     return Finding(cls=FindingClass.DENIED, object=name, reason=reason)
 
 
-def _system_identifier(session: Session) -> str:
+def read_system_identifier(session: Session) -> str:
+    """Of the cluster, the same on its standbys; '' where the role may not ask."""
+    ask = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
     try:
+        if not session.in_transaction:
+            return str(session.one(ask)[0])
         with session.savepoint():
-            return str(session.one("SELECT system_identifier::text FROM pg_catalog.pg_control_system()")[0])
+            return str(session.one(ask)[0])
     except SqlError as error:
         if error.sqlstate not in _DENIED:
             raise
@@ -120,8 +124,11 @@ def read_sequences(session: Session, platform: Platform, denied: list[Finding]) 
     """Current values. Sequences are not transactional: read them after the data's snapshot, never before."""
     states: list[SequenceState] = []
     readable: list[tuple[QualifiedName, str]] = []
-    for schema, name, owner, may in session.rows(query("facts", "sequences")):
-        if may:
+    for schema, name, owner, may, absent in session.rows(query("facts", "sequences")):
+        if absent:
+            reason = "its value cannot be read on a standby (the sequence is unlogged); back up the primary for it"
+            denied.append(_denied(f"sequence {QualifiedName(schema, name)}", reason))
+        elif may:
             readable.append((QualifiedName(schema, name), owner))
         else:
             denied.append(_denied(f"sequence {QualifiedName(schema, name)}", "no right to read it"))

@@ -24,6 +24,7 @@ from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import TINY_PER_UNIT
 from pgkura.snapshot.queries import query
 from pgkura.snapshot.remembering import RowType, binary, keys_of
+from pgkura.snapshot.standby import on_standby, unlogged, unlogged_findings
 from pgkura.snapshot.state import TableKey
 from pgkura.snapshot.watcher import Watcher
 from pgkura.snapshot.yielding import Part
@@ -35,7 +36,7 @@ VANISHED = frozenset({"42P01", "3F000", "XX000", "42704"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What one attempt has read at its snapshot."""
+    """What one attempt has read at its snapshot. `absent`: numbers of the tables whose rows are not on this server."""
 
     moment: Moment
     facts: SourceFacts
@@ -47,6 +48,7 @@ class Seen:
     point: Point | None
     keys: Mapping[int, TableKey]
     binary: frozenset[int]
+    absent: frozenset[int] = frozenset()
 
 
 class GaveWay(Exception):
@@ -120,6 +122,7 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
     """Take the snapshot and read what the catalogs say in it. Raises GaveWay."""
     desk.progress.stage("taking the snapshot")
     moment = export_snapshot(exporter)
+    desk.watcher.watch_age(exporter.pid, moment.since)
     locked = holders.read_locked(exporter)
     inventory = desk.scratch()
     reader = desk.open(Part.READER)
@@ -133,6 +136,7 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         divisible = frozenset(oid for (oid,) in reader.rows(query("divisible"), (sorted(platform.owners),)))
         row_types = {oid: RowType(*rest) for oid, *rest in reader.rows(query("row_types"))}
         stands = reader.rows(query("point"))
+        absent = unlogged(read.facts.tables) if on_standby(reader) else frozenset[int]()
         reader.commit()
         now = read_live(reader, [t.oid for t in read.facts.tables])
     except SqlError as error:
@@ -150,7 +154,8 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
     return Seen(
         moment=moment,
         facts=read.facts,
-        denied=read.denied,
+        denied=(*read.denied, *unlogged_findings(read.facts.tables, absent)),
+        absent=absent,
         inventory=inventory,
         comparison=Comparison(held=comparison.held - lost, late=comparison.late | lost),
         labels=labels,

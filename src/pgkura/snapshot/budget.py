@@ -1,5 +1,6 @@
 """How many locks and connections a snapshot may take, decided before the first one is taken. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,9 +55,18 @@ def plan_connections(capacity: Capacity, *, share: float, workers: int) -> Conne
     raise SourceBusy(
         f"{capacity.free_connections} connections are free; a backup needs {least} and may take {budget}",
         detail=f"at most {share:.0%} of the free connections are taken, so that the application always finds one",
-        hint="run it when fewer are in use, raise max_connections or the role's connection limit, "
-        "or allow a larger share",
+        hint="run it when fewer are in use, raise max_connections or the role's connection limit"
+        + (
+            f", or allow a larger share (--connection-share {_share(least, capacity.free_connections)})"
+            if least <= capacity.free_connections
+            else ""
+        ),
     )
+
+
+def _share(part: int, whole: int) -> str:
+    """The least share, in hundredths, of which the whole number of `whole` is at least `part`."""
+    return f"{min(1.0, math.ceil(100 * part / whole + 1e-9) / 100):g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +114,17 @@ def plan_locks(
     working = connections.workers * (tables_per_unit + WORKER_CATALOG_LOCKS)
     reserved = max(dump, working)
     if reserved > budget:
+        factor = reserved / max(1, budget)
         raise SourceBusy(
             f"{len(tables):,} tables need about {reserved:,} locks; {budget:,} may be taken",
             detail=f"the server has room for {capacity.lock_slots:,} locks and at most {share:.0%} of them are taken: "
             "a full lock table fails the application's statements",
-            hint="raise max_locks_per_transaction on the server, or allow a larger share of the locks",
+            hint=f"raise max_locks_per_transaction on the server to {factor:.1f} times what it is"
+            + (
+                f", or allow a larger share of the locks (--lock-share {_share(reserved, capacity.lock_slots)})"
+                if reserved <= capacity.lock_slots
+                else ""
+            ),
         )
     order = sorted(tables, key=lambda t: (t.kind == "p", -t.bytes, t.oid))
     early, late = order[: budget - reserved], order[budget - reserved :]

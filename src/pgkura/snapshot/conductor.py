@@ -1,6 +1,5 @@
 """Runs work units on an executor, books their results, sends again what was taken from us."""
 
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -67,7 +66,6 @@ class Conductor:
         self._progress = progress
         self._stop = stop
         self._next_id = 0
-        self._age_told = False
 
     def run(self, executor: Executor, requests: Sequence[Request]) -> None:
         """Until nothing is left to read. Raises the first error of a worker, or the stop's reason."""
@@ -106,10 +104,6 @@ class Conductor:
                 self._ledger.release(
                     (self._numbers[oid] for oid in holder.oids if oid in self._numbers), holder.released_at
                 )
-        age = time.monotonic() - self._moment.since
-        if age > self._options.max_snapshot_age_seconds and not self._age_told:
-            self._age_told = True
-            self._progress.note(f"the snapshot is {age / 3600:.1f} h old and holds back VACUUM on the server")
 
     def _unit(self, request: Request) -> WorkUnit:
         self._next_id += 1
@@ -130,7 +124,9 @@ class Conductor:
             chunk_bytes=options.chunk_bytes,
             lock_wait_ms=options.lock_wait_ms,
             late_lock_seconds=options.late_lock_seconds,
-            bytes_per_second=options.bytes_per_second // self._count,
+            bytes_per_second=-(-options.bytes_per_second // self._count),
+            cpu_share=options.cpu_share,
+            statement_timeout_ms=round(options.statement_timeout_seconds * 1000),
             storage_class=options.storage_class,
             since=self._remembered.since,
             small_bytes=options.small_bytes,

@@ -1,14 +1,14 @@
 """From a COPY stream to chunks: cut at row boundaries, count, hand over to the pack writers."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pgkura.core.refs import ChunkRef, Layer
-from pgkura.postgres.session import Session
+from pgkura.postgres.session import CopyBatch, Session
 from pgkura.repository.lines import Numbers, pack_sizes, write_numbers
 from pgkura.repository.repository import Repository
+from pgkura.snapshot.pacing import Pacer
 from pgkura.snapshot.places import Places, encode, from_server, from_text, split_binary, split_text
 from pgkura.snapshot.units import Piece, RangeRead, Read, StoredChunk, TableRead, WorkUnit
 
@@ -48,14 +48,13 @@ class Copier:
     came at once: a row's size, for large rows.
     """
 
-    def __init__(self, repo: Repository, unit: WorkUnit) -> None:
+    def __init__(self, repo: Repository, unit: WorkUnit, pacer: Pacer) -> None:
         self._writer = repo.pack_writer(storage_class=unit.storage_class)
         # Places are wanted again tomorrow: never in a class that bills each retrieval.
         self._lists = repo.pack_writer(for_hosts=True)
         self._unit = unit
         self._sums: dict[int, _Sum] = {n: _Sum() for n in unit.numbers}
-        self._started = time.monotonic()
-        self._received = 0
+        self.pacer = pacer
         self.largest = 0
 
     def copy(self, session: Session, piece: Piece, statement: str) -> list[Draft]:
@@ -69,7 +68,7 @@ class Copier:
         drafts = self._drafts(number, piece)
         sizes: list[int] = []
         rows = size = 0
-        for batch in session.copy_out(statement, binary=binary):
+        for batch in self._batches(session, statement, binary=binary):
             if not size:
                 drafts.append(Draft(rows=0))
                 self._writer.begin((drafts[-1], "chunk"))
@@ -92,7 +91,7 @@ class Copier:
         draft = Draft(rows=0)
         sent: list[bytes] = []
         sizes: list[int] = []
-        for batch in session.copy_out(statement, binary=piece.binary):
+        for batch in self._batches(session, statement, binary=piece.binary):
             if not sent:
                 self._writer.begin((draft, "chunk"))
             if piece.binary:
@@ -151,7 +150,7 @@ class Copier:
         """Bytes that came from the server for a table."""
         self._sums[number].received += count
         self.largest = max(self.largest, count)
-        self._pace(count)
+        self.pacer.received(count)
 
     def forget(self, number: int, piece: int) -> None:
         """What was kept or copied of a piece does not count after all."""
@@ -175,15 +174,9 @@ class Copier:
                     draft.fresh.append(ref)
         return {n: _table_read(n, s) for n, s in self._sums.items()}
 
-    def _pace(self, received: int) -> None:
-        """Stay below the unit's rate; short sleeps, so that a cancelled statement is noticed."""
-        rate = self._unit.bytes_per_second
-        if not rate:
-            return
-        self._received += received
-        ahead = self._received / rate - (time.monotonic() - self._started)
-        if ahead > 0:
-            time.sleep(min(ahead, 0.5))
+    def _batches(self, session: Session, statement: str, *, binary: bool) -> Iterator[CopyBatch]:
+        with self.pacer.statement():
+            yield from session.copy_out(statement, binary=binary)
 
 
 def _table_read(number: int, total: _Sum) -> TableRead:

@@ -143,8 +143,8 @@ def _findings(session: Session, reading: Reading) -> tuple[Finding, ...]:
             reason="copied; an unlogged table is emptied by the server itself after a crash",
             rule="unlogged-not-durable",
         )
-        for t in seen.facts.tables
-        if t.persistence == "u" and t.kind == "r" and t.readable
+        for number, t in enumerate(seen.facts.tables)
+        if t.persistence == "u" and t.kind == "r" and t.readable and number not in seen.absent
     ]
     return (
         *reading.ledger.findings,
@@ -182,11 +182,27 @@ def _wait_for_flush(desk: Desk, session: Session, lsn: str) -> bool:
             desk.progress.note("the server has not yet flushed its log up to the snapshot: the next backup reads all")
             return False
         if not nudged:
-            # On an idle server the log writer sleeps for seconds; the end of any transaction with an id wakes it.
-            session.rows("SELECT pg_catalog.pg_current_xact_id()")
+            nudge(session)
             nudged = True
         desk.stop.wait(0.05)
     return True
+
+
+def nudge(session: Session) -> None:
+    """Make the server flush its log: whoever commits synchronously flushes all that lies before the commit.
+
+    The message is the smallest thing to commit; replication carries it only to who asks for messages. `local`: no
+    standby is waited for.
+    """
+    session.begin(isolation="read committed", read_only=False)
+    try:
+        session.execute("SET LOCAL synchronous_commit = local")
+        session.rows("SELECT pg_catalog.pg_logical_emit_message(true, 'pgkura', '')")
+        session.commit()
+    except SqlError:
+        session.rollback()
+        # Not allowed here: the log writer, if it sleeps, is woken by the end of any transaction with an id.
+        session.rows("SELECT pg_catalog.pg_current_xact_id()")
 
 
 def table_data(tables: tuple[TableFacts, ...], stored: Iterable[StoredTable]) -> list[TableData]:

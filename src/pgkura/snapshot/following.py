@@ -87,7 +87,9 @@ class Follower:
 
     def _counts(self, pieces: Sequence[Piece], name: QualifiedName | None) -> Iterator[tuple[Piece, _Counted]]:
         for some in _slices(pieces):
-            for place, visible, new in self._session.rows(counts_statement(some, self._age, name=name)):
+            with self._copier.pacer.statement():
+                rows = self._session.rows(counts_statement(some, self._age, name=name))
+            for place, visible, new in rows:
                 yield some[place], _Counted(visible, new)
 
     def _whole(self, piece: Piece, name: QualifiedName | None) -> list[Draft]:
@@ -143,7 +145,8 @@ class Follower:
         return read_numbers(b"" if ref is None else self._repo.read_bytes(ref))
 
     def _visible(self, pieces: Sequence[Piece], name: QualifiedName | None) -> Iterator[Places]:
-        rows = self._session.binary_rows(places_statement(pieces, name=name))
+        with self._copier.pacer.statement():
+            rows = self._session.binary_rows(places_statement(pieces, name=name))
         by_piece = dict(rows)
         for number, piece in enumerate(pieces):
             sent = by_piece.get(number) or b""

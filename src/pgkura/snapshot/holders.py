@@ -149,9 +149,13 @@ class Holders:
         """Roll one back. False when it must be ended by force."""
         return all(h.release(at) for h in self._holders if h.pid == pid)
 
+    def alive(self) -> bool:
+        """Whether none lost its connection unasked."""
+        return all(h.alive() for h in self._holders)
+
     def check_alive(self) -> None:
         """Raises DatabaseError if one lost its connection unasked: its tables were unprotected for a while."""
-        if not all(h.alive() for h in self._holders):
+        if not self.alive():
             raise DatabaseError(
                 "a connection that held table locks was cut during the backup",
                 detail="tables may have been truncated or rewritten in between, which a snapshot does not show",

@@ -17,6 +17,8 @@ from pgkura.snapshot.units import BLOBS, BlobRange, Mode, Piece, RangeRead, Read
 
 # How often one table may be taken from us before its rows are given up (each time costs the reader its work).
 MAX_INTERRUPTIONS = 8
+# How often a statement of one table may run longer than allowed: the second time its pages lie in the cache.
+MAX_OVERRUNS = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class _State:
     ranges: list[RangeRead] = field(default_factory=list)
     columns: tuple[str, ...] | None = None
     interruptions: int = 0
+    overruns: int = 0
     outdated: bool = False
     closed: bool = False
     released_at: float | None = None
@@ -129,6 +132,9 @@ class Ledger:
                 return self._done(state, read, mode)
             case Read.INTERRUPTED:
                 return self._interrupted(state, result, read.number)
+            case Read.OVERRAN if state.overruns < MAX_OVERRUNS:
+                state.overruns += 1
+                return self._again(result, read.number)
             case Read.CHANGED if mode is not Mode.REREAD:
                 return self._changed(state, read)
             case _:
@@ -154,6 +160,9 @@ class Ledger:
             self._drop(state)
             self._lost(number, "the application needed it again and again while the backup ran; its rows are missing")
             return []
+        return self._again(result, number)
+
+    def _again(self, result: UnitResult, number: int) -> list[Request]:
         if number == BLOBS:
             return [Request(mode=result.unit.mode, blobs=result.unit.blobs)]
         mode = Mode.REREAD if result.unit.mode is Mode.REREAD else Mode.LATE
@@ -170,6 +179,7 @@ class Ledger:
             Read.GONE: "dropped while the backup ran; its rows are missing",
             Read.REFUSED: "the application kept it locked while the backup ran; its rows are missing",
             Read.CHANGED: "changed while the backup ran; its rows are missing",
+            Read.OVERRAN: "it took too long to read; its rows are missing",
         }[read.outcome]
         self._lost(read.number, f"{said} ({read.reason})" if read.reason else said)
         return []

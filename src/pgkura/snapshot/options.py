@@ -8,6 +8,7 @@ from pgkura.snapshot.detector import Policy
 from pgkura.snapshot.units import DEFAULT_POLICY
 
 MIB = 1024 * 1024
+DEFAULT_SNAPSHOT_AGE = 6 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +22,16 @@ class Options:
     follow                    how long what is known of a range is built upon
     small_bytes               tables up to this size are read whole when they changed
     max_blocking_seconds      how long a statement of the application may wait on us before we give way
-    max_snapshot_age_seconds  an older snapshot holds back VACUUM: a note says so, the backup goes on
+    max_snapshot_age_seconds  how long the snapshot may hold back VACUUM: at half of it a note gives the numbers
+    end_at_snapshot_age       the backup ends with SourceBusy at that age; otherwise only another note
     connection_share          of the free connections of server, database and role, at most
     lock_share                of max_locks_per_transaction × (max_connections + max_prepared_transactions), at most
     attempts                  whole attempts (locks, snapshot, pg_dump) before SourceBusy
     late_lock_seconds         how long, in short waits, a table that could not be locked is asked for again
-    bytes_per_second          of row data from the server, all workers together; 0 = as fast as it goes
+    bytes_per_second          of rows and lists of places from the server, all workers together; 0 = as fast as it goes
+    cpu_share                 of its time in which a statement of a worker runs; the rest of the time it pauses
+    statement_timeout_seconds of statements that read rows; 0 = none
+    lock_timeout_seconds      how long a LOCK of ours waits; 0 = from max_blocking_seconds
     gentle                    tables whole and one stream each: never page ranges, which bypass the server's ring buffer
     storage_class             for row data, where the store has classes
     lock_days                 for how long the store shall keep what the snapshot needs; 0 = no lock
@@ -41,12 +46,16 @@ class Options:
     follow: Policy = DEFAULT_POLICY
     small_bytes: int = 256 * 1024
     max_blocking_seconds: float = 2.0
-    max_snapshot_age_seconds: float = 6 * 3600.0
+    max_snapshot_age_seconds: float = DEFAULT_SNAPSHOT_AGE
+    end_at_snapshot_age: bool = False
     connection_share: float = 0.25
     lock_share: float = 0.25
     attempts: int = 3
     late_lock_seconds: float = 60.0
     bytes_per_second: int = 0
+    cpu_share: float = 1.0
+    statement_timeout_seconds: float = 0.0
+    lock_timeout_seconds: float = 0.0
     gentle: bool = False
     storage_class: str = ""
     lock_days: int = 0
@@ -65,6 +74,10 @@ class Options:
                 ("lock_share", 0 < self.lock_share <= 1),
                 ("attempts", 1 <= self.attempts <= 20),
                 ("bytes_per_second", self.bytes_per_second >= 0),
+                ("cpu_share", 0.05 <= self.cpu_share <= 1),
+                ("max_snapshot_age_seconds", self.max_snapshot_age_seconds > 0),
+                ("statement_timeout_seconds", _none_or_at_least(self.statement_timeout_seconds, 0.01)),
+                ("lock_timeout_seconds", _none_or_at_least(self.lock_timeout_seconds, 0.01)),
             )
             if not ok
         ]
@@ -74,13 +87,15 @@ class Options:
     @property
     def lock_wait_ms(self) -> int:
         """How long one LOCK of ours may wait: well inside the bound, so that we never queue long before others."""
+        if self.lock_timeout_seconds:
+            return round(self.lock_timeout_seconds * 1000)
         return max(50, min(500, int(self.max_blocking_seconds * 250)))
 
     @property
     def queue_wait_ms(self) -> int:
         """How long the catalog reader and pg_dump may queue behind a waiting statement of the application: until
         the holder in its way has been released and the statement has run."""
-        return int(self.max_blocking_seconds * 1000)
+        return int(max(self.max_blocking_seconds, self.lock_timeout_seconds) * 1000)
 
     @property
     def give_way_seconds(self) -> float:
@@ -91,3 +106,7 @@ class Options:
     def poll_seconds(self) -> float:
         """How often the watcher looks."""
         return min(0.5, self.max_blocking_seconds / 8)
+
+
+def _none_or_at_least(seconds: float, least: float) -> bool:
+    return seconds == 0 or seconds >= least

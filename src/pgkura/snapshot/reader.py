@@ -11,6 +11,8 @@ from pgkura.snapshot.changed import LiveTable, difference, plan_reread
 from pgkura.snapshot.copying import Copier
 from pgkura.snapshot.following import Follower
 from pgkura.snapshot.live import read_live
+from pgkura.snapshot.manners import spoken
+from pgkura.snapshot.pacing import Pacer
 from pgkura.snapshot.queries import query
 from pgkura.snapshot.statements import blob_statement, copy_statement
 from pgkura.snapshot.units import BLOBS, Mode, Piece, Read, TableRead, UnitResult, WorkUnit
@@ -39,8 +41,11 @@ def read_unit(unit: WorkUnit) -> UnitResult:
     station = station_for(unit.access)
     reader = _Reader(unit, station)
     if unit.mode is Mode.HELD:
-        return reader.held()
-    return UnitResult(unit=unit, tables=tuple(reader.alone(number) for number in unit.numbers))
+        result = reader.held()
+    else:
+        result = UnitResult(unit=unit, tables=tuple(reader.alone(number) for number in unit.numbers))
+    reader.rest()
+    return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +60,22 @@ class _Reader:
     def __init__(self, unit: WorkUnit, station: Station) -> None:
         self._unit = unit
         self._station = station
+        self._pacer = Pacer(
+            bytes_per_second=unit.bytes_per_second,
+            share=unit.cpu_share,
+            stopped=lambda: leaving(unit.access) or station.shared().stop.requested,
+        )
+
+    def rest(self) -> None:
+        """What the unit's rates still demand, after its locks are gone."""
+        self._pacer.rest()
 
     # -- held: all tables of the unit in one transaction -------------------------------------------------------
 
     def held(self) -> UnitResult:
         """Lock, verify and copy everything in one transaction of the snapshot."""
         unit = self._unit
-        copier = Copier(self._station.repository(), unit)
+        copier = Copier(self._station.repository(), unit, self._pacer)
         locked_at = 0.0
         try:
             session = self._worker()
@@ -70,14 +84,18 @@ class _Reader:
             if unit.pieces:
                 self._lock(session, [p.table.qname for p in unit.pieces])
                 changed, locked_at = self._verify(session)
+            self._limit(session)
             self._follow(session, copier, [p for p in unit.pieces if p.number not in changed])
             if unit.blobs is not None:
                 copier.copy_rows(session, BLOBS, unit.blobs.first, blob_statement(unit.blobs))
             session.commit()
         except SqlError as error:
             verdict = self._after(error)
+            if verdict.outcome is Read.OVERRAN and len(unit.numbers) > 1:
+                verdict = _Verdict(outcome=Read.INTERRUPTED)  # each alone: then it is known which one
             return UnitResult(
-                unit=unit, tables=tuple(TableRead(number=n, outcome=verdict.outcome) for n in unit.numbers)
+                unit=unit,
+                tables=tuple(TableRead(number=n, outcome=verdict.outcome, reason=verdict.reason) for n in unit.numbers),
             )
         except BaseException:
             self._station.discard(self._name(Part.WORKER))
@@ -128,7 +146,7 @@ class _Reader:
         live = read_live(clerk, [known.oid]).get(known.oid)
         if live is None:
             return TableRead(number=number, outcome=Read.GONE)
-        copier = Copier(self._station.repository(), unit)
+        copier = Copier(self._station.repository(), unit, self._pacer)
         try:
             session = self._worker()
             if unit.mode is Mode.REREAD:
@@ -137,13 +155,15 @@ class _Reader:
                 session.adopt(unit.snapshot)
             self._lock(session, [QualifiedName(live.schema, live.name)])
             under_lock = read_live(clerk, [known.oid]).get(known.oid)
+            self._limit(session)
             read = self._copy_verified(session, copier, pieces, live, under_lock)
             session.commit()
             self._forget_buffer(copier)
         except SqlError as error:
             locking = error.sqlstate in _MISSING or error.sqlstate == "55P03"
             verdict = self._after(error)
-            return TableRead(number=number, outcome=Read.REFUSED if locking else verdict.outcome)
+            outcome = Read.REFUSED if locking else verdict.outcome
+            return TableRead(number=number, outcome=outcome, reason=verdict.reason)
         except BaseException:
             self._station.discard(self._name(Part.WORKER))
             raise
@@ -194,6 +214,11 @@ class _Reader:
         listed = ", ".join(dict.fromkeys(f"ONLY {name.sql}" for name in names))
         session.execute(f"LOCK TABLE {listed} IN ACCESS SHARE MODE")
 
+    def _limit(self, session: Session) -> None:
+        """From here on rows are read."""
+        if self._unit.statement_timeout_ms:
+            session.execute(f"SET LOCAL statement_timeout = {self._unit.statement_timeout_ms}")
+
     def _forget_buffer(self, copier: Copier) -> None:
         # The driver's receive buffer grows with the largest row and is kept until the connection ends.
         if copier.largest > LARGE_ROW:
@@ -202,6 +227,11 @@ class _Reader:
     def _after(self, error: SqlError) -> _Verdict:
         """Leave the transaction; tell an interruption from an error that ends the run."""
         self._leave()
+        # Only in words of its own language does the server tell a statement that ran too long from a cancelled one.
+        limit = self._unit.statement_timeout_ms / 1000
+        if error.sqlstate == "57014" and limit and self._pacer.last_statement >= limit:
+            allowed = spoken(limit)
+            return _Verdict(outcome=Read.OVERRAN, reason=f"a statement ran longer than the {allowed} allowed")
         if error.sqlstate in _INTERRUPTED or error.sqlstate in _MISSING:
             return _Verdict(outcome=Read.INTERRUPTED)
         raise error

@@ -33,6 +33,7 @@ from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import group_blobs, group_pieces, has_rows, size_of
 from pgkura.snapshot.queries import query
 from pgkura.snapshot.remembering import Remembered
+from pgkura.snapshot.standby import on_standby, replay_explained, standby_note
 from pgkura.snapshot.taken import Taken
 from pgkura.snapshot.watcher import Watcher, busy_again
 from pgkura.snapshot.yielding import Part, application_name
@@ -114,13 +115,19 @@ class _Run:
             watcher=watcher,
             scratch=lambda: self._stack.enter_context(new_scratch()),
         )
-        plan = lock_before(desk, exporter, holders, capacity, connections, views)
-        seen, definitions = self._attempts(desk, exporter, holders, plan, platform)
-        remembered = Remembered(seen.keys, seen.binary, self._options, datetime.now(UTC).date())
-        self._stack.callback(remembered.close)
-        self._recall(remembered, seen)
-        ledger = self._read(desk, holders, connections, seen, remembered, executor)
-        holders.check_alive()
+        standby = on_standby(exporter)
+        if standby and (warning := standby_note(exporter)):
+            progress.note(warning)
+        with replay_explained(exporter, standby, holders.alive):
+            plan = lock_before(desk, exporter, holders, capacity, connections, views)
+            seen, definitions = self._attempts(desk, exporter, holders, plan, platform)
+            remembered = Remembered(seen.keys, seen.binary, self._options, datetime.now(UTC).date())
+            self._stack.callback(remembered.close)
+            self._recall(remembered, seen)
+            ledger = self._read(desk, holders, connections, seen, remembered, executor)
+            holders.check_alive()
+            exporter.rollback()  # nothing is read in the snapshot any more: VACUUM may go on
+            watcher.watch_age(0, 0)
         closing = self._open_until_end(Part.READER)
         done = finish(
             desk,
@@ -160,7 +167,7 @@ class _Run:
         if self._options.full:
             self._progress.note("everything is read, as asked")
         elif seen.point is None:
-            self._progress.note("everything is read: the state of a standby cannot be followed")
+            self._progress.note("everything is read: what changed cannot be followed on a standby")
         elif reason := remembered.recall(self._repo, seen.facts.database.name, seen.point):
             self._progress.note(f"everything is read: {reason}")
 
@@ -180,12 +187,13 @@ class _Run:
         executor: Executor | None,
     ) -> Ledger:
         options, facts = self._options, seen.facts
-        groups = group_pieces([(i, t) for i, t in enumerate(facts.tables) if has_rows(t)], options, seen.divisible)
+        readable = [(i, t) for i, t in enumerate(facts.tables) if has_rows(t) and i not in seen.absent]
+        groups = group_pieces(readable, options, seen.divisible)
         blobs = group_blobs(facts.large_objects)
         total = sum(size_of(p) for g in groups for p in g) + sum(o.size for b in blobs for o in b.objects)
         ledger = Ledger(facts.tables)
         desk.progress.stage("reading rows", total=total, unit="bytes")
-        seed(self._access, self._repo)
+        seed(self._access, self._repo, stop=self._stop)
         with workers(
             Crew(kind=options.executor, given=executor),
             self._access,

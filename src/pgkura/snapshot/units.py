@@ -70,6 +70,7 @@ class WorkUnit:
 
     since        xmin of the snapshot that the pieces' `before` belong to
     small_bytes  tables up to this size are read whole when they changed
+    statement_timeout_ms  of the statements that read rows, 0 = none
     """
 
     id: int
@@ -85,6 +86,8 @@ class WorkUnit:
     late_lock_seconds: float
     bytes_per_second: int
     storage_class: str
+    cpu_share: float = 1.0
+    statement_timeout_ms: int = 0
     since: int = 0
     small_bytes: int = 0
     policy: Policy = DEFAULT_POLICY
@@ -111,6 +114,7 @@ class Read(StrEnum):
     changed      it is not the table that the snapshot knew (see `reason`)
     gone         it does not exist any more
     refused      the lock was not granted within late_lock_seconds
+    overran      a statement took longer than statement_timeout_ms
     """
 
     DONE = "done"
@@ -118,6 +122,7 @@ class Read(StrEnum):
     CHANGED = "changed"
     GONE = "gone"
     REFUSED = "refused"
+    OVERRAN = "overran"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

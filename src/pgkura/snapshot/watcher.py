@@ -1,11 +1,13 @@
 """Looks several times a second whether anybody waits on us, and gives way before the bound is reached."""
 
+import time
 from collections.abc import Callable, Iterable
 from threading import Event, Lock, Thread
 
 from pgkura.core.errors import DatabaseError, PgkuraError, SourceBusy
 from pgkura.core.stop import Stop
 from pgkura.postgres.session import Session
+from pgkura.snapshot.manners import Age, Held, age_of, age_told, spoken
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.queries import query
 from pgkura.snapshot.yielding import Concessions, Part, Wait, decide_concessions
@@ -28,6 +30,8 @@ class Watcher:
         self._ended_parts: set[Part] = set()
         self._patient: set[int] = set()
         self._cancelled: frozenset[int] = frozenset()
+        self._snapshot = (0, 0.0)
+        self._told = Age.YOUNG
         self._thread = Thread(target=self._run, name="pgkura-watcher", daemon=True)
 
     def start(self) -> None:
@@ -40,6 +44,11 @@ class Watcher:
         if self._thread.is_alive():
             self._thread.join(timeout=10)
         self._session.close()
+
+    def watch_age(self, pid: int, since: float) -> None:
+        """This server process holds the run's snapshot since then (monotonic clock); 0 = none does."""
+        with self._lock:
+            self._snapshot, self._told = (pid, since), Age.YOUNG
 
     def notes(self) -> list[str]:
         """Sentences since the last call, for the one thread that may speak to people."""
@@ -64,6 +73,7 @@ class Watcher:
         try:
             while not self._ended.wait(self._options.poll_seconds):
                 self._look()
+                self._look_at_age()
         except PgkuraError as error:
             if not self._ended.is_set():
                 self._stop.request(
@@ -87,6 +97,33 @@ class Watcher:
         given = decide_concessions(waits, bound=self._options.give_way_seconds, cancelled=self._cancelled)
         self._cancelled = (self._cancelled | given.cancel) & frozenset(w.blocker for w in waits)
         self._act(given, owner)
+
+    def _look_at_age(self) -> None:
+        """Say what the snapshot costs before it hurts; end the run when that was asked for."""
+        with self._lock:
+            (pid, since), told = self._snapshot, self._told
+        limit, ends = self._options.max_snapshot_age_seconds, self._options.end_at_snapshot_age
+        seconds = time.monotonic() - since
+        age = age_of(seconds, limit)
+        if not pid or age in (Age.YOUNG, told):
+            return
+        found = self._session.rows(query("horizon"), (pid,))
+        held = Held(transactions=found[0][0], dead=found[0][1]) if found else None
+        text = age_told(seconds, limit, held, ends=ends)
+        with self._lock:
+            if self._snapshot != (pid, since):
+                return  # it was given up meanwhile
+            self._told = age
+            self._notes.append(text)
+        if ends and age is Age.OVER:
+            self._stop.request(
+                SourceBusy(
+                    f"the snapshot reached the age of {spoken(limit)}, at which the backup had to end",
+                    detail=text,
+                    hint="what was stored stays and is not stored again; allow more (--max-snapshot-age), "
+                    "more workers, or a faster rate",
+                )
+            )
 
     def _act(self, given: Concessions, owner: dict[int, Part]) -> None:
         if given.release:

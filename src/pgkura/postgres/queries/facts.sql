@@ -60,9 +60,11 @@ JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.pg_partition_root(t.oid)
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 
 -- name: sequences
--- All sequences that are not an extension's own (its configuration sequences are user state).
+-- All sequences that are not an extension's own (its configuration sequences are user state); whether the role may
+-- read them, and whether nobody can, here.
 SELECT n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner),
-       pg_catalog.has_sequence_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+       pg_catalog.has_sequence_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
+       c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery()
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
