@@ -56,6 +56,38 @@ def test_session_mode_carries_backup_restore_and_proof(desk: Desk) -> None:
     compare.assert_same(source, target, ignore=[r"ALTER ROLE postgres "])  # each server's superuser has its own salt
 
 
+def test_incremental_backups_through_a_session_pool_of_fifteen(desk: Desk) -> None:
+    """The second one reads little, though every connection is another server process than yesterday's."""
+    home = newest()
+    source = home.create_database("pooled_again")
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE wide AS SELECT g AS id, repeat(md5(g::text), 30) AS v FROM generate_series(1, 20000) g"
+        )
+        most, ended = [0], threading.Event()
+
+        def watch() -> None:
+            ask = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'pooled_again' AND pid <> pg_backend_pid()"
+            while not ended.wait(0.02):
+                most.append(int(connection.execute(ask).fetchall()[0][0]))
+
+        with pgbouncer(home, mode="session", size=15) as port:
+            watching = threading.Thread(target=watch)
+            watching.start()
+            try:
+                through = {"DATABASE_URL": url(port, "pooled_again")}
+                first = desk.run("backup", "--workers", "4", "--json", env=through).expect().json
+                with psycopg.connect(source, autocommit=True) as other:
+                    other.execute("UPDATE wide SET v = 'new' WHERE id BETWEEN 100 AND 120")
+                second = desk.run("backup", "--workers", "4", "--json", env=through).expect().json
+            finally:
+                ended.set()
+                watching.join()
+    assert second["bytes_read"] < first["bytes_read"] * 0.05, (first["bytes_read"], second["bytes_read"])
+    # Exporter, watcher, four holders, twice four workers, as the plan says; PgBouncer keeps what was opened once.
+    assert max(most) <= 14, max(most)
+
+
 @pytest.mark.parametrize(
     ("mode", "code", "says"), [("transaction", 2, "transaction mode"), ("statement", 14, "refuses transactions")]
 )

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -127,3 +128,17 @@ def _same_owner(like: Path, path: Path) -> None:
     if os.geteuid() == 0:
         facts = like.stat()
         os.chown(path, facts.st_uid, facts.st_gid, follow_symlinks=False)
+
+
+def reload(cluster: Cluster, settings: Mapping[str, str]) -> None:
+    """Change settings that need no restart, on a standby too; returns when new sessions have them."""
+    with psycopg.connect(url_of(cluster), autocommit=True) as connection:
+        for name, value in settings.items():
+            connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
+        connection.execute("SELECT pg_reload_conf()")
+    for _ in range(100):
+        with psycopg.connect(url_of(cluster)) as fresh:
+            now = {n: fresh.execute(f"SHOW {n}".encode()).fetchall()[0][0] for n in settings}
+        if now == dict(settings):
+            return
+    raise AssertionError(f"not taken over: {now}")
