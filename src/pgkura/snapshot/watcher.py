@@ -120,8 +120,7 @@ class Watcher:
                 SourceBusy(
                     f"the snapshot reached the age of {spoken(limit)}, at which the backup had to end",
                     detail=text,
-                    hint="what was stored stays and is not stored again; allow more (--max-snapshot-age), "
-                    "more workers, or a faster rate",
+                    hint="nothing became a snapshot; allow more (--max-snapshot-age), more workers, or a faster rate",
                 )
             )
 
