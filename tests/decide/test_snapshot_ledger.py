@@ -180,3 +180,26 @@ def test_only_what_is_really_held_counts_as_held() -> None:
     comparison = compare_with_locks(tables, frozenset({1, 3}))
     assert comparison.held == {0}
     assert comparison.late == {1}
+
+
+def test_a_statement_that_runs_too_long_is_tried_once_more_and_then_named() -> None:
+    ledger = Ledger(TABLES)
+    unit = _unit(Mode.HELD, _piece(0))
+    overran = TableRead(number=0, outcome=Read.OVERRAN, reason="a statement ran longer than the 1 s allowed")
+    (again,) = ledger.record(UnitResult(unit=unit, tables=(overran,)))
+    assert again == Request(mode=Mode.LATE, pieces=unit.pieces)
+    assert ledger.findings == []
+    assert ledger.record(UnitResult(unit=_unit(Mode.LATE, _piece(0)), tables=(overran,))) == []
+    (finding,) = ledger.findings
+    assert (finding.cls, finding.object) == (FindingClass.LOST, 'table "public"."a"')
+    assert "too long" in finding.reason and "1 s allowed" in finding.reason
+    assert ledger.record(UnitResult(unit=_unit(Mode.HELD, _piece(0, 1)), tables=(_done(0),))) == []
+
+
+def test_large_objects_that_take_too_long_are_named_too() -> None:
+    ledger = Ledger(TABLES)
+    unit = _unit(Mode.HELD, blobs=BlobRange(first=0, objects=()))
+    overran = UnitResult(unit=unit, tables=(TableRead(number=BLOBS, outcome=Read.OVERRAN),))
+    assert ledger.record(overran) == [Request(mode=Mode.HELD, blobs=unit.blobs)]
+    assert ledger.record(overran) == []
+    assert [f.object for f in ledger.findings] == ["large objects"]

@@ -208,6 +208,7 @@ def test_read_from_takes_a_standby_of_the_same_system_and_nothing_else(pair: Pai
     desk: Desk = new_desk(tmp_path / "desk")
     source = {"DATABASE_URL": url_of(pair.primary, "app"), "STANDBY": pair.url}
     told = desk.run("backup", "--read-from", "env:STANDBY", "--json", env=source).expect().json
+    assert "every backup of it reads everything" in desk.run("doctor", env={"DATABASE_URL": pair.url}).out
     assert told["result"] == "ok"
     with psycopg.connect(url_of(pair.primary), autocommit=True) as connection:
         row = connection.execute("SELECT numbackends FROM pg_stat_database WHERE datname = 'app'").fetchone()

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from tests.support import servers
 from tests.support.cluster import Cluster, start_cluster
+from tests.support.histories import new_desk
 from tests.support.history_clusters import lazy, url_of
 from tests.support.servers import newest
 from tests.support.snapshot_scene import Scene, Script, make_scene
@@ -147,6 +148,30 @@ def test_a_snapshot_too_old_ends_the_backup_and_nothing_is_half_written(scene: S
     assert scene.repo.manifest_ids() == []
     assert scene.leftovers() == []
     assert scene.take().result is Result.OK
+
+
+def test_the_command_line_says_all_this(scene: Scene, tmp_path: Path) -> None:
+    desk = new_desk(tmp_path / "desk")
+    source = {"DATABASE_URL": scene.url}
+    slow = ["backup", "--max-rate", "1000000"]
+    ended = desk.run(*slow, "--max-snapshot-age", "1s", "--end-at-snapshot-age", env=source).expect(20)
+    assert "age of 1 s" in ended.err
+    assert desk.run("snapshots", "--json").expect().json["snapshots"] == []
+    told = desk.run(*slow, "--max-snapshot-age", "1s", env=source).expect()
+    assert "age(backend_xmin)" in told.err
+    gentle = [
+        "--cpu-share",
+        "0.5",
+        "--statement-timeout",
+        "10min",
+        "--lock-timeout",
+        "300ms",
+        "--connection-share",
+        "0.2",
+    ]
+    assert desk.run("backup", *gentle, "--json", env=source).expect().json["result"] == "ok"
+    for option, wrong in (("--statement-timeout", "soon"), ("--lock-timeout", "1ms"), ("--cpu-share", "0.01")):
+        assert option in desk.run("backup", option, wrong, env=source).expect(2).err
 
 
 def test_vacuum_may_go_on_as_soon_as_the_rows_are_read(scene: Scene) -> None:

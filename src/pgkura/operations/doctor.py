@@ -14,6 +14,7 @@ from pgkura.postgres.relay import needs_tls
 from pgkura.programs.pgtools import find_client
 from pgkura.repository.repository import Repository
 from pgkura.restore.target import inspect_target
+from pgkura.snapshot.standby import on_standby, standby_note
 from pgkura.snapshot.take import refuse_filtered
 from pgkura.storage.base import Storage
 
@@ -96,6 +97,14 @@ def _database(composition: Composition, report: Report) -> None:
             f"PostgreSQL {server_name(version)}",
             "" if supported else "pgkura works with PostgreSQL 14 to 18",
         )
+        if on_standby(session):
+            danger = standby_note(session)
+            report.add(
+                "note",
+                "standby",
+                f"every backup of it reads everything. {danger}".strip(),
+                "set hot_standby_feedback = on there" if danger else "",
+            )
         _tls(endpoint, report)
         tool = find_client("pg_dump", version // 10000)
         relay = ", through a TLS relay of ours" if not tool.has_tls and needs_tls(endpoint) else ""
