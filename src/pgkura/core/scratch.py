@@ -1,6 +1,7 @@
 """Working files without a name: what must lie in clear while we work is gone with the process, however it ends."""
 
 import os
+import sqlite3
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -16,3 +17,18 @@ def scratch_path(file: IO[bytes]) -> Path:
     file.flush()
     file.seek(0, os.SEEK_SET)
     return Path(f"/dev/fd/{file.fileno()}")
+
+
+def new_database() -> sqlite3.Connection:
+    """An empty SQLite database in a file that loses its name at once; autocommit, close it after use.
+
+    For what is looked up while a run lasts and would outgrow memory. One thread at a time.
+    """
+    with tempfile.TemporaryDirectory(prefix="pgkura-") as folder:
+        database = sqlite3.connect(Path(folder) / "database", check_same_thread=False, isolation_level=None)
+        # Nobody reads it after a crash; without a name there can be no journal beside it either.
+        database.execute("PRAGMA journal_mode = OFF")
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute("PRAGMA temp_store = MEMORY")
+        database.execute("CREATE TABLE opened (never)")  # the file is made by the first write: now
+    return database

@@ -121,7 +121,7 @@ def show_snapshot(repo: Repository, which: str) -> ShownSnapshot:
         id=m.id,
         facts=facts,
         components=tuple(
-            (name, c.fingerprint, c.ref.length if c.ref else 0) for name, c in sorted(m.components.items())
+            (name, c.fingerprint, sum(r.length for r in c.refs)) for name, c in sorted(m.components.items())
         ),
         tables=_tables(repo, m),
         skipped=m.skipped,

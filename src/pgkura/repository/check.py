@@ -186,8 +186,7 @@ def _references(
     repo: Repository, manifest: Manifest, deep: bool, sized: dict[str, Layer], report: CheckReport
 ) -> Iterator[ChunkRef]:
     for component in manifest.components.values():
-        if component.ref is not None:
-            yield component.ref
+        yield from component.refs
     if not deep:
         return
     try:

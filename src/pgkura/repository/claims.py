@@ -9,8 +9,9 @@ from contextlib import suppress
 
 from pgkura.core.errors import PlanOutdated, StoreError
 from pgkura.core.refs import ObjectRef
-from pgkura.repository.packs import object_key
+from pgkura.repository.packs import object_id, object_key
 from pgkura.repository.references import REFERENCES
+from pgkura.repository.spool import ObjectMap
 from pgkura.repository.tombstones import Opener, Phase, objects_in, open_tombstones
 from pgkura.storage.base import Storage
 
@@ -28,7 +29,7 @@ def commit_claimed(repo: Opener, snapshot_id: str, manifest: bytes, objects: Map
 
 def refuse_condemned(objects: Mapping[str, ObjectRef], condemned: frozenset[str]) -> None:
     """Raises PlanOutdated when something is needed that is about to be deleted."""
-    if taken := sorted(condemned & objects.keys()):
+    if taken := sorted(i for i in condemned if i in objects):
         raise PlanOutdated(
             "a prune is deleting data that this snapshot needs",
             detail=f"{len(taken)} objects, among them {object_key(taken[0])}; the snapshot does not exist",
@@ -38,9 +39,13 @@ def refuse_condemned(objects: Mapping[str, ObjectRef], condemned: frozenset[str]
 
 def refuse_missing(storage: Storage, objects: Mapping[str, ObjectRef]) -> None:
     """Raises PlanOutdated when something that is needed does not lie there in its size."""
-    present = {s.key: s.size for s in storage.list("data/")}
-    gone = sorted(object_key(o.id) for o in objects.values() if present.get(object_key(o.id)) != o.cipher_bytes)
-    if gone:
+    there = ObjectMap()
+    for stored in storage.list("data/"):
+        needed = objects.get(object_id(stored.key))
+        if needed is not None and needed.cipher_bytes == stored.size:
+            there.add(needed)
+    if len(there) < len(objects):
+        gone = [object_key(i) for i in sorted(objects) if i not in there]
         raise PlanOutdated(
             "data that this snapshot needs is no longer in the store",
             detail=f"{len(gone)} objects, among them {gone[0]}; the snapshot does not exist",

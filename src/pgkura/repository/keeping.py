@@ -18,7 +18,7 @@ class Keeping:
 
     storage: Storage
 
-    def _seal_record(self, kind: str, key: str, payload: bytes) -> bytes:
+    def _seal_record(self, kind: str, key: str, payload: bytes | Iterable[bytes]) -> bytes:
         raise NotImplementedError
 
     def _open_record(self, kind: str, key: str) -> bytes:
@@ -34,7 +34,7 @@ class Keeping:
     def write_state(self, snapshot_id: str, parts: Sequence[ChunkRef]) -> None:
         """What the next backup can go on from."""
         key = STATE + snapshot_id
-        self.storage.create(key, self._seal_record("state", key, b"".join(write_index(parts))))
+        self.storage.create(key, self._seal_record("state", key, write_index(parts)))
 
     def claim_and_commit(self, snapshot_id: str, manifest: bytes, objects: Mapping[str, ObjectRef]) -> None:
         """Write the references file, then this manifest. Raises PlanOutdated (repository.claims says when)."""

@@ -4,11 +4,12 @@ Formats: docs/formats/repository.md, "Chunk list" and "Index". Every field is pr
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pgkura.core.errors import FormatTooNew, Tampered
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
+from pgkura.repository.spool import LayerPile, ObjectMap
 
 BLOBS = -1
 _HEX = re.compile(r"[0-9a-f]+\Z")
@@ -25,6 +26,7 @@ class TableData:
     rows     of all layers, without those dropped
     bytes    plain bytes of all chunks
     binary   whether its chunks hold rows of binary COPY
+    layers   in memory, or read anew from a working file each time
     """
 
     number: int
@@ -33,7 +35,7 @@ class TableData:
     target: str
     rows: int
     bytes: int
-    layers: tuple[Layer, ...] = field(default=())
+    layers: Collection[Layer] = field(default=())
     binary: bool = False
 
     def refs(self) -> Iterator[ChunkRef]:
@@ -46,7 +48,7 @@ class Lines:
     """Writes object lines once, each before the first chunk in it."""
 
     def __init__(self) -> None:
-        self._seen: set[str] = set()
+        self._seen = ObjectMap()
 
     def layer(self, layer: Layer, prefix: str) -> Iterator[bytes]:
         """The line of a layer's chunk, preceded by what has to be known before it is read."""
@@ -58,8 +60,7 @@ class Lines:
 
     def chunk(self, ref: ChunkRef, prefix: str = "", word: str = "chunk") -> Iterator[bytes]:
         """The line of a chunk, preceded by its object's if new."""
-        if ref.object.id not in self._seen:
-            self._seen.add(ref.object.id)
+        if self._seen.add(ref.object):
             yield f"object\t{ref.object.id}\t{ref.object.cipher_bytes}\t{ref.object.sha256}\n".encode()
         yield (
             f"{word}\t{prefix}{ref.object.id}\t{ref.offset}\t{ref.stored}\t{ref.length}\t{ref.rows}\t{ref.mac}\n"
@@ -81,31 +82,35 @@ def write_chunk_list(tables: Iterable[TableData]) -> Iterator[bytes]:
 def read_chunk_list(pieces: Iterable[bytes]) -> Iterator[TableData]:
     """Tables of a chunk list of format 1 or 2, streamed. Raises Tampered or FormatTooNew."""
     reader = ListReader(pieces, "pgkura-chunks", "the chunk list", newest=2)
-    current: tuple[list[str], list[Layer]] | None = None
+    pile = LayerPile()
+    table: list[str] | None = None
+    rows = 0
     sizes: ChunkRef | None = None
     drops: tuple[int, ChunkRef] | None = None
     for words in reader:
         if words[0] == "table" and len(words) == (7 if reader.version == 1 else 8):
-            if current is not None:
-                yield _table(*current)
-            current = (words, [])
+            if table is not None:
+                yield _table(table, rows, pile.take())
+            table, rows = words, 0
         elif words[0] == "sizes":
             sizes = reader.chunk(words[1:])
         elif words[0] == "drops" and words[1].isdigit():
             drops = int(words[1]), reader.chunk(words[2:])
-        elif words[0] == "chunk" and current is not None and words[1] == current[0][1]:
+        elif words[0] == "chunk" and table is not None and words[1] == table[1]:
             dropped, ref = drops or (0, None)
-            current[1].append(Layer(chunk=reader.chunk(words[2:]), dropped=dropped, drops=ref, sizes=sizes))
+            layer = Layer(chunk=reader.chunk(words[2:]), dropped=dropped, drops=ref, sizes=sizes)
+            rows += layer.rows
+            pile.append(layer)
             sizes, drops = None, None
         elif words[0] != "object":
             raise reader.damaged()
-    if current is not None:
-        yield _table(*current)
+    if table is not None:
+        yield _table(table, rows, pile.take())
 
 
-def _table(words: Sequence[str], layers: list[Layer]) -> TableData:
+def _table(words: Sequence[str], found: int, layers: Collection[Layer]) -> TableData:
     rows = int(words[5])
-    if rows != sum(layer.rows for layer in layers):
+    if rows != found:
         raise Tampered("the chunk list is damaged", detail=f"{words[2]}: rows of its chunks do not add up")
     return TableData(
         number=int(words[1]),
@@ -114,7 +119,7 @@ def _table(words: Sequence[str], layers: list[Layer]) -> TableData:
         target=words[4],
         rows=rows,
         bytes=int(words[6]),
-        layers=tuple(layers),
+        layers=layers,
         binary=words[7:] == ["binary"],
     )
 
@@ -149,7 +154,7 @@ class ListReader:
         self._what = what
         self._newest = newest
         self.version = 0
-        self.objects: dict[str, ObjectRef] = {}
+        self.objects = ObjectMap()
 
     def __iter__(self) -> Iterator[list[str]]:
         lines = self._lines()
@@ -180,7 +185,7 @@ class ListReader:
 
     def _object(self, words: list[str]) -> None:
         _, object_id, size, digest = words
-        self.objects[object_id] = ObjectRef(id=_hex(object_id, 32), cipher_bytes=int(size), sha256=_hex(digest, 64))
+        self.objects.add(ObjectRef(id=_hex(object_id, 32), cipher_bytes=int(size), sha256=_hex(digest, 64)))
 
     def chunk(self, words: Sequence[str]) -> ChunkRef:
         """A chunk line without its leading words."""

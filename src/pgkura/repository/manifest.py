@@ -12,7 +12,7 @@ from pgkura.core.outcome import Finding, finding_from_json
 from pgkura.core.refs import ChunkRef, ObjectRef
 from pgkura.repository import canonical
 
-VERSION = 1
+VERSION = 2
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\Z")
 # Clocks of two backing-up hosts may differ by so much without `latest` naming the older snapshot.
 SKEW = timedelta(minutes=5)
@@ -20,10 +20,19 @@ SKEW = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """A part with its own fingerprint (keyed MAC of its canonical text); `ref` None when it is empty."""
+    """A part with its own fingerprint (keyed MAC of its canonical text); `ref` None when it is empty.
+
+    more  where a long one goes on
+    """
 
     fingerprint: str
     ref: ChunkRef | None
+    more: tuple[ChunkRef, ...] = ()
+
+    @property
+    def refs(self) -> tuple[ChunkRef, ...]:
+        """Its chunks, in order."""
+        return () if self.ref is None else (self.ref, *self.more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +90,8 @@ def dated(snapshot_id: str) -> datetime:
 def encode(m: Manifest) -> bytes:
     """One line of canonical JSON, then one line per component that the repository's own script reads."""
     record = {
-        "version": VERSION,
+        # A reader of before would take the first part of a component for all of it.
+        "version": 2 if any(c.more for c in m.components.values()) else 1,
         "id": m.id,
         "created": m.created,
         "host": m.host_id,
@@ -97,7 +107,11 @@ def encode(m: Manifest) -> bytes:
         "accepted": list(m.accepted),
         "counts": dict(m.counts),
         "components": {
-            name: {"fingerprint": c.fingerprint, "ref": None if c.ref is None else _ref_json(c.ref)}
+            name: {
+                "fingerprint": c.fingerprint,
+                "ref": None if c.ref is None else _ref_json(c.ref),
+                **({"more": [_ref_json(r) for r in c.more]} if c.more else {}),
+            }
             for name, c in m.components.items()
         },
         # Absent in the first epoch and without a lock, as in all manifests of before.
@@ -110,9 +124,11 @@ def encode(m: Manifest) -> bytes:
 def _lines(components: Mapping[str, Component]) -> bytes:
     lines = []
     for name, component in sorted(components.items()):
-        if (ref := component.ref) is not None:
+        # The mark stops a script of before, which would keep the last part only: there is no such object.
+        mark = ("+",) if component.more else ()
+        for ref in component.refs:
             o = ref.object
-            words = (name, o.id, o.cipher_bytes, o.sha256, ref.offset, ref.stored, ref.length, ref.mac)
+            words = (name, *mark, o.id, o.cipher_bytes, o.sha256, ref.offset, ref.stored, ref.length, ref.mac)
             lines.append("component\t" + "\t".join(str(w) for w in words) + "\n")
     return "".join(lines).encode()
 
@@ -166,7 +182,11 @@ def decode(data: bytes, what: str) -> Manifest:
             accepted=tuple(r["accepted"]),
             counts=dict(r["counts"]),
             components={
-                name: Component(fingerprint=c["fingerprint"], ref=None if c["ref"] is None else _ref(c["ref"]))
+                name: Component(
+                    fingerprint=c["fingerprint"],
+                    ref=None if c["ref"] is None else _ref(c["ref"]),
+                    more=tuple(map(_ref, c.get("more", ()))),
+                )
                 for name, c in r["components"].items()
             },
             epoch=int(r.get("epoch", 1)),

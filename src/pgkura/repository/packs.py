@@ -1,6 +1,7 @@
 """Plain bytes in, sealed objects out: one pass of zstd and keyed BLAKE3, many chunks to a pack, bounded memory."""
 
 import hashlib
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,18 @@ from pgkura.repository.seal import compress_parts, new_compressor, seal
 from pgkura.storage.base import Storage
 
 PACK_BYTES = 8 * 1024 * 1024
+_KEY = re.compile(r"data/[0-9a-f]{2}/([0-9a-f]{32})")
 
 
 def object_key(object_id: str) -> str:
     """Where an object lies."""
     return f"data/{object_id[:2]}/{object_id}"
+
+
+def object_id(key: str) -> str:
+    """The id of the object that lies there, '' for a file that is none."""
+    found = _KEY.fullmatch(key)
+    return found[1] if found else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

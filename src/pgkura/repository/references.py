@@ -6,29 +6,32 @@ running backup: an object that is named in one is not deleted (docs/decisions/00
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 
 from pgkura.core.errors import FormatTooNew, Tampered
 from pgkura.core.refs import ChunkRef, ObjectRef
 from pgkura.repository.manifest import Manifest
+from pgkura.repository.spool import ObjectMap
 
 REFERENCES = "references/"
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
-def needed_objects(manifest: Manifest, refs: Iterable[ChunkRef]) -> dict[str, ObjectRef]:
+def needed_objects(manifest: Manifest, refs: Iterable[ChunkRef]) -> ObjectMap:
     """The objects of the manifest's components and of these chunks, by id."""
-    components = (c.ref for c in manifest.components.values() if c.ref is not None)
-    needed = {ref.object.id: ref.object for ref in components}
-    needed.update((ref.object.id, ref.object) for ref in refs)
+    needed = ObjectMap()
+    for ref in chain((ref for c in manifest.components.values() for ref in c.refs), refs):
+        needed.add(ref.object)
     return needed
 
 
-def write_references(objects: Mapping[str, ObjectRef]) -> bytes:
-    """The list, sorted by id."""
-    lines = ["pgkura-references\t1\n"]
-    lines += (f"object\t{o.id}\t{o.cipher_bytes}\t{o.sha256}\n" for _, o in sorted(objects.items()))
-    return "".join(lines).encode()
+def write_references(objects: Mapping[str, ObjectRef]) -> Iterator[bytes]:
+    """Lines of the list, sorted by id."""
+    yield b"pgkura-references\t1\n"
+    ascending = objects.ascending() if isinstance(objects, ObjectMap) else (o for _, o in sorted(objects.items()))
+    for o in ascending:
+        yield f"object\t{o.id}\t{o.cipher_bytes}\t{o.sha256}\n".encode()
 
 
 def read_references(payload: bytes, what: str) -> dict[str, ObjectRef]:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,11 @@ from pgkura.repository.journal import Journal
 from pgkura.repository.keeping import INDEX, STATE
 from pgkura.repository.keyring import Keyring, open_keyring
 from pgkura.repository.keys import HostKey, Identity
+from pgkura.repository.known import KnownChunks
 from pgkura.repository.lines import Numbers, drop_lines, drop_rows, read_numbers, unpack_sizes
 from pgkura.repository.lists import ListReader, TableData, read_chunk_list, read_index
 from pgkura.repository.manifest import Manifest
-from pgkura.repository.packs import PackWriter, object_key
+from pgkura.repository.packs import PackWriter, object_id, object_key
 from pgkura.repository.references import needed_objects
 from pgkura.repository.scripts import wrong_scripts
 from pgkura.repository.seal import decompress, pack_record, unpack_record
@@ -32,6 +33,8 @@ from pgkura.storage.base import KeyExists, KeyNotFound, Storage, Stored
 
 # Opened objects kept by each thread: the layers that a month of changes leaves on one unit of ranges fit in.
 KEPT_BYTES = 16 * 1024 * 1024
+# Of one index file, which is made and read in one piece.
+INDEX_CHUNKS = 25_000
 
 
 class Repository(Journal):
@@ -40,7 +43,7 @@ class Repository(Journal):
     def __init__(self, storage: Storage, keyring: Keyring) -> None:
         self.storage = storage
         self._keys = keyring
-        self._index: dict[str, ChunkRef] | None = None
+        self._index: KnownChunks | None = None
         self._index_lock = threading.Lock()
         self._local = threading.local()
         self._counting = threading.Lock()
@@ -144,17 +147,16 @@ class Repository(Journal):
                     self._index = self._load_index()
         return self._index.get(mac)
 
-    def _load_index(self) -> dict[str, ChunkRef]:
+    def _load_index(self) -> KnownChunks:
         # Tombstones before data: one that is gone by then has taken its objects with it.
         unwanted = objects_in(open_tombstones(self).values())
-        present = {s.key: s.size for s in self.storage.list("data/")}
-        found: dict[str, ChunkRef] = {}
+        found = KnownChunks()
+        lying = ((object_id(s.key), s.size) for s in self.storage.list("data/"))
+        found.present((i, size) for i, size in lying if i and i not in unwanted)
         for key in self.index_keys():
             with suppress(KeyNotFound):  # a prune has just put a shorter one in its place
-                for ref in self._index_if_ours(key):
-                    there = present.get(object_key(ref.object.id)) == ref.object.cipher_bytes
-                    if there and ref.object.id not in unwanted:
-                        found[ref.mac] = ref
+                found.load(self._index_if_ours(key))
+        found.ready()
         return found
 
     def _index_if_ours(self, key: str) -> Iterator[ChunkRef]:
@@ -244,7 +246,7 @@ class Repository(Journal):
 
     # --- records of the index class
 
-    def _seal_record(self, kind: str, key: str, payload: bytes) -> bytes:
+    def _seal_record(self, kind: str, key: str, payload: bytes | Iterable[bytes]) -> bytes:
         if self._keys.private is None:
             raise WrongKey(
                 "a person's identity signs nothing",
@@ -307,15 +309,15 @@ class Repository(Journal):
         Raises PlanOutdated when a prune took away what it needs.
         """
         self.need_host()
-        chunks = list(new_chunks)
-        if chunks:
-            self.append_index(chunks)
+        chunks = iter(new_chunks)
+        while some := list(islice(chunks, INDEX_CHUNKS)):
+            self.append_index(some)
+            if self._index is not None:
+                self._index.add(some)
         if state:
             self.write_state(manifest.id, state)
         sealed = self._seal_record("manifest", SNAPSHOTS + manifest.id, manifests_format.encode(manifest))
         self.claim_and_commit(manifest.id, sealed, needed_objects(manifest, chain(state, needed)))
-        if self._index is not None:
-            self._index.update((ref.mac, ref) for ref in chunks)
 
     def manifest_ids(self) -> list[str]:
         """Ids of all snapshots, oldest first."""
@@ -367,21 +369,20 @@ class Repository(Journal):
         lines = ListReader(self.state(snapshot_id) or (), "pgkura-state", "a state")
         for _ in lines:
             pass
-        return found | lines.objects
+        return found | {o.id: o for o in lines.objects.ascending()}
 
     def component(self, manifest: Manifest, name: str) -> bytes:
         """A component's bytes (b'' when empty). Raises Tampered when the manifest has none of that name."""
         component = manifest.components.get(name)
         if component is None:
             raise Tampered(f"snapshot {manifest.id} has no component {name!r}")
-        return b"" if component.ref is None else self.read_bytes(component.ref)
+        return b"".join(map(self.read_bytes, component.refs))
 
     def chunk_list(self, manifest: Manifest) -> Iterator[TableData]:
         """The tables and their chunks, streamed."""
-        ref = manifest.components["chunks"].ref
-        if ref is None:
-            return
-        yield from read_chunk_list(self.read_chunk(ref))
+        refs = manifest.components["chunks"].refs
+        if refs:
+            yield from read_chunk_list(piece for ref in refs for piece in self.read_chunk(ref))
 
     def at(self, storage: Storage) -> "Repository":
         """A copy of this repository elsewhere, opened with the same keys."""

@@ -1,7 +1,8 @@
 """age and zstd: the only place that seals and opens bytes."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import pyrage
 import zstandard
@@ -71,9 +72,21 @@ def decompress(frame: bytes, what: str, *, limit: int) -> Iterator[bytes]:
         raise Tampered(f"{what} is damaged", detail="its zstd frame does not decode") from error
 
 
-def pack_record(payload: bytes, recipients: Sequence[str]) -> bytes:
-    """A record of the index class: zstd inside age."""
-    return seal(compress(payload), recipients)
+def pack_record(payload: bytes | Iterable[bytes], recipients: Sequence[str]) -> bytes:
+    """A record of the index class: zstd inside age. Long lists come in pieces."""
+    return seal(compress(payload) if isinstance(payload, bytes) else _compress_stream(payload), recipients)
+
+
+def _compress_stream(pieces: Iterable[bytes]) -> bytes:
+    stream = new_compressor().compressobj()
+    return b"".join((*map(stream.compress, _gathered(pieces)), stream.flush()))
+
+
+def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines, some thousand at a time."""
+    lines = iter(pieces)
+    while some := b"".join(islice(lines, 4096)):
+        yield some
 
 
 # Records are small; a list grows with the database, yet never near this.

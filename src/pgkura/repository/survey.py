@@ -129,7 +129,8 @@ def computed_references(repo: Repository, manifest: Manifest) -> Mapping[str, Ob
     """What the chunk list says that a snapshot needs. Raises WrongKey without the identity, Tampered."""
     needed = needed_objects(manifest, (ref for table in repo.chunk_list(manifest) for ref in table.refs()))
     with suppress(PgkuraError):  # a lost state costs the next backup one full reading
-        needed.update(repo.state_objects(manifest.id))
+        for ref in repo.state_objects(manifest.id).values():
+            needed.add(ref)
     return needed
 
 

@@ -12,6 +12,9 @@ from pgkura.storage.base import KeyNotFound
 # How far back to look for the same database's last snapshot.
 LOOK_BACK = 50
 PART_BYTES = 4 * 1024 * 1024
+# Only the chunk list grows with the rows; beyond this it is stored in parts.
+LONG = "chunks"
+COMPONENT_BYTES = 8 * 1024 * 1024
 
 
 def previous_manifest(repo: Repository, database: str, system_identifier: str) -> Manifest | None:
@@ -40,38 +43,39 @@ def store_components(repo: Repository, contents: Mapping[str, Iterable[bytes]]) 
     fingerprints: dict[str, str] = {}
     for name, pieces in contents.items():
         hasher = repo.mac_hasher()
-        begun = False
+        size = number = 0
         for piece in _filled(pieces):
-            if not begun:
-                writer.begin(name)
-                begun = True
+            if not size:
+                writer.begin((name, number))
             hasher.update(piece)
             writer.write(piece)
-        if begun:
+            size += len(piece)
+            if size >= COMPONENT_BYTES and name == LONG:
+                writer.end(0)
+                size, number = 0, number + 1
+        if size:
             writer.end(0)
         fingerprints[name] = hasher.hexdigest()
     writer.flush()
-    refs: dict[str, ChunkRef] = {}
+    refs: dict[str, list[ChunkRef]] = {}
     new: list[ChunkRef] = []
-    for name, ref, is_new in writer.drain():
-        refs[name] = ref
+    for (name, _), ref, is_new in sorted(writer.drain(), key=lambda item: item[0]):
+        refs.setdefault(name, []).append(ref)
         if is_new:
             new.append(ref)
-    return Stored(
-        components={n: Component(fingerprint=f, ref=refs.get(n)) for n, f in fingerprints.items()}, new=tuple(new)
-    )
+    components = {}
+    for name, fingerprint in fingerprints.items():
+        found = refs.get(name, [])
+        components[name] = Component(fingerprint=fingerprint, ref=next(iter(found), None), more=tuple(found[1:]))
+    return Stored(components=components, new=tuple(new))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """A long text stored in parts, for hosts to read; those of them that are new in the repository.
-
-    places: one chunk in each object that a state names and a restore need not read
-    """
+    """A long text stored in parts, for hosts to read; those of them that are new in the repository."""
 
     refs: tuple[ChunkRef, ...] = ()
     new: tuple[ChunkRef, ...] = ()
-    places: tuple[ChunkRef, ...] = ()
 
 
 def store_parts(repo: Repository, pieces: Iterable[bytes]) -> Parts:

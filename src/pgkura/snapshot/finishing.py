@@ -23,6 +23,7 @@ from pgkura.repository.lists import BLOBS, TableData, write_chunk_list
 from pgkura.repository.locks import expiry
 from pgkura.repository.manifest import Component, Manifest, new_id
 from pgkura.repository.repository import Repository
+from pgkura.repository.spool import objects_of
 from pgkura.snapshot.attempt import VANISHED, Desk, Seen, read_labels, relabelled
 from pgkura.snapshot.components import (
     Parts,
@@ -85,7 +86,8 @@ def finish(
     # What a crash of the server may take back must not be built upon.
     state = _store_state(repo, reading, desk.options.range_pages) if flushed else Parts()
     desk.stop.check()
-    new = {(c.object.id, c.mac): c for c in (*reading.ledger.new_chunks(), *stored.new, *state.new)}
+    ledger = reading.ledger
+    stored_bytes = sum(o.cipher_bytes for o in objects_of(chain(ledger.new_chunks(), stored.new, state.new)))
     result = decide(findings, desk.options.accepted)
     manifest = _manifest(
         repo,
@@ -95,11 +97,12 @@ def finish(
         findings=findings,
         accepted=tuple(sorted(desk.options.accepted)),
         result=result,
-        counts=_counts(tables, reading.ledger, new.values(), elapsed(), peak_memory()),
+        counts=_counts(tables, ledger, stored_bytes, elapsed(), peak_memory()),
         lock_days=desk.options.lock_days,
     )
-    needed = chain(state.places, (ref for table in tables for ref in table.refs()))
-    repo.commit_snapshot(manifest, new.values(), state.refs, needed=needed)
+    needed = chain(_places(reading) if state.refs else (), (ref for table in tables for ref in table.refs()))
+    new = chain(ledger.new_chunks(), stored.new, state.new)
+    repo.commit_snapshot(manifest, new, state.refs, needed=needed)
     if (newest := repo.manifest_ids()[-1]) != manifest.id:
         desk.progress.note(f"snapshot {newest} is dated later than this one, {manifest.id}: `latest` names that one")
     repo.append_journal(
@@ -112,9 +115,8 @@ def finish(
 
 def _objects(tables: Iterable[TableData], components: Mapping[str, Component]) -> dict[str, int]:
     """Id → size of everything the snapshot needs."""
-    refs = [c.ref for c in components.values() if c.ref is not None]
-    refs += [ref for table in tables for ref in table.refs()]
-    return {ref.object.id: ref.object.cipher_bytes for ref in refs}
+    refs = chain((ref for c in components.values() for ref in c.refs), (ref for t in tables for ref in t.refs()))
+    return {o.id: o.cipher_bytes for o in objects_of(refs)}
 
 
 def _later_sequences(session: Session, platform: Platform, facts: SourceFacts) -> tuple[SequenceState, ...]:
@@ -156,20 +158,29 @@ def _findings(session: Session, reading: Reading) -> tuple[Finding, ...]:
 
 
 def _store_state(repo: Repository, reading: Reading, pages: int) -> Parts:
-    seen, ledger = reading.seen, reading.ledger
+    seen = reading.seen
     if seen.point is None:
         return Parts()
-    places: dict[str, ChunkRef] = {}
+    followed = ((seen.facts.tables[n].oid, key, ranges) for n, key, ranges in _followed(reading))
+    return store_parts(repo, write_state(seen.point, pages, followed))
 
-    def followed() -> Iterator[tuple[int, TableKey, list[FollowedRange]]]:
-        for number, table in enumerate(seen.facts.tables):
-            if table.oid in seen.keys and (ranges := ledger.followed(number, reading.today)):
-                layers = (layer for one in ranges for layer in one.before.layers)
-                places.update((x.places.object.id, x.places) for x in layers if x.places is not None)
-                yield table.oid, seen.keys[table.oid], ranges
 
-    parts = store_parts(repo, write_state(seen.point, pages, followed()))
-    return replace(parts, places=tuple(places.values()))
+def _followed(reading: Reading) -> Iterator[tuple[int, TableKey, Iterator[FollowedRange]]]:
+    """The tables that the next run can go on from, by number; each one's ranges must be read before the next."""
+    keys = reading.seen.keys
+    for number, table in enumerate(reading.seen.facts.tables):
+        if table.oid in keys:
+            ranges = reading.ledger.followed(number, reading.today)
+            first = next(ranges, None)
+            if first is not None:
+                yield number, keys[table.oid], chain((first,), ranges)
+
+
+def _places(reading: Reading) -> Iterator[ChunkRef]:
+    """What the state names and a restore need not read."""
+    for _, _, ranges in _followed(reading):
+        layers = (layer for one in ranges for layer in one.before.layers)
+        yield from (layer.places for layer in layers if layer.places is not None)
 
 
 def _wait_for_flush(desk: Desk, session: Session, lsn: str) -> bool:
@@ -225,7 +236,7 @@ def table_data(tables: tuple[TableFacts, ...], stored: Iterable[StoredTable]) ->
                 columns=columns,
                 target=target,
                 rows=one.rows,
-                bytes=sum(layer.chunk.length for layer in one.layers),
+                bytes=one.bytes,
                 layers=one.layers,
                 binary=one.binary,
             )
@@ -265,15 +276,14 @@ def _pieces(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _counts(
-    tables: list[TableData], ledger: Ledger, new: Iterable[ChunkRef], seconds: float, peak_memory: int
+    tables: list[TableData], ledger: Ledger, stored_bytes: int, seconds: float, peak_memory: int
 ) -> dict[str, int]:
-    objects = {c.object.id: c.object.cipher_bytes for c in new}
     own = [t for t in tables if t.number != BLOBS]
     return {
         "tables": len(own),
         "rows": sum(t.rows for t in own),
         "bytes_read": ledger.bytes_read,
-        "bytes_stored": sum(objects.values()),
+        "bytes_stored": stored_bytes,
         "chunks": sum(len(t.layers) for t in tables),
         "chunks_unchanged": ledger.chunks_unchanged,
         "seconds": round(seconds),

@@ -1,19 +1,20 @@
-"""What was read of each table, and what has to be read next. A pure state machine.
+"""What was read of each table, and what has to be read next. A state machine; what it booked is kept by Booked.
 
 A table ends in one of three states: its rows of the snapshot's instant are stored; it changed, and its rows of a
 later instant are stored; or no rows are stored. The last two leave a `lost` finding, so a run with missing rows
 is never green.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from pgkura.core.facts import TableFacts
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.refs import ChunkRef, Layer
+from pgkura.snapshot.booked import Booked, TableLayers
 from pgkura.snapshot.detector import Before
 from pgkura.snapshot.state import FollowedRange
-from pgkura.snapshot.units import BLOBS, BlobRange, Mode, Piece, RangeRead, Read, StoredChunk, TableRead, UnitResult
+from pgkura.snapshot.units import BLOBS, BlobRange, Mode, Piece, Read, TableRead, UnitResult
 
 # How often one table may be taken from us before its rows are given up (each time costs the reader its work).
 MAX_INTERRUPTIONS = 8
@@ -32,11 +33,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTable:
-    """The outcome for one table: layers in order, and the columns they hold where those differ."""
+    """The outcome for one table: layers in order, their plain bytes, and the columns they hold where those differ."""
 
     number: int
     rows: int
-    layers: tuple[Layer, ...]
+    bytes: int
+    layers: Collection[Layer]
     binary: bool
     columns: tuple[str, ...] | None
 
@@ -44,8 +46,10 @@ class StoredTable:
 @dataclass(slots=True, kw_only=True)
 class _State:
     rows: int = 0
-    chunks: list[StoredChunk] = field(default_factory=list)
-    ranges: list[RangeRead] = field(default_factory=list)
+    bytes: int = 0
+    chunks: int = 0
+    reused: int = 0
+    binary: bool = False
     columns: tuple[str, ...] | None = None
     interruptions: int = 0
     overruns: int = 0
@@ -54,19 +58,20 @@ class _State:
     released_at: float | None = None
 
     def forget_rows(self) -> None:
-        self.rows, self.chunks, self.ranges, self.columns = 0, [], [], None
+        self.rows = self.bytes = self.chunks = self.reused = 0
+        self.binary, self.columns = False, None
 
 
 class Ledger:
     """Feed it results and lost locks; it answers with what to read next."""
 
-    def __init__(self, tables: Sequence[TableFacts]) -> None:
+    def __init__(self, tables: Sequence[TableFacts], booked: Booked) -> None:
         self._tables = tables
+        self._booked = booked
         self._states: dict[int, _State] = {}
         self.findings: list[Finding] = []
         self.chunks_unchanged = 0
         self.bytes_read = 0
-        self._new: dict[tuple[str, str], ChunkRef] = {}
 
     def mode_of(self, number: int, planned: Mode) -> Mode:
         """The mode in which to read a table now: `late` once its holder has given way."""
@@ -89,31 +94,24 @@ class Ledger:
             StoredTable(
                 number=number,
                 rows=state.rows,
+                bytes=state.bytes,
                 columns=state.columns,
-                # every binary layer with rows has their sizes; a table without rows has no form
-                binary=any(c.layer.sizes is not None for c in state.chunks),
-                layers=tuple(c.layer for c in _in_order(state.chunks)),
+                binary=state.binary,
+                layers=TableLayers(self._booked, number, state.chunks),
             )
             for number, state in sorted(self._states.items())
         ]
 
-    def followed(self, number: int, today: str) -> list[FollowedRange]:
+    def followed(self, number: int, today: str) -> Iterator[FollowedRange]:
         """The ranges of a table that the next run can go on from, by position."""
-        state = self._of(number)
-        layers: dict[int, list[Layer]] = {}
-        for chunk in _in_order(state.chunks):
-            layers.setdefault(chunk.piece, []).append(chunk.layer)
-        return [
-            FollowedRange(
-                start=r.start,
-                before=Before(rows=r.rows, end=r.end, since=r.since or today, layers=tuple(layers.get(r.piece, ()))),
+        for r, layers in self._booked.ranges(number):
+            yield FollowedRange(
+                start=r.start, before=Before(rows=r.rows, end=r.end, since=r.since or today, layers=layers)
             )
-            for r in sorted(state.ranges, key=lambda r: r.start)
-        ]
 
-    def new_chunks(self) -> list[ChunkRef]:
+    def new_chunks(self) -> Iterator[ChunkRef]:
         """Chunks whose bytes this run stored; those of a reading that was thrown away may be among them."""
-        return list(self._new.values())
+        return self._booked.fresh()
 
     def _of(self, number: int) -> _State:
         return self._states.setdefault(number, _State())
@@ -141,13 +139,16 @@ class Ledger:
                 return self._given_up(state, read)
 
     def _done(self, state: _State, read: TableRead, mode: Mode) -> list[Request]:
+        reused = sum(1 for c in read.chunks if not c.is_new)
         state.rows += read.rows
-        state.chunks.extend(read.chunks)
-        self.chunks_unchanged += sum(1 for c in read.chunks if not c.is_new)
-        self._new.update({(ref.object.id, ref.mac): ref for c in read.chunks for ref in c.fresh})
-        if mode is not Mode.REREAD:
-            state.ranges.extend(read.ranges)
-        else:
+        state.bytes += sum(c.layer.chunk.length for c in read.chunks)
+        state.chunks += len(read.chunks)
+        state.reused += reused
+        # every binary layer with rows has their sizes; a table without rows has no form
+        state.binary = state.binary or any(c.layer.sizes is not None for c in read.chunks)
+        self.chunks_unchanged += reused
+        self._booked.add(read.number, read.chunks, read.ranges if mode is not Mode.REREAD else ())
+        if mode is Mode.REREAD:
             state.columns = read.columns
             reason = "changed while the backup ran; stored as of a later instant"
             self._lost(read.number, f"{reason} ({read.reason})" if read.reason else reason)
@@ -157,7 +158,7 @@ class Ledger:
     def _interrupted(self, state: _State, result: UnitResult, number: int) -> list[Request]:
         state.interruptions += 1
         if state.interruptions > MAX_INTERRUPTIONS:
-            self._drop(state)
+            self._drop(state, number)
             self._lost(number, "the application needed it again and again while the backup ran; its rows are missing")
             return []
         return self._again(result, number)
@@ -169,12 +170,12 @@ class Ledger:
         return [Request(mode=mode, pieces=tuple(p for p in result.unit.pieces if p.number == number))]
 
     def _changed(self, state: _State, read: TableRead) -> list[Request]:
-        self._unstore(state)
+        self._unstore(state, read.number)
         state.outdated = True
         return [Request(mode=Mode.REREAD, pieces=(Piece(number=read.number, table=self._tables[read.number]),))]
 
     def _given_up(self, state: _State, read: TableRead) -> list[Request]:
-        self._drop(state)
+        self._drop(state, read.number)
         said = {
             Read.GONE: "dropped while the backup ran; its rows are missing",
             Read.REFUSED: "the application kept it locked while the backup ran; its rows are missing",
@@ -184,21 +185,18 @@ class Ledger:
         self._lost(read.number, f"{said} ({read.reason})" if read.reason else said)
         return []
 
-    def _drop(self, state: _State) -> None:
-        self._unstore(state)
+    def _drop(self, state: _State, number: int) -> None:
+        self._unstore(state, number)
         state.closed = True
 
-    def _unstore(self, state: _State) -> None:
-        self.chunks_unchanged -= sum(1 for c in state.chunks if not c.is_new)
+    def _unstore(self, state: _State, number: int) -> None:
+        self.chunks_unchanged -= state.reused
         state.forget_rows()
+        self._booked.forget(number)
 
     def _lost(self, number: int, reason: str) -> None:
         name = "large objects" if number == BLOBS else f"table {self._tables[number].qname.sql}"
         self.findings.append(Finding(cls=FindingClass.LOST, object=name, reason=reason))
-
-
-def _in_order(chunks: Iterable[StoredChunk]) -> list[StoredChunk]:
-    return sorted(chunks, key=lambda c: (c.piece, c.position))
 
 
 def _after(locked_at: float, released_at: float | None) -> bool:

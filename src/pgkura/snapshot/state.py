@@ -5,13 +5,11 @@ While a run lasts it lies in a file without a name: memory must not grow with th
 """
 
 import json
-import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
+from pgkura.core.scratch import new_database
 from pgkura.repository.lists import Lines, ListReader
 from pgkura.snapshot.detector import Before, Point
 
@@ -67,12 +65,8 @@ class PreviousState:
         self.point: Point | None = None
         self.pages = 0
         self._keys: dict[int, TableKey] = {}
-        with tempfile.TemporaryDirectory(prefix="pgkura-") as folder:
-            # The file loses its name at once: nothing is left behind, however the process ends.
-            self._database = sqlite3.connect(Path(folder) / "state", check_same_thread=False, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode = OFF")
-            self._database.execute("PRAGMA synchronous = OFF")
-            self._database.execute("CREATE TABLE ranges (oid, start, before, PRIMARY KEY (oid, start)) WITHOUT ROWID")
+        self._database = new_database()
+        self._database.execute("CREATE TABLE ranges (oid, start, before, PRIMARY KEY (oid, start)) WITHOUT ROWID")
 
     def load(self, pieces: Iterable[bytes]) -> None:
         """Read a stored state. Raises Tampered, FormatTooNew; then it must not be used."""

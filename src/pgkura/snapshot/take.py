@@ -23,6 +23,7 @@ from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.attempt import Desk, GaveWay, Seen, enumerate_tables, lock_before, look, wait_for_tables
+from pgkura.snapshot.booked import Booked
 from pgkura.snapshot.budget import Capacity, ConnectionPlan, LockPlan, plan_connections
 from pgkura.snapshot.conductor import Conductor
 from pgkura.snapshot.definitions import Definitions, read_definitions
@@ -191,7 +192,9 @@ class _Run:
         groups = group_pieces(readable, options, seen.divisible)
         blobs = group_blobs(facts.large_objects)
         total = sum(size_of(p) for g in groups for p in g) + sum(o.size for b in blobs for o in b.objects)
-        ledger = Ledger(facts.tables)
+        booked = Booked()
+        self._stack.callback(booked.close)
+        ledger = Ledger(facts.tables, booked)
         desk.progress.stage("reading rows", total=total, unit="bytes")
         seed(self._access, self._repo, stop=self._stop)
         with workers(

@@ -1,6 +1,6 @@
 """Which rows of a database must equal which chunks of a snapshot. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pgkura.core.facts import SourceFacts, TableFacts
@@ -20,7 +20,7 @@ _AS_STATES = frozenset({("vault", "secrets"), ("cron", "job"), ("cron", "job_run
 class Part:
     """Stored rows and the places of the compared columns in them, () = as they are."""
 
-    layers: tuple[Layer, ...]
+    layers: Collection[Layer]
     keep: tuple[int, ...] = ()
 
 

@@ -46,13 +46,16 @@ chunk() {
   (set +o pipefail; tail -c "+$(($1 + 1))" "$object" | head -c "$2" | zstd -dcq) > "$4"
   [ "$(wc -c < "$4")" -eq "$3" ] || { echo "error: a part of ${object##*/} has the wrong length" >&2; exit 1; }
 }
-# component NAME FILE: writes a component, empty if the snapshot has none.
+# component NAME FILE: writes a component, empty if the snapshot has none; a long one has several lines, marked +.
 component() {
   : > "$2"
-  while IFS=$'\t' read -r word name id _ sha offset stored length _; do
+  while IFS=$'\t' read -r word name id rest; do
     if [ "$word" = component ] && [ "$name" = "$1" ]; then
+      [ "$id" != + ] || IFS=$'\t' read -r id rest <<< "$rest"
+      IFS=$'\t' read -r _ sha offset stored length _ <<< "$rest"
       open_object "$id" "$sha"
-      chunk "$offset" "$stored" "$length" "$2"
+      chunk "$offset" "$stored" "$length" "$work/part"
+      cat "$work/part" >> "$2"
     fi
   done < <(tail -n +2 "$work/manifest")
 }

@@ -1,0 +1,93 @@
+"""What was read of each table, until the snapshot is finished: in a file without a name, since it grows with the rows.
+
+The ledger decides; this keeps.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import groupby
+
+from pgkura.core.refs import ChunkRef, Layer
+from pgkura.core.scratch import new_database
+from pgkura.repository.spool import pack_layer, pack_ref, unpack_layer, unpack_ref
+from pgkura.snapshot.units import RangeRead, StoredChunk
+
+_TABLES = """
+CREATE TABLE layers (number, piece, position, layer BLOB, PRIMARY KEY (number, piece, position)) WITHOUT ROWID;
+CREATE TABLE ranges (number, start, piece, "end", rows, since, PRIMARY KEY (number, start)) WITHOUT ROWID;
+CREATE TABLE fresh (object BLOB, mac BLOB, ref BLOB, PRIMARY KEY (object, mac)) WITHOUT ROWID;
+"""
+
+
+class Booked:
+    """Layers and ranges by table, and the chunks that this run stored. One thread at a time; close it after use."""
+
+    def __init__(self) -> None:
+        self._database = new_database()
+        self._database.executescript(_TABLES)
+
+    def add(self, number: int, chunks: Collection[StoredChunk], ranges: Iterable[RangeRead]) -> None:
+        """Book a reading. A place that is taken is an error: rows would be counted twice."""
+        fresh = [ref for c in chunks for ref in c.fresh]
+        self._database.execute("BEGIN")
+        self._database.executemany(
+            "INSERT INTO layers VALUES (?, ?, ?, ?)",
+            [(number, c.piece, c.position, pack_layer(c.layer)) for c in chunks],
+        )
+        self._database.executemany(
+            "INSERT INTO ranges VALUES (?, ?, ?, ?, ?, ?)",
+            [(number, r.start, r.piece, r.end, r.rows, r.since) for r in ranges],
+        )
+        self._database.executemany(
+            "INSERT OR REPLACE INTO fresh VALUES (?, ?, ?)",
+            [(bytes.fromhex(ref.object.id), bytes.fromhex(ref.mac), pack_ref(ref)) for ref in fresh],
+        )
+        self._database.execute("COMMIT")
+
+    def forget(self, number: int) -> None:
+        """A table's readings do not count after all; what they stored lies there and is known."""
+        self._database.execute("DELETE FROM layers WHERE number = ?", (number,))
+        self._database.execute("DELETE FROM ranges WHERE number = ?", (number,))
+
+    def layers(self, number: int) -> Iterator[Layer]:
+        """Of one table, in reading order."""
+        sql = "SELECT layer FROM layers WHERE number = ? ORDER BY piece, position"
+        return (unpack_layer(row[0]) for row in self._database.execute(sql, (number,)))
+
+    def ranges(self, number: int) -> Iterator[tuple[RangeRead, tuple[Layer, ...]]]:
+        """The followed ranges of one table with their layers, by position."""
+        sql = (
+            'SELECT r.start, r.piece, r."end", r.rows, r.since, l.layer FROM ranges r LEFT JOIN layers l '
+            "ON l.number = r.number AND l.piece = r.piece WHERE r.number = ? ORDER BY r.start, l.position"
+        )
+        for head, rows in groupby(self._database.execute(sql, (number,)), lambda row: row[:5]):
+            start, piece, end, count, since = head
+            layers = tuple(unpack_layer(row[5]) for row in rows if row[5] is not None)
+            yield RangeRead(piece=piece, start=start, end=end, rows=count, since=since), layers
+
+    def fresh(self) -> Iterator[ChunkRef]:
+        """Chunks whose bytes this run stored, those of one object together."""
+        return (unpack_ref(row[0]) for row in self._database.execute("SELECT ref FROM fresh ORDER BY object, mac"))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+
+class TableLayers(Collection[Layer]):
+    """A table's layers, read anew each time."""
+
+    __slots__ = ("_booked", "_count", "_number")
+
+    def __init__(self, booked: Booked, number: int, count: int) -> None:
+        self._booked = booked
+        self._number = number
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Layer]:
+        return self._booked.layers(self._number)
+
+    def __contains__(self, layer: object) -> bool:
+        return any(layer == one for one in self)
