@@ -12,17 +12,27 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from pgkura.app.compose import Composition
 from pgkura.app.settings import read_settings
+from pgkura.core.memory import give_back, rarely_collect
+from pgkura.core.progress import Silent
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
+from pgkura.operations.prune import plan_prune
 from pgkura.repository.lists import TableData, write_chunk_list
-from pgkura.repository.manifest import Component, Manifest, new_id
+from pgkura.repository.manifest import Manifest, new_id
 from pgkura.repository.packs import object_key
 from pgkura.repository.repository import Repository
+from pgkura.repository.retention import Rules
+from pgkura.snapshot.booked import Booked, TableLayers
+from pgkura.snapshot.components import store_components, store_parts
+from pgkura.snapshot.detector import Before, Point
+from pgkura.snapshot.state import FollowedRange, PreviousState, TableKey, write_state
+from pgkura.snapshot.units import RangeRead, StoredChunk
 
 PER_OBJECT = 8
 PER_TABLE = 10_000
@@ -30,9 +40,10 @@ OBJECT_BYTES = 8 * 1024 * 1024
 ROWS = 30_000
 
 
-def layers(count: int) -> Iterator[Layer]:
+def layers(count: int, first: int = 0) -> Iterator[Layer]:
     """As a backup makes them, of tables in binary: every chunk has the sizes of its rows beside it."""
-    for number in range(0, count, PER_OBJECT):
+    count += first
+    for number in range(first, count, PER_OBJECT):
         digest = hashlib.sha256(b"object %d" % number).hexdigest()
         held = ObjectRef(id=digest[:32], cipher_bytes=OBJECT_BYTES, sha256=digest)
         for k in range(number, min(number + PER_OBJECT, count)):
@@ -88,7 +99,8 @@ def make(repo: Repository, count: int) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 file.truncate(OBJECT_BYTES)
-    listed = _store(repo, count)
+    listed = store_components(repo, {"chunks": write_chunk_list(tables(count))})
+    state = store_parts(repo, _state(count))
     now = datetime.now(UTC)
     manifest = Manifest(
         id=new_id(now, None),
@@ -105,22 +117,27 @@ def make(repo: Repository, count: int) -> int:
         skipped=(),
         accepted=(),
         counts={},
-        components={"chunks": Component(fingerprint=listed.mac, ref=listed)},
+        components=listed.components,
     )
-    repo.commit_snapshot(manifest, [*chunks(count), listed])
+    new = chain(chunks(count), listed.new, state.new)
+    repo.commit_snapshot(manifest, new, state.refs, needed=chunks(count))
     return count
 
 
-def _store(repo: Repository, count: int) -> ChunkRef:
-    """The chunk list, as a backup stores it."""
-    writer = repo.pack_writer()
-    writer.begin("chunks")
-    for line in write_chunk_list(tables(count)):
-        writer.write(line)
-    writer.end(0)
-    writer.flush()
-    ((_, ref, _),) = writer.drain()
-    return ref
+def _state(count: int) -> Iterator[bytes]:
+    """What a backup leaves for the next one: a range for each layer, the places of its rows beside it."""
+    point = Point(system="1", timeline="1", database=1, visible="9:9:", lsn="0/9", started="then")
+    key = TableKey(filenode=1, row_type="0" * 64, form="binary")
+    found = ((number, key, _ranges(number, count)) for number in range((count + PER_TABLE - 1) // PER_TABLE))
+    return write_state(point, 512, found)
+
+
+def _ranges(number: int, count: int) -> Iterator[FollowedRange]:
+    first = number * PER_TABLE
+    for k, layer in enumerate(layers(min(PER_TABLE, count - first), first)):
+        placed = replace(layer, places=_ref(layer.chunk.object, "places", first + k, 990_000, 9_000, 8 * ROWS, 0))
+        before = Before(rows=ROWS, end=512 * (k + 1), since="2026-11-25", layers=(placed,))
+        yield FollowedRange(start=512 * k, before=before)
 
 
 def nothing(repo: Repository, count: int) -> int:
@@ -146,7 +163,40 @@ def list_whole(repo: Repository, count: int) -> int:
 
 def list_write(repo: Repository, count: int) -> int:
     """The chunk list, written again."""
-    _store(repo, count)
+    store_components(repo, {"chunks": write_chunk_list(tables(count))})
+    return count
+
+
+def booked(repo: Repository, count: int) -> int:
+    """What a backup keeps of its reading until it has ended, then the chunk list from it."""
+    kept = Booked()
+    for k, layer in enumerate(layers(count)):
+        chunk = StoredChunk(piece=k, position=0, layer=layer, fresh=layer.refs())
+        kept.add(0, (chunk,), (RangeRead(piece=k, start=512 * k, end=512 * k + 512, rows=ROWS),))
+    told = TableLayers(kept, 0, count)
+    store_components(repo, {"chunks": write_chunk_list([replace(next(tables(1)), layers=told)])})
+    return sum(1 for _ in kept.fresh()) // 2
+
+
+def state_write(repo: Repository, count: int) -> int:
+    """The state, written again."""
+    store_parts(repo, _state(count))
+    return count
+
+
+def state_load(repo: Repository, count: int) -> int:
+    """The state of the last snapshot, as the next backup loads and asks it."""
+    found = PreviousState()
+    found.load(repo.state(repo.manifest_ids()[-1]) or ())
+    places = ((n, 512 * k) for n in range((count + PER_TABLE - 1) // PER_TABLE) for k in range(PER_TABLE))
+    return sum(found.of(number, start) is not None for number, start in places)
+
+
+def prune_plan(repo: Repository, count: int) -> int:
+    """What a prune would remove."""
+    planned = plan_prune(repo, Rules(last=1), progress=Silent())
+    if planned.removed or planned.problems:
+        raise ValueError(f"the plan removes {planned.removed}; {planned.problems}")
     return count
 
 
@@ -165,12 +215,18 @@ STEPS = {
     "list-read": Step(act=list_read, what="chunk list streamed"),
     "list-whole": Step(act=list_whole, what="chunk list held"),
     "list-write": Step(act=list_write, what="chunk list written"),
+    "booked": Step(act=booked, what="reading booked, chunk list from it"),
+    "state-write": Step(act=state_write, what="state written"),
+    "state-load": Step(act=state_load, what="state loaded and asked"),
+    "prune-plan": Step(act=prune_plan, what="prune planned"),
 }
 
 
 def main() -> None:
     """One step."""
     step, count = STEPS[sys.argv[1]], int(sys.argv[2])
+    rarely_collect()
+    give_back()
     repo = Composition(read_settings()).repository(need_host=True, need_identity=True)
     begun = time.monotonic()
     done = step.act(repo, count)

@@ -4,6 +4,7 @@ import json
 import sys
 
 from benchmarks.bench import Bench
+from benchmarks.many_chunks import STEPS
 from benchmarks.measure import no_server, run
 from benchmarks.results import Figure, Run, Verdict, Wrong, at_most, compared
 from benchmarks.workload import one_day
@@ -72,7 +73,7 @@ def _many_chunks(bench: Bench, count: int) -> list[Run]:
     ours = bench.ours("memory-many")
     environment = ours.desk.environment | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
     runs = []
-    for step in ("make", "nothing", "index", "list-read", "list-whole", "list-write"):
+    for step in STEPS:
         argv = [sys.executable, "-m", "benchmarks.many_chunks", step, str(count)]
         cost = run(argv, server_cpu=no_server, env=environment, cwd=ROOT)
         told = json.loads(cost.out)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 from blake3 import blake3
 
 from pgkura.core.refs import ChunkRef, ObjectRef
-from pgkura.repository.seal import compress_parts, new_compressor, seal
+from pgkura.repository.seal import Frame, new_compressor, seal
 from pgkura.storage.base import Storage
 
 PACK_BYTES = 8 * 1024 * 1024
+# A pack is in memory three times while it is sealed. That keeps other threads of this process waiting anyway, nearly
+# all of its time; one at a time costs nothing.
+_SEALING = threading.Lock()
 _KEY = re.compile(r"data/[0-9a-f]{2}/([0-9a-f]{32})")
 
 
@@ -80,13 +84,13 @@ class PackWriter:
         self._tag = tag
         self._length = 0
         self._hash = blake3(key=self._mac_key)
-        self._parts: list[bytes] = []
+        self._frame = Frame(self._compressor)
 
     def write(self, data: bytes) -> None:
-        """Add plain bytes to the open chunk; they are kept until it ends."""
+        """Add plain bytes to the open chunk."""
         self._hash.update(data)
         self._length += len(data)
-        self._parts.append(data)
+        self._frame.write(data)
 
     @property
     def length(self) -> int:
@@ -96,7 +100,7 @@ class PackWriter:
     def end(self, rows: int) -> None:
         """Finish the open chunk. May store a pack."""
         self._open = False
-        parts, self._parts = self._parts, []
+        making, self._frame = self._frame, Frame(self._compressor)
         mac = self._hash.hexdigest()
         known = self._known(mac)
         if known is not None and known.length == self._length and known.rows == rows:
@@ -105,7 +109,7 @@ class PackWriter:
         if (mac, rows) in self._twins:
             self._twins[mac, rows].append(self._tag)
             return
-        frame = compress_parts(self._compressor, parts)
+        frame = making.end()
         stored = len(frame)
         self._waiting.append(
             _Waiting(tag=self._tag, offset=self._pack_size, stored=stored, length=self._length, rows=rows, mac=mac)
@@ -120,10 +124,11 @@ class PackWriter:
         """Seal and store the pack, if there is one."""
         if not self._waiting:
             return
-        plain = b"".join(self._frames)
-        self._frames.clear()
-        sealed = seal(plain, self._recipients)
-        del plain
+        with _SEALING:
+            plain = b"".join(self._frames)
+            self._frames.clear()
+            sealed = seal(plain, self._recipients)
+            del plain
         object_ref = ObjectRef(
             id=secrets.token_hex(16), cipher_bytes=len(sealed), sha256=hashlib.sha256(sealed).hexdigest()
         )

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import pyrage
 import zstandard
@@ -10,7 +11,6 @@ import zstandard
 from pgkura.core.errors import Tampered, WrongKey
 
 LEVEL = 1
-AT_ONCE = 16 * 1024 * 1024
 PIECE = 1024 * 1024
 
 
@@ -37,25 +37,45 @@ def compress(plain: bytes) -> bytes:
 
 
 def new_compressor() -> zstandard.ZstdCompressor:
-    """For `compress_parts`; one per thread."""
+    """For `Frame`; one per thread."""
     return zstandard.ZstdCompressor(level=LEVEL)
 
 
-def compress_parts(compressor: zstandard.ZstdCompressor, parts: list[bytes]) -> bytes:
-    """One zstd frame of all parts, which are let go of.
+class Frame:
+    """One zstd frame in the making, of bytes that come in pieces.
 
-    In one call where memory allows: that is a tenth faster than piece by piece.
+    A short text is compressed in one call, which is better and quicker; of a long one only what is compressed is kept.
     """
-    if sum(map(len, parts)) <= AT_ONCE:
-        plain = b"".join(parts)
-        parts.clear()
-        return compressor.compress(plain)
-    stream = compressor.compressobj()
-    out = []
-    while parts:
-        out.append(stream.compress(parts.pop(0)))
-    out.append(stream.flush())
-    return b"".join(out)
+
+    def __init__(self, compressor: zstandard.ZstdCompressor) -> None:
+        self._compressor = compressor
+        self._stream: Any = None
+        self._parts: list[bytes] = []
+        self._waiting = 0
+        self._done: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Add plain bytes."""
+        self._parts.append(data)
+        self._waiting += len(data)
+        if self._waiting >= PIECE:
+            if self._stream is None:
+                self._stream = self._compressor.compressobj()
+            self._done.extend(self._stream.compress(part) for part in self._taken())
+
+    def end(self) -> bytes:
+        """The frame."""
+        rest = self._taken()
+        if self._stream is None:
+            return self._compressor.compress(rest[0] if len(rest) == 1 else b"".join(rest))
+        self._done.extend(self._stream.compress(part) for part in rest)
+        self._done.append(self._stream.flush())
+        return b"".join(self._done)
+
+    def _taken(self) -> list[bytes]:
+        """What waits, many small pieces as one."""
+        parts, self._parts, self._waiting = self._parts, [], 0
+        return parts if len(parts) < 16 else [b"".join(parts)]
 
 
 def decompress(frame: bytes, what: str, *, limit: int) -> Iterator[bytes]:

@@ -36,7 +36,7 @@ class Options:
     storage_class             for row data, where the store has classes
     lock_days                 for how long the store shall keep what the snapshot needs; 0 = no lock
     accepted                  names of `denied` objects that the operator waived
-    executor                  "auto": threads for small databases, spawned processes above PROCESS_THRESHOLD
+    executor                  "auto": threads for small databases and few workers, else processes (work/pools.py)
     """
 
     workers: int = 2

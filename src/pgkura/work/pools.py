@@ -17,6 +17,9 @@ Kind = Literal["auto", "threads", "processes"]
 MIB = 1024 * 1024
 # Below this much data a spawned interpreter costs more than it brings.
 PROCESS_THRESHOLD = 64 * MIB
+# So many threads do not wait for each other: compressing and hashing leave the interpreter to the others, and the
+# server is slower than we are. Each process is another 60 MB (docs/decisions/0011).
+THREADS_ENOUGH = 2
 
 
 class WorkerDied(PgkuraError):
@@ -63,7 +66,9 @@ def workers(
     context: Any = children
     if crew.given is not None:
         pool: Executor = Visiting(crew.given)
-    elif crew.kind == "threads" or (crew.kind == "auto" and data_bytes < PROCESS_THRESHOLD):
+    elif crew.kind == "threads" or (
+        crew.kind == "auto" and (count <= THREADS_ENOUGH or data_bytes < PROCESS_THRESHOLD)
+    ):
         pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix="pgkura-worker")
     else:
         pool = ProcessPoolExecutor(
