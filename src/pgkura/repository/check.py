@@ -3,13 +3,14 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from pgkura.core.errors import FormatTooNew, PgkuraError
 from pgkura.core.progress import Progress
-from pgkura.core.refs import ChunkRef, Layer, ObjectRef
+from pgkura.core.refs import ChunkRef, ObjectRef
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.journal import JOURNAL
 from pgkura.repository.keeping import INDEX, STATE
@@ -19,6 +20,8 @@ from pgkura.repository.packs import object_key
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.repository import Repository
 from pgkura.repository.scripts import SCRIPTS_KEY
+from pgkura.repository.shelf import ChunkShelf
+from pgkura.repository.spool import ObjectMap
 from pgkura.repository.tombstones import TOMBSTONES
 from pgkura.repository.versions import older_version
 from pgkura.storage.base import KeyNotFound
@@ -78,19 +81,17 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
     _records(repo, report, progress)
     needed: dict[str, set[str]] = defaultdict(set)
     objects: dict[str, ObjectRef] = {}
-    chunks: dict[str, dict[tuple[int, int], ChunkRef]] = defaultdict(dict)
-    sized: dict[str, Layer] = {}
+    shelf = ChunkShelf()
     told = True
     for manifest in manifests:
-        found = list(_references(repo, manifest, deep, sized, report))
+        found = ObjectMap()
+        shelf.put(_kept(_references(repo, manifest, deep, report), found))
         named = _named(repo, manifest)
         told = told and named is not None
-        if deep and named is not None and not {r.object.id for r in found} <= named.keys():
+        if deep and named is not None and not all(i in named for i in found):
             reason = "it does not name every object that its snapshot needs"
             report.problems.append(Problem(file=REFERENCES + manifest.id, reason=reason, snapshots=(manifest.id,)))
-        for ref in found:
-            chunks[ref.object.id][ref.offset, ref.length] = ref
-        for needs in (*(r.object for r in found), *(named or {}).values()):
+        for needs in chain(found.ascending(), (named or {}).values()):
             objects[needs.id] = needs
             needed[needs.id].add(manifest.id)
     if not told and (not deep or any(p.reason.startswith(_NO_LIST) for p in report.problems)):
@@ -99,8 +100,9 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
             objects.setdefault(ref.object.id, ref.object)
     progress.stage("reading objects", total=sum(o.cipher_bytes for o in objects.values()), unit="bytes")
     for object_id in sorted(objects):
-        _check_object(repo, objects[object_id], sorted(needed[object_id]), chunks[object_id].values(), sized, report)
+        _check_object(repo, objects[object_id], sorted(needed[object_id]), shelf, report)
         progress.advance(objects[object_id].cipher_bytes)
+    shelf.close()
     needing = {i: (ref, needed[i]) for i, ref in objects.items()}
     for file, reason, snapshots in short_locks(repo, manifests, needing, datetime.now(UTC)):
         report.problems.append(Problem(file=file, reason=reason, snapshots=snapshots))
@@ -182,17 +184,26 @@ def _indexed(repo: Repository, report: CheckReport) -> Iterator[ChunkRef]:
             continue  # told by _records
 
 
+def _kept(
+    refs: Iterable[tuple[ChunkRef, ChunkRef | None]], found: ObjectMap
+) -> Iterator[tuple[ChunkRef, ChunkRef | None]]:
+    for ref, sizes in refs:
+        found.add(ref.object)
+        yield ref, sizes
+
+
 def _references(
-    repo: Repository, manifest: Manifest, deep: bool, sized: dict[str, Layer], report: CheckReport
-) -> Iterator[ChunkRef]:
+    repo: Repository, manifest: Manifest, deep: bool, report: CheckReport
+) -> Iterator[tuple[ChunkRef, ChunkRef | None]]:
+    """All that a snapshot needs; with chunks of binary rows, the sizes of these."""
     for component in manifest.components.values():
-        yield from component.refs
+        yield from ((ref, None) for ref in component.refs)
     if not deep:
         return
     try:
         for table in repo.chunk_list(manifest):
-            yield from table.refs()
-            sized.update((x.chunk.mac, replace(x, drops=None, dropped=0)) for x in table.layers if x.sizes is not None)
+            for layer in table.layers:
+                yield from ((ref, layer.sizes if ref is layer.chunk else None) for ref in layer.refs())
     except PgkuraError as error:
         report.problems.append(
             Problem(
@@ -205,12 +216,7 @@ def _references(
 
 
 def _check_object(
-    repo: Repository,
-    ref: ObjectRef,
-    snapshots: Sequence[str],
-    chunks: Iterable[ChunkRef],
-    sized: Mapping[str, Layer],
-    report: CheckReport,
+    repo: Repository, ref: ObjectRef, snapshots: Sequence[str], shelf: ChunkShelf, report: CheckReport
 ) -> None:
     key = object_key(ref.id)
     try:
@@ -232,11 +238,12 @@ def _check_object(
         return
     if not report.deep:
         return
-    for chunk in sorted(chunks, key=lambda c: c.offset):
+    for layer in shelf.of(ref.id):
+        chunk = layer.chunk
         try:
             newlines = sum(piece.count(b"\n") for piece in repo.read_chunk(chunk))
-            if chunk.mac in sized:
-                newlines = len(repo.read_sizes(sized[chunk.mac]))
+            if layer.sizes is not None:
+                newlines = len(repo.read_sizes(layer))
         except PgkuraError as error:
             report.problems.append(
                 Problem(file=key, reason=_reason(error), snapshots=tuple(snapshots), later=_is_later(error))

@@ -1,6 +1,7 @@
 """The records that say what must stay and what may go: index, state, references, tombstones."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from pgkura.core.refs import ChunkRef, ObjectRef
 from pgkura.repository.claims import commit_claimed
@@ -11,6 +12,15 @@ from pgkura.storage.base import Storage
 
 INDEX = "index/"
 STATE = "state/"
+# Chunks of one index file, which is made and read in one piece.
+INDEX_CHUNKS = 25_000
+
+
+def slices(chunks: Iterable[ChunkRef]) -> Iterator[list[ChunkRef]]:
+    """What each index file shall hold."""
+    rest = iter(chunks)
+    while some := list(islice(rest, INDEX_CHUNKS)):
+        yield some
 
 
 class Keeping:

@@ -14,10 +14,11 @@ from pgkura.core.refs import ChunkRef
 from pgkura.core.stop import Stop
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.doomed import Doomed, find_doomed
-from pgkura.repository.keeping import STATE
+from pgkura.repository.keeping import STATE, slices
 from pgkura.repository.packs import object_key
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.repository import Repository
+from pgkura.repository.shelf import ChunkShelf
 from pgkura.repository.survey import Survey, Surveyor, reason, store_now
 from pgkura.repository.tombstones import Phase, Tombstone
 from pgkura.storage.base import KeyNotFound
@@ -83,8 +84,7 @@ class Pruner:
         dead = doomed.marked | doomed.waiting | doomed.due
         if not dead:
             return
-        live: dict[tuple[str, str], ChunkRef] = {}
-        elsewhere: set[tuple[str, str]] = set()
+        live, elsewhere = ChunkShelf(), ChunkShelf()
         old: list[str] = []
         keys = self._repo.index_keys()
         self._progress.stage("shortening the index", total=len(keys), unit="files")
@@ -92,15 +92,16 @@ class Pruner:
             refs = self._index(key)
             if any(ref.object.id in dead for ref in refs):
                 old.append(key)
-                live.update(((r.object.id, r.mac), r) for r in refs if r.object.id not in dead)
+                live.put((r, None) for r in refs if r.object.id not in dead)
             else:
-                elsewhere.update((r.object.id, r.mac) for r in refs)
+                elsewhere.put((r, None) for r in refs)
             self._progress.advance(1)
         if not old:
             return
-        left = [ref for name, ref in live.items() if name not in elsewhere]
-        if left:
-            self._repo.append_index(left)
+        for some in slices(ref for ref in live.all() if ref not in elsewhere):
+            self._repo.append_index(some)
+        live.close()
+        elsewhere.close()
         for key in old:
             self.done.index_files += self._delete(key)
 

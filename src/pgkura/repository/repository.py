@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from pgkura.repository.belief import Belief
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.container import ROOT, open_signature, seal_signature
 from pgkura.repository.journal import Journal
-from pgkura.repository.keeping import INDEX, STATE
+from pgkura.repository.keeping import INDEX, STATE, slices
 from pgkura.repository.keyring import Keyring, open_keyring
 from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.known import KnownChunks
@@ -33,8 +33,6 @@ from pgkura.storage.base import KeyExists, KeyNotFound, Storage, Stored
 
 # Opened objects kept by each thread: the layers that a month of changes leaves on one unit of ranges fit in.
 KEPT_BYTES = 16 * 1024 * 1024
-# Of one index file, which is made and read in one piece.
-INDEX_CHUNKS = 25_000
 
 
 class Repository(Journal):
@@ -309,8 +307,7 @@ class Repository(Journal):
         Raises PlanOutdated when a prune took away what it needs.
         """
         self.need_host()
-        chunks = iter(new_chunks)
-        while some := list(islice(chunks, INDEX_CHUNKS)):
+        for some in slices(new_chunks):
             self.append_index(some)
             if self._index is not None:
                 self._index.add(some)
