@@ -19,8 +19,42 @@ def scratch_path(file: IO[bytes]) -> Path:
     return Path(f"/dev/fd/{file.fileno()}")
 
 
+class LongFile:
+    """Such a file that grows at its end and is read anywhere, by any thread; closed when nobody has it any more."""
+
+    def __init__(self) -> None:
+        self._file = new_scratch()
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._size
+
+    def append(self, data: bytes) -> None:
+        """At the end."""
+        self._file.write(data)
+        self._size += len(data)
+
+    def flush(self) -> None:
+        """What was appended can be read from now on."""
+        self._file.flush()
+
+    def read(self, start: int, length: int) -> bytes:
+        """Some of it; at most so much."""
+        return os.pread(self._file.fileno(), length, start)
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
+class _Database(sqlite3.Connection):
+    def __del__(self) -> None:
+        self.close()
+
+
 def new_database() -> sqlite3.Connection:
-    """An empty SQLite database in a file that loses its name at once; autocommit, close it after use.
+    """An empty SQLite database in a file that loses its name at once; autocommit, closed when nobody has it any more.
 
     For what is looked up while a run lasts and would outgrow memory. One thread at a time.
     """

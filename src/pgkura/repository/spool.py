@@ -4,14 +4,13 @@ Few things stay in memory, since most databases are small: a file is opened once
 threads, except reading `Layers`.
 """
 
-import os
 import sqlite3
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import IO, Any
+from typing import Any
 
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
-from pgkura.core.scratch import new_database, new_scratch
+from pgkura.core.scratch import LongFile, new_database
 
 # Objects, and layers, that stay in memory: a megabyte or two.
 FEW = 4_000
@@ -80,7 +79,7 @@ class Layers(Collection[Layer]):
 
     __slots__ = ("_count", "_end", "_file", "_start")
 
-    def __init__(self, file: IO[bytes], start: int, end: int, count: int) -> None:
+    def __init__(self, file: LongFile, start: int, end: int, count: int) -> None:
         self._file = file
         self._start = start
         self._end = end
@@ -92,7 +91,7 @@ class Layers(Collection[Layer]):
     def __iter__(self) -> Iterator[Layer]:
         at, rest = self._start, b""
         while at < self._end:
-            block = os.pread(self._file.fileno(), min(_BLOCK, self._end - at), at)
+            block = self._file.read(at, min(_BLOCK, self._end - at))
             if not block:
                 raise OSError("a working file was cut short")
             at += len(block)
@@ -115,14 +114,17 @@ class LayerPile:
 
     def __init__(self, few: int = FEW) -> None:
         self._left = few
-        self._file: IO[bytes] | None = None
-        self._size = 0
+        self._file: LongFile | None = None
         self._begin()
 
     def _begin(self) -> None:
         self._held: list[Layer] = []
         self._count = 0
         self._start = self._size
+
+    @property
+    def _size(self) -> int:
+        return 0 if self._file is None else self._file.size
 
     def append(self, layer: Layer) -> None:
         """One more layer of this table."""
@@ -133,9 +135,9 @@ class LayerPile:
 
     def _flush(self) -> None:
         if self._file is None:
-            self._file = new_scratch()
+            self._file = LongFile()
         for layer in self._held:
-            self._size += self._file.write(pack_layer(layer))
+            self._file.append(pack_layer(layer))
         self._held.clear()
 
     def take(self) -> Collection[Layer]:
