@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from tests.support import compare, nasty
-from tests.support.cli import ROOT, Desk, command
+from tests.support.cli import ROOT, Desk, Done, command
+from tests.support.psql import client
 from tests.support.servers import server, versions
 
 from pgkura.repository import canonical
@@ -30,6 +31,18 @@ def backed_up(tmp_path: Path, source: str) -> Desk:
     argv = [sys.executable, "-c", SMALL_PARTS, "backup"]
     command(argv, desk.environment | {"DATABASE_URL": source}).expect()
     return desk
+
+
+def by_script(desk: Desk, target: str, *more: str) -> Done:
+    """The repository's own script, with the clients of the server's version."""
+    folder = desk.folder / "clients"
+    folder.mkdir()
+    for name in ("psql", "pg_restore"):
+        wrapper = folder / name
+        wrapper.write_text(f'#!/bin/sh\nexec {client(name, versions()[-1])} "$@"\n')
+        wrapper.chmod(0o755)
+    environment = desk.environment | {"PATH": f"{folder}:{desk.environment['PATH']}", "TMPDIR": str(desk.folder)}
+    return command(["bash", str(desk.repository / "restore.sh"), str(desk.identity), target, *more], environment)
 
 
 def opened(desk: Desk) -> Repository:
@@ -59,8 +72,7 @@ def test_a_chunk_list_in_parts_comes_back_by_us_and_by_the_script(tmp_path: Path
     desk.run("restore", manifest.id, "--to", target, "--yes").expect()
     compare.assert_same(source, target)
     target = home.create_database(f"long_lists_script_{home.version}")
-    script = ["bash", str(desk.repository / "restore.sh"), str(desk.identity), target, manifest.id]
-    done = command(script, desk.environment | {"TMPDIR": str(tmp_path)}).expect()
+    done = by_script(desk, target, manifest.id).expect()
     assert done.out.splitlines()[-1].startswith("done: ")
     compare.assert_same(source, target)
 
@@ -79,6 +91,5 @@ def test_who_knows_only_lists_in_one_part_stops(tmp_path: Path) -> None:
     assert rest.count(b"component\tchunks\t+\t") == len(repo.manifest("latest").components["chunks"].refs)
     (desk.repository / "restore.sh").write_bytes(OLD_SCRIPT.read_bytes())
     target = home.create_database(f"long_lists_old_target_{home.version}")
-    script = ["bash", str(desk.repository / "restore.sh"), str(desk.identity), target]
-    done = command(script, desk.environment | {"TMPDIR": str(tmp_path)})
+    done = by_script(desk, target)
     assert done.code != 0 and "error: data/+/+ is damaged or missing" in done.err, done

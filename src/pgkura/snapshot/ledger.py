@@ -27,7 +27,7 @@ class Request:
     """Something to read: pieces of tables, or large objects."""
 
     mode: Mode
-    pieces: tuple[Piece, ...] = ()
+    pieces: Sequence[Piece] = ()
     blobs: BlobRange | None = None
 
 
@@ -204,11 +204,14 @@ def _after(locked_at: float, released_at: float | None) -> bool:
 
 
 def first_requests(
-    groups: Sequence[tuple[Piece, ...]], held: frozenset[int], blobs: Sequence[BlobRange]
+    groups: Sequence[Sequence[Piece]], held: frozenset[int], blobs: Sequence[BlobRange]
 ) -> list[Request]:
     """The planner's groups as requests; a group is split where some of its tables are held and others are not."""
     requests: list[Request] = []
     for group in groups:
+        if len(there := {p.number in held for p in group}) == 1:
+            requests.append(Request(mode=Mode.HELD if there.pop() else Mode.LATE, pieces=group))
+            continue
         for mode, wanted in ((Mode.HELD, True), (Mode.LATE, False)):
             pieces = tuple(p for p in group if (p.number in held) is wanted)
             if pieces:

@@ -1,6 +1,7 @@
 """Tables become pieces, pieces become units, largest first. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
 
 from pgkura.core.facts import LargeObjectFacts, TableFacts
 from pgkura.snapshot.options import MIB, Options
@@ -22,7 +23,41 @@ def has_rows(table: TableFacts) -> bool:
     return table.kind == "r" and table.readable
 
 
-def pieces_of(number: int, table: TableFacts, options: Options, *, divisible: bool) -> list[Piece]:
+class Ranges(Sequence[Piece]):
+    """Neighbouring page ranges of one table, each made when it is looked at: a large table has a million."""
+
+    __slots__ = ("_first", "_number", "_step", "_table", "_until")
+
+    def __init__(self, number: int, table: TableFacts, step: int, first: int, until: int) -> None:
+        self._number = number
+        self._table = table
+        self._step = step
+        self._first = first
+        self._until = until
+
+    def __len__(self) -> int:
+        return self._until - self._first
+
+    @overload
+    def __getitem__(self, at: int) -> Piece: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Ranges": ...
+    def __getitem__(self, at: int | slice) -> "Piece | Ranges":
+        if isinstance(at, slice):
+            begun, until, _ = at.indices(len(self))
+            return Ranges(self._number, self._table, self._step, self._first + begun, self._first + max(begun, until))
+        first = range(self._first, self._until)[at]
+        end = (first + 1) * self._step
+        return Piece(
+            number=self._number,
+            table=self._table,
+            first=first,
+            start=first * self._step,
+            end=None if end >= self._table.pages else end,
+        )
+
+
+def pieces_of(number: int, table: TableFacts, options: Options, *, divisible: bool) -> Sequence[Piece]:
     """Page ranges for a large heap, else the whole table.
 
     `divisible`: whether a planned query on it runs nobody's code (see queries/divisible.sql); COPY of a whole
@@ -31,11 +66,7 @@ def pieces_of(number: int, table: TableFacts, options: Options, *, divisible: bo
     pages, step = table.pages, options.range_pages
     if pages <= 2 * step or not divisible or options.gentle or table.access_method != "heap" or table.config_where:
         return [Piece(number=number, table=table)]
-    starts = range(0, pages, step)
-    return [
-        Piece(number=number, table=table, first=i, start=start, end=None if start + step >= pages else start + step)
-        for i, start in enumerate(starts)
-    ]
+    return Ranges(number, table, step, 0, -(-pages // step))
 
 
 def size_of(piece: Piece) -> int:
@@ -49,9 +80,9 @@ def size_of(piece: Piece) -> int:
 
 def group_pieces(
     tables: Iterable[tuple[int, TableFacts]], options: Options, divisible: frozenset[int]
-) -> list[tuple[Piece, ...]]:
+) -> list[Sequence[Piece]]:
     """Units as groups of pieces, largest first: ranges of one table together, tiny tables together."""
-    groups: list[tuple[Piece, ...]] = []
+    groups: list[Sequence[Piece]] = []
     tiny: list[Piece] = []
     for number, table in tables:
         pieces = pieces_of(number, table, options, divisible=table.oid in divisible)
@@ -66,18 +97,16 @@ def group_pieces(
     return sorted(groups, key=lambda g: (-sum(map(size_of, g)), g[0].number, g[0].first))
 
 
-def _runs(pieces: Sequence[Piece], limit: int, most: int = 1 << 30) -> Iterator[tuple[Piece, ...]]:
-    run: list[Piece] = []
-    total = 0
-    for piece in pieces:
+def _runs(pieces: Sequence[Piece], limit: int, most: int = 1 << 30) -> Iterator[Sequence[Piece]]:
+    begun = total = 0
+    for at, piece in enumerate(pieces):
         size = size_of(piece)
-        if run and (total + size > limit or len(run) >= most):
-            yield tuple(run)
-            run, total = [], 0
-        run.append(piece)
+        if begun < at and (total + size > limit or at - begun >= most):
+            yield pieces[begun:at]
+            begun, total = at, 0
         total += size
-    if run:
-        yield tuple(run)
+    if begun < len(pieces):
+        yield pieces[begun:]
 
 
 def group_blobs(objects: Sequence[LargeObjectFacts]) -> list[BlobRange]:
