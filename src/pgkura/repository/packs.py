@@ -3,7 +3,6 @@
 import hashlib
 import re
 import secrets
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +10,10 @@ from typing import Any
 from blake3 import blake3
 
 from pgkura.core.refs import ChunkRef, ObjectRef
-from pgkura.repository.seal import Frame, new_compressor, seal
+from pgkura.repository.seal import ONE_OBJECT, Frame, new_compressor, seal
 from pgkura.storage.base import Storage
 
 PACK_BYTES = 8 * 1024 * 1024
-# A pack is in memory three times while it is sealed. That keeps other threads of this process waiting anyway, nearly
-# all of its time; one at a time costs nothing.
-_SEALING = threading.Lock()
 _KEY = re.compile(r"data/[0-9a-f]{2}/([0-9a-f]{32})")
 
 
@@ -124,7 +120,7 @@ class PackWriter:
         """Seal and store the pack, if there is one."""
         if not self._waiting:
             return
-        with _SEALING:
+        with ONE_OBJECT:
             plain = b"".join(self._frames)
             self._frames.clear()
             sealed = seal(plain, self._recipients)

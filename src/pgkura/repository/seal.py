@@ -1,6 +1,7 @@
 """age and zstd: the only place that seals and opens bytes."""
 
 import io
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -12,6 +13,9 @@ from pgkura.core.errors import Tampered, WrongKey
 
 LEVEL = 1
 PIECE = 1024 * 1024
+# Held while a whole object is sealed or opened, when it is in memory up to three times. The library keeps the other
+# threads of this process waiting anyway, nearly all of that time: one object at a time costs nothing.
+ONE_OBJECT = threading.Lock()
 
 
 def seal(plain: bytes, recipients: Sequence[str]) -> bytes:
@@ -23,7 +27,8 @@ def seal(plain: bytes, recipients: Sequence[str]) -> bytes:
 def unseal(data: bytes, secrets: Sequence[str], what: str) -> bytes:
     """The plain bytes. Raises WrongKey when no secret fits, Tampered when the file is damaged."""
     try:
-        plain: bytes = pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(s) for s in secrets])
+        with ONE_OBJECT:
+            plain: bytes = pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(s) for s in secrets])
         return plain
     except pyrage.DecryptError as error:
         if "No matching keys" in str(error):
