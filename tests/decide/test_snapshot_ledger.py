@@ -188,7 +188,7 @@ def test_only_what_is_really_held_counts_as_held() -> None:
 
 
 def test_a_statement_that_runs_too_long_is_tried_once_more_and_then_named() -> None:
-    ledger = Ledger(TABLES)
+    ledger = Ledger(TABLES, Booked())
     unit = _unit(Mode.HELD, _piece(0))
     overran = TableRead(number=0, outcome=Read.OVERRAN, reason="a statement ran longer than the 1 s allowed")
     (again,) = ledger.record(UnitResult(unit=unit, tables=(overran,)))
@@ -202,7 +202,7 @@ def test_a_statement_that_runs_too_long_is_tried_once_more_and_then_named() -> N
 
 
 def test_large_objects_that_take_too_long_are_named_too() -> None:
-    ledger = Ledger(TABLES)
+    ledger = Ledger(TABLES, Booked())
     unit = _unit(Mode.HELD, blobs=BlobRange(first=0, objects=()))
     overran = UnitResult(unit=unit, tables=(TableRead(number=BLOBS, outcome=Read.OVERRAN),))
     assert ledger.record(overran) == [Request(mode=Mode.HELD, blobs=unit.blobs)]
