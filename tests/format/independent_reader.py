@@ -11,7 +11,9 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from tests.format.independent_tuples import text_line, tuples
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,84 @@ class Chunk:
     mac: str
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A chunk and the lines before it that belong to it."""
+
+    chunk: Chunk
+    sizes: Chunk | None
+    drops: Chunk | None
+    dropped: int
+    places: Chunk | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a chunk list: its line's words, its chunks."""
+
+    words: list[str]
+    layers: list[Layer]
+
+    @property
+    def binary(self) -> bool:
+        """List version 1 knows text only."""
+        assert self.words[7:] in ([], ["text"], ["binary"])
+        return self.words[7:] == ["binary"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """A page range of a state: first page, page after the last, rows that count, day."""
+
+    words: list[str]
+    layers: list[Layer]
+
+
+@dataclass(frozen=True)
+class State:
+    """A state: ranges by the table's object id; every object that holds it or that it names, with its SHA-256."""
+
+    point: list[str]
+    ranges: dict[str, list[Range]]
+    hashes: dict[str, str]
+
+
+class Parser:
+    """Lines object, places, sizes, drops, chunk: those of a chunk come before it."""
+
+    def __init__(self, *, numbered: bool) -> None:
+        self.numbered = numbered
+        self.hashes: dict[str, str] = {}
+        self.waiting: dict[str, Chunk] = {}
+        self.dropped = 0
+
+    def line(self, words: list[str]) -> Layer | None:
+        """A layer once its chunk is reached."""
+        word, *rest = words
+        if word == "object":
+            assert rest[0] not in self.hashes
+            self.hashes[rest[0]] = rest[2]
+            return None
+        number = rest.pop(0) if word == "chunk" and self.numbered else ""
+        if word == "drops":
+            self.dropped = int(rest.pop(0))
+        object_id, offset, stored, length, rows, mac = rest
+        assert object_id in self.hashes
+        one = Chunk(number, object_id, int(offset), int(stored), int(length), int(rows), mac)
+        if word != "chunk":
+            assert word in ("places", "sizes", "drops") and word not in self.waiting and one.rows == 0
+            self.waiting[word] = one
+            return None
+        sizes, drops, places = (self.waiting.pop(name, None) for name in ("sizes", "drops", "places"))
+        return Layer(one, sizes, drops, self.dropped if drops else 0, places)
+
+
 class Reader:
     """Opens a repository folder with an identity file."""
 
     def __init__(self, folder: Path, identity: Path) -> None:
         self.folder = folder
+        self.hashes: dict[str, str] = {}
         text = identity.read_text()
         secret = next(line for line in text.splitlines() if line.startswith("AGE-SECRET-KEY-1"))
         root = Ed25519PrivateKey.from_private_bytes(hkdf(secret, "pgkura/v1/root")).public_key()
@@ -120,24 +196,116 @@ class Reader:
         return json.loads(line), components
 
     def tables(self, chunk_list: bytes) -> dict[str, tuple[list[str], bytes]]:
-        """Per table: its line's words and its rows."""
+        """Per table of text rows: its line's words and its rows."""
+        read = self.chunk_list(chunk_list)
+        return {table.words[1]: (table.words, b"".join(self.rows(table))) for table in read}
+
+    def chunk_list(self, chunk_list: bytes) -> list["Table"]:
+        """Tables of a chunk list of version 1 or 2."""
         lines = chunk_list.decode().splitlines()
-        assert lines[0] == "pgkura-chunks\t1"
-        hashes: dict[str, str] = {}
-        tables: dict[str, tuple[list[str], bytes]] = {}
+        assert lines[0] in ("pgkura-chunks\t1", "pgkura-chunks\t2")
+        parser = Parser(numbered=True)
+        tables: list[Table] = []
         for words in (line.split("\t") for line in lines[1:]):
-            if words[0] == "object":
-                hashes[words[1]] = words[3]
-            elif words[0] == "table":
-                tables[words[1]] = (words, b"")
-            else:
-                number, object_id, offset, stored, length, rows, mac = words[1:]
-                one = Chunk(number, object_id, int(offset), int(stored), int(length), int(rows), mac)
-                plain = self.chunk(one, hashes[object_id])
-                assert plain.count(b"\n") == one.rows
-                head, before = tables[number]
-                tables[number] = (head, before + plain)
+            if words[0] == "table":
+                assert len(words) == (7 if lines[0].endswith("1") else 8)
+                tables.append(Table(words, []))
+            elif layer := parser.line(words):
+                assert layer.chunk.table == tables[-1].words[1]
+                tables[-1].layers.append(layer)
+        assert not parser.waiting
+        self.hashes.update(parser.hashes)
         return tables
+
+    def rows(self, table: "Table", types: Sequence[str] = ()) -> Iterator[bytes]:
+        """The rows that count, as lines of COPY text. `types`: of the columns, for binary rows."""
+        count = length = 0
+        for layer in table.layers:
+            plain = self.stored(layer.chunk)
+            length += len(plain)
+            if table.binary:
+                assert layer.sizes is not None
+                lines = [text_line(row, types) for row in tuples(plain, unpacked(self.stored(layer.sizes), 4))]
+            else:
+                assert layer.sizes is None
+                *whole, rest = plain.split(b"\n")
+                assert rest == b""
+                lines = [line + b"\n" for line in whole]
+            assert len(lines) == layer.chunk.rows
+            dropped = set(self.drops(layer))
+            kept = [line for number, line in enumerate(lines, 1) if number not in dropped]
+            count += len(kept)
+            yield from kept
+        assert (count, length) == (int(table.words[5]), int(table.words[6]))
+
+    def drops(self, layer: "Layer") -> list[int]:
+        """Numbers of its rows that do not count."""
+        if layer.drops is None:
+            return []
+        numbers = [int(line) for line in self.stored(layer.drops).decode().splitlines()]
+        assert len(numbers) == layer.dropped and numbers == sorted(set(numbers))
+        assert numbers[0] >= 1 and numbers[-1] <= layer.chunk.rows
+        return numbers
+
+    def stored(self, chunk: Chunk) -> bytes:
+        """A chunk of a list that was parsed."""
+        return self.chunk(chunk, self.hashes[chunk.object])
+
+    def state(self, snapshot: str) -> "State":
+        """A state, every list of places opened."""
+        parts = Parser(numbered=False)
+        header, *lines = self.record(f"state/{snapshot}", "state").decode().splitlines()
+        assert header == "pgkura-index\t1"
+        layers = [layer for line in lines if (layer := parts.line(line.split("\t")))]
+        self.hashes.update(parts.hashes)
+        header, *lines = b"".join(self.stored(layer.chunk) for layer in layers).decode().splitlines()
+        assert header == "pgkura-state\t1"
+        parser = Parser(numbered=False)
+        state = State([], {}, dict(parts.hashes))
+        for words in (line.split("\t") for line in lines):
+            if words[0] == "point":
+                state.point.extend(words[1:])
+            elif words[0] == "table":
+                ranges = state.ranges.setdefault(words[1], [])
+            elif words[0] == "range":
+                ranges.append(Range(words[1:], []))
+            elif layer := parser.line(words):
+                ranges[-1].layers.append(layer)
+        state.hashes.update(parser.hashes)
+        self.hashes.update(parser.hashes)
+        return state
+
+    def places(self, layer: "Layer") -> list[int]:
+        """The place of each row of a chunk."""
+        assert layer.places is not None
+        return list(accumulate(unpacked(self.stored(layer.places), 8)))
+
+    def references(self, snapshot: str) -> dict[str, str]:
+        """Objects that a snapshot says it needs: id and SHA-256."""
+        header, *lines = self.record(f"references/{snapshot}", "references").decode().splitlines()
+        assert header == "pgkura-references\t1" and lines == sorted(lines)
+        found = {}
+        for word, object_id, size, sha256 in (line.split("\t") for line in lines):
+            assert word == "object"
+            assert (self.folder / "data" / object_id[:2] / object_id).stat().st_size == int(size)
+            found[object_id] = sha256
+        return found
+
+    def tombstone(self, name: str) -> dict[str, list[str]]:
+        """Values by word."""
+        header, *lines = self.record(f"tombstones/{name}", "tombstone").decode().splitlines()
+        assert header == "pgkura-tombstone\t1"
+        found: dict[str, list[str]] = {}
+        for word, value in (line.split("\t") for line in lines):
+            found.setdefault(word, []).append(value)
+        return found
+
+
+def unpacked(stored: bytes, width: int) -> list[int]:
+    """Numbers stored transposed: the lowest byte of each, then the second byte of each, and so on."""
+    count, rest = divmod(len(stored), width)
+    assert rest == 0
+    return [int.from_bytes(stored[i::count], "little", signed=width == 8) for i in range(count)]
 
 
 def hkdf(secret: str, info: str) -> bytes:

@@ -1,5 +1,6 @@
 """Makes the stored test vectors: a small real backup by the product of its day, kept for ever.
 
+python -m tests.format.make_vectors 1-layers   (format 2 lists: layers, states; a tombstone; rows expected beside it)
 python -m tests.format.make_vectors 1-epochs   (two epochs, a person, a revoked host that made the first snapshot)
 python -m tests.format.make_vectors 1     (writes tests/format/v1/; never run again for a version that was released)
 """
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import psycopg
+from tests.format import layered
 from tests.support.cli import Desk
 from tests.support.servers import server, stop_all
 
@@ -38,6 +40,30 @@ def first_epoch(desk: Desk, url: str) -> None:
     desk.run("epoch", "new").expect()
 
 
+def execute(url: str, sql: str) -> None:
+    """In one transaction."""
+    with psycopg.connect(url) as connection:
+        connection.execute(sql)
+
+
+def layers(folder: Path, url: str) -> None:
+    """A snapshot that is pruned, and three that stay: whole, with layers, with layers of layers."""
+    desk = Desk(folder)
+    desk.run("init").expect()
+    execute(url, layered.SETUP)
+    execute(url, layered.EARLY)
+    environment = {"DATABASE_URL": url}
+    desk.run("backup", env=environment).expect()
+    execute(url, "DROP TABLE early")
+    for number, sql in enumerate(("", layered.CHANGES, layered.MORE_CHANGES)):
+        if sql:
+            execute(url, sql)
+        made = desk.run("backup", "--json", env=environment).expect().json
+        layered.keep(folder / "expected" / made["snapshot"], layered.rows_of(url))
+        assert number == 0 or made["chunks_unchanged"], made
+    desk.run("prune", "--keep-last", "3", "--yes").expect()
+
+
 def main() -> None:
     """Into tests/format/v<N>/."""
     folder = Path(__file__).parent / f"v{sys.argv[1]}"
@@ -45,6 +71,9 @@ def main() -> None:
         sys.exit(f"{folder} exists: stored vectors are never made again")
     try:
         url = server(15).create_database("vectors")
+        if sys.argv[1].endswith("-layers"):
+            layers(folder, url)
+            return
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(SQL)
         desk = Desk(folder)
@@ -56,8 +85,8 @@ def main() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("CREATE TABLE later (id int); INSERT INTO later VALUES (1)")
         desk.run("backup", env={"DATABASE_URL": url}).expect()
-        shutil.rmtree(folder / ".cache", ignore_errors=True)
     finally:
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
         stop_all()
 
 
