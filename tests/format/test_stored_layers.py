@@ -1,13 +1,15 @@
 """The stored repository of layers, states and a tombstone: both readers give back the rows of its day."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from tests.format.independent_reader import Layer, Reader, Table
 from tests.format.layered import kept, rows_of
-from tests.support.cli import Desk
+from tests.support.cli import Desk, command
+from tests.support.psql import client
 from tests.support.servers import binaries, needs, newest
 
 LAYERS = Path(__file__).parent / "v1-layers"
@@ -145,3 +147,23 @@ def test_tombstone(reader: Reader, desk: Desk) -> None:
     for kind in ("index", "journal"):
         for one in (desk.repository / kind).iterdir():
             assert reader.record(f"{kind}/{one.name}", kind)
+
+
+@pytest.mark.parametrize("snapshot", SNAPSHOTS)
+def test_its_own_script_gives_the_rows_back(tmp_path: Path, snapshot: str) -> None:
+    """`restore.sh` of its day, which lies in it."""
+    needs("the program age", shutil.which("age") is not None)
+    needs("the program zstd", shutil.which("zstd") is not None)
+    home = newest()
+    shutil.copytree(LAYERS, tmp_path / "desk")
+    desk = Desk(tmp_path / "desk")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("psql", "pg_restore"):
+        (programs / name).write_text(f'#!/bin/sh\nexec {client(name, home.version)} "$@"\n')
+        (programs / name).chmod(0o755)
+    target = home.create_database("from_layers_by_script")
+    script = ["bash", str(desk.repository / "restore.sh"), str(desk.identity), target, snapshot]
+    done = command(script, {"PATH": f"{programs}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}).expect()
+    assert done.out.splitlines()[-1].startswith("done: ")
+    assert rows_of(target) == kept(LAYERS / "expected" / snapshot)
