@@ -43,14 +43,18 @@ def stock(tmp_path: Path) -> Path:
 
 # Large enough to be followed; rows of the first travel in binary form, those of the second as text.
 FOLLOWED = """
-CREATE TABLE public.followed (id int PRIMARY KEY, "a b" text, n numeric, made int GENERATED ALWAYS AS (id + 1) STORED);
+CREATE TABLE public.followed (
+    id int PRIMARY KEY, "a b" text, n numeric, made int NOT NULL GENERATED ALWAYS AS (id + 1) STORED, late int
+);
 CREATE TABLE public.followed_text (id int GENERATED ALWAYS AS IDENTITY, tags text[]);
-INSERT INTO public.followed SELECT g, repeat(md5(g::text), 6), g / 7.0 FROM generate_series(1, 3000) g;
+INSERT INTO public.followed (id, "a b", n, late)
+SELECT g, repeat(md5(g::text), 6), g / 7.0, CASE WHEN g % 50 <> 1 THEN g END FROM generate_series(1, 3000) g;
 INSERT INTO public.followed_text (tags) SELECT ARRAY[repeat(md5(g::text), 6), E'\\\\ \t']
 FROM generate_series(1, 3000) g;
 """
 CHANGES = """
 DELETE FROM public.followed WHERE id % 50 = 1;
+ALTER TABLE public.followed ALTER late SET NOT NULL;
 UPDATE public.followed SET n = NULL, "a b" = E'\\t' WHERE id % 60 = 2;
 DELETE FROM public.followed_text WHERE id % 50 = 1;
 UPDATE public.followed_text SET tags = NULL WHERE id % 60 = 2;

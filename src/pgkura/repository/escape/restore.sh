@@ -124,7 +124,8 @@ load_binary() {
     binary_file | sql -c "$settings" -c "COPY $target $columns FROM STDIN WITH (FORMAT binary)"
     return
   fi
-  sql -c "CREATE TABLE pgkura_restore.staged (LIKE $target)" \
+  # No constraint of the table's of now: dropped rows may be older than it, and a generated column stays empty here.
+  sql -c "CREATE TABLE pgkura_restore.staged AS SELECT ${columns:1:${#columns}-2} FROM $target WITH NO DATA" \
       -c 'ALTER TABLE pgkura_restore.staged ADD "pgkura line" bigserial' -c "CREATE TABLE pgkura_restore.drops (n bigint)" &&
   sql -c "COPY pgkura_restore.drops FROM STDIN" < "$work/numbers" &&
   binary_file | sql -c "$settings" -c "COPY pgkura_restore.staged $columns FROM STDIN WITH (FORMAT binary)" &&
