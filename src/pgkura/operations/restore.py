@@ -109,6 +109,12 @@ class PlannedRestore:
         ]
         if self.plan.started_over:
             lines.append("the target holds a restore that was cut short: what it created is dropped first")
+        if self.plan.goes_on:
+            rows, size = self.plan.kept.rows(self.plan.loads), self.plan.kept.bytes(self.plan.loads)
+            lines.append(
+                f"the target holds a restore that was cut short: it is gone on with; {rows:,} of {self.plan.rows:,} "
+                f"rows ({size:,} bytes) are there, {self.plan.bytes_left:,} bytes are left to load"
+            )
         if self.plan.truncate:
             lines.append("tables of the platform that are emptied first: " + ", ".join(map(str, self.plan.truncate)))
         if self.plan.closed:
@@ -147,6 +153,8 @@ class RestoreResult:
     snapshot: str
     target: str
     rows: int
+    rows_kept: int
+    bytes_kept: int
     seconds: float
     restore_seconds: float
     proof_seconds: float
@@ -163,6 +171,8 @@ class RestoreResult:
             "snapshot": self.snapshot,
             "target": self.target,
             "rows": self.rows,
+            "rows_kept": self.rows_kept,
+            "bytes_kept": self.bytes_kept,
             "seconds": round(self.seconds, 3),
             "restore_seconds": round(self.restore_seconds, 3),
             "proof_seconds": round(self.proof_seconds, 3),
@@ -242,6 +252,8 @@ def _restore_and_prove(
         snapshot=planned.manifest.id,
         target=planned.plan.target,
         rows=restored.rows,
+        rows_kept=restored.rows_kept,
+        bytes_kept=restored.bytes_kept,
         seconds=time.monotonic() - begun,
         restore_seconds=restored.seconds,
         proof_seconds=proof.seconds,

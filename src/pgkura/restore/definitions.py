@@ -1,49 +1,65 @@
-"""Definitions: those before the rows in archive order, those after them in parallel."""
+"""Executes definitions, many in one script, and what is done once all are there."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Sequence
 
-from pgkura.catalog.render import definition
+from pgkura.catalog.render import definition, ownership
 from pgkura.catalog.toc import Entry
-from pgkura.core.names import QualifiedName
+from pgkura.core.facts import SequenceState
+from pgkura.core.names import QualifiedName, quote_literal
 from pgkura.core.outcome import FindingClass
 from pgkura.postgres.session import Session, SqlError
 from pgkura.restore.closing import closed_by, unforced
 from pgkura.restore.guests import Guests
 from pgkura.restore.marker import plain
-from pgkura.restore.parallel import graph, run_parallel
-from pgkura.restore.run import Run, execute, execute_as_owner
+from pgkura.restore.run import Run, execute, execute_as_owner, script
+
+# Entries that are executed as one script: each holds locks until it ends.
+_AT_ONCE = 64
 
 
 def before_rows(run: Run, session: Session, guests: Guests) -> None:
-    """Each object is made, shut and given to its owner before the next."""
+    """Each object is made, shut and given to its owner before the next, or all of a script at once."""
     closed = run.plan.closed
     run.progress.stage("definitions", total=len(run.plan.before), unit="objects")
-    for entry in run.plan.before:
+
+    def more(entry: Entry) -> str:
+        return closed_by(entry, run.others, relations=closed) + (unforced(entry) if closed else "")
+
+    for start in range(0, len(run.plan.before), _AT_ONCE):
+        entries = run.plan.before[start : start + _AT_ONCE]
+        execute_entries(run, session, guests, entries, more)
+        run.progress.advance(len(entries))
+
+
+def execute_entries(
+    run: Run, session: Session, guests: Guests, entries: Sequence[Entry], more: Callable[[Entry], str] = lambda _: ""
+) -> None:
+    """In their order; neighbours in one script, which is one transaction, and by themselves where that fails."""
+    together: list[Entry] = []
+    for entry in entries:
+        if entry.dump_id in run.plan.as_owner:
+            _script(run, session, guests, together, more)
+            together = []
+            _one(run, session, guests, entry, more(entry))
+        elif entry.dump_id not in run.there:
+            together.append(entry)
+    _script(run, session, guests, together, more)
+
+
+def _script(run: Run, session: Session, guests: Guests, entries: Sequence[Entry], more: Callable[[Entry], str]) -> None:
+    run.stop.check()
+    if len(entries) > 1:
+        texts = ((definition(e), more(e), ownership(e)) for e in entries)
+        try:
+            script(session, "".join((text + rest if text else "") + owner for text, rest, owner in texts))
+        except SqlError:
+            if session.broken:
+                raise
+        else:
+            return
+    for entry in entries:
         run.stop.check()
-        more = closed_by(entry, run.others, relations=closed) + (unforced(entry) if closed else "")
-        _one(run, session, guests, entry, more)
-        run.progress.advance(1)
-
-
-def after_rows(run: Run, guests: Guests) -> None:
-    """Indexes, constraints, triggers, policies: what belongs to the largest tables first, dependencies before all."""
-    plan = run.plan
-    tables = {e.dump_id: QualifiedName(e.schema, e.tag) for e in plan.before if e.desc == "TABLE"}
-    sizes = {load.target: load.data.bytes for load in plan.loads}
-
-    def weight(entry: Entry) -> int:
-        return max((sizes.get(tables[d], 0) for d in entry.deps if d in tables), default=0)
-
-    nodes = graph(sorted(plan.after, key=weight, reverse=True), frozenset(tables))
-    run.progress.stage("indexes, constraints, triggers", total=len(nodes), unit="objects")
-    run_parallel(
-        nodes,
-        lambda session, entry: _one(run, session, guests, entry, ""),
-        run.open,
-        parallel=plan.options.parallel,
-        stop=run.stop,
-        progress=run.progress,
-    )
+        _one(run, session, guests, entry, more(entry))
 
 
 def _one(run: Run, session: Session, guests: Guests, entry: Entry, more: str) -> None:
@@ -96,12 +112,15 @@ def sequence_values(run: Run, session: Session, *, schemas: Container[str] | Non
     states = [s for s in run.plan.sequences if schemas is None or s.schema in schemas]
     if states:
         run.progress.stage("sequences", total=len(states), unit="sequences")
+    try:
+        script(session, "".join(map(_setval, states)))
+        return
+    except SqlError:
+        if session.broken:
+            raise
     for state in states:
         try:
-            session.execute(
-                "SELECT pg_catalog.setval(%s::pg_catalog.regclass, %s, %s)",
-                (_as_regclass(state.qname), state.last_value, state.is_called),
-            )
+            session.script(_setval(state))
         except SqlError as error:
             if session.broken:
                 raise
@@ -111,19 +130,36 @@ def sequence_values(run: Run, session: Session, *, schemas: Container[str] | Non
         run.progress.advance(1)
 
 
+def _setval(state: SequenceState) -> str:
+    name = quote_literal(_as_regclass(state.qname))
+    called = "true" if state.is_called else "false"
+    return f"SELECT pg_catalog.setval({name}::pg_catalog.regclass, {state.last_value}, {called});\n"
+
+
 def analyze(run: Run, session: Session) -> None:
-    """Planner statistics of what was loaded. They are no state: a table that refuses is a note, no finding."""
+    """Planner statistics of what was loaded and has none yet."""
     tables = [load.target for load in run.plan.loads if load.data.layers and not load.managed]
-    run.progress.stage("statistics", total=len(tables), unit="tables")
-    for table in tables:
+    left = [table for table in dict.fromkeys(tables) if table not in run.analyzed]
+    run.progress.stage("statistics", total=len(left), unit="tables")
+    for start in range(0, len(left), _AT_ONCE):
         run.stop.check()
-        try:
-            session.execute(f"ANALYZE {table.sql}")
-        except SqlError as error:
-            if session.broken:
-                raise
-            run.progress.note(f"no statistics for {table}: {error.msg}")
-        run.progress.advance(1)
+        analyze_tables(run, session, left[start : start + _AT_ONCE])
+        run.progress.advance(len(left[start : start + _AT_ONCE]))
+
+
+def analyze_tables(run: Run, session: Session, tables: Sequence[QualifiedName]) -> None:
+    """They are no state: a table that refuses is a note, no finding."""
+    run.analyzed.update(tables)
+    try:
+        session.execute(f"ANALYZE {', '.join(table.sql for table in tables)}")
+    except SqlError as error:
+        if session.broken:
+            raise
+        if len(tables) == 1:
+            run.progress.note(f"no statistics for {tables[0]}: {error.msg}")
+            return
+        for table in tables:
+            analyze_tables(run, session, [table])
 
 
 def cleared(run: Run, entries: tuple[Entry, ...]) -> None:

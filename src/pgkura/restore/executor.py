@@ -18,13 +18,15 @@ from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session
 from pgkura.repository.repository import Repository
-from pgkura.restore.definitions import after_rows, analyze, before_rows, cleared, refresh_views, sequence_values
+from pgkura.restore import ledger
+from pgkura.restore.definitions import analyze, before_rows, cleared, refresh_views, sequence_values
+from pgkura.restore.going_on import NOTHING, go_on
 from pgkura.restore.guests import Guests
 from pgkura.restore.marker import drop_mark, is_marker, put_mark, start_over
 from pgkura.restore.permissions import open_again
 from pgkura.restore.planner import RestorePlan, fingerprint
 from pgkura.restore.platform_state import restore_jobs, restore_secrets
-from pgkura.restore.rows import restore_large_objects, restore_rows
+from pgkura.restore.rows import Rows, restore_large_objects
 from pgkura.restore.run import Run, execute
 from pgkura.restore.target import dump_definitions
 from pgkura.work.pools import Crew
@@ -36,7 +38,16 @@ class Restored:
 
     findings: tuple[Finding, ...]
     rows: int
+    rows_kept: int
+    bytes_kept: int
     seconds: float
+
+
+def build_memory(session: Session, parallel: int) -> str:
+    """For building one index, as a share of what the target's owner gave its server: half of shared_buffers for all
+    connections together, at least what a session has by itself, at most a gigabyte."""
+    buffers, own = session.one(query("target", "memory"))
+    return f"{max(int(own), min(int(buffers) // 2 // parallel, 1024**3)) // 1024}kB"
 
 
 class Executor:
@@ -78,10 +89,13 @@ class Executor:
             with Guests(session, run.endpoint) as guests:
                 marked = self._begin(session, cut_short=present)
                 self._statements(session, Stage.ROLES.value, plan.roles)
-                before_rows(run, session, guests)
-                rows = restore_rows(run, session, guests)
+                if not run.kept.layers:
+                    before_rows(run, session, guests)
                 restore_large_objects(run, session)
-                after_rows(run, guests)
+                rows = Rows(run, session, guests)
+                rows.restore()
+            if marked:
+                ledger.note(session, ledger.OPENING)
             sequence_values(run, session)
             open_again(run, session)
             refresh_views(run, session)
@@ -92,7 +106,13 @@ class Executor:
                 sequence_values(run, session, schemas=("vault", "cron"))
             analyze(run, session)
             self._end(session, marked)
-        return Restored(findings=tuple(run.findings), rows=rows, seconds=time.monotonic() - begun)
+        return Restored(
+            findings=tuple(run.findings),
+            rows=rows.rows,
+            rows_kept=run.kept.rows(plan.loads),
+            bytes_kept=run.kept.bytes(plan.loads),
+            seconds=time.monotonic() - begun,
+        )
 
     def _same_as_planned(self, session: Session) -> Toc:
         present = dump_definitions(self._run.endpoint, session.server_version)
@@ -104,13 +124,20 @@ class Executor:
         return present
 
     def _begin(self, session: Session, *, cut_short: Toc) -> bool:
-        mark = self._plan.cut_short
+        run, mark = self._run, self._plan.cut_short
+        run.memory = build_memory(session, self._plan.options.parallel)
+        run.others = tuple(r for (r,) in session.rows(query("target", "default_grantees")) if r)
+        if self._plan.goes_on and go_on(session, self._plan.kept):
+            run.there.update(self._plan.kept.there)
+            run.ledger = True
+            return True
         if mark is not None:
             start_over(session, mark, cut_short, self._run.progress)
             left = dump_definitions(self._run.endpoint, session.server_version)
             cleared(self._run, tuple(e for e in left.entries if mark.made(e) and not is_marker(e)))
-        self._run.others = tuple(r for (r,) in session.rows(query("target", "default_grantees")) if r)
-        return put_mark(session, self._plan.mark)
+        run.kept = NOTHING
+        run.ledger = put_mark(session, self._plan.mark)
+        return run.ledger
 
     def _statements(self, session: Session, stage: str, statements: Sequence[Statement]) -> None:
         if not statements:

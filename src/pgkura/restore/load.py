@@ -1,16 +1,18 @@
-"""Rows back into tables: one connection and one COPY per table."""
+"""Rows back into tables: small ones share a transaction, large ones take several, each in one COPY at a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pgkura.core.errors import Interrupted
 from pgkura.core.names import quote_ident
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.progress import Progress
-from pgkura.core.refs import ChunkRef
+from pgkura.core.refs import ChunkRef, Layer
 from pgkura.core.stop import Stop
 from pgkura.postgres.session import BINARY_HEADER, BINARY_TRAILER, CopyWriter, Session, SqlError
-from pgkura.repository.lists import TableData
+from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.repository import Repository
+from pgkura.restore import ledger
 from pgkura.restore.loads import Load
 from pgkura.restore.paths import NAME_ERRORS, under_path
 
@@ -18,85 +20,188 @@ _TEXT = "FORMAT text, ENCODING 'UTF8'"
 _BINARY = "FORMAT binary, ENCODING 'UTF8'"
 
 
+# Tables from this size on are loaded in several transactions, so that what is there survives a restore cut short.
+GROUPED_BYTES = 128 * 1024 * 1024
+GROUP_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A load and how it is done.
+
+    path      a SET search_path to try once more with, for checks that name functions without a schema
+    truncate  the table is emptied in the same transaction: it may hold rows, or is large enough for COPY FREEZE
+    """
+
+    load: Load
+    path: str = ""
+    truncate: bool = True
+
+    @property
+    def alone(self) -> bool:
+        """A plain table whose only rows these are."""
+        facts = self.load.facts
+        own = facts is not None and facts.kind == "r" and not facts.load_root
+        return own and self.load.delete_where is None and not self.load.managed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """What one load did; `finding` when it could not; `by_path` when it took the source's search_path."""
 
-    load: Load
     rows: int
     finding: Finding | None = None
     by_path: bool = False
 
 
-def load_table(session: Session, repo: Repository, load: Load, stop: Stop, path: str = "") -> Loaded:
-    """All rows of one table in one transaction. A failure of the server's becomes a finding, nothing half-loaded.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loader:
+    """Loads on one connection. `ledger`: what is loaded is told in the target, and what is told is not loaded again."""
 
-    `path`: a SET search_path to try once more with, for checks that name functions without a schema.
-    """
-    try:
-        return Loaded(load=load, rows=_load(session, repo, load, stop))
-    except SqlError as error:
-        if session.broken:
-            raise
-        session.rollback()
-        failed = error
-    if path and failed.sqlstate in NAME_ERRORS:
+    session: Session
+    repo: Repository
+    stop: Stop
+    ledger: bool
+
+    def together(self, items: Sequence[Item]) -> list[Loaded]:
+        """Small tables in one transaction; each by itself where that fails."""
+        if len(items) > 1:
+            try:
+                return self._in_one(items)
+            except SqlError:
+                if self.session.broken:
+                    raise
+                self.session.rollback()
+        return [self.table(item) for item in items]
+
+    def table(self, item: Item) -> Loaded:
+        """All rows of one table. A failure of the server's becomes a finding."""
+        load = item.load
         try:
-            with under_path(session, path):
-                return Loaded(load=load, rows=_load(session, repo, load, stop), by_path=True)
-        except SqlError:
-            if session.broken:
+            return Loaded(rows=self._load(item))
+        except SqlError as error:
+            if self.session.broken:
                 raise
-    cls = FindingClass.DENIED if failed.sqlstate == "42501" else FindingClass.LOST
-    reason = f"its rows could not be loaded: {failed.msg}"
-    return Loaded(load=load, rows=0, finding=Finding(cls=cls, object=f"rows of {load.target}", reason=reason))
+            self.session.rollback()
+            failed = error
+        if item.path and failed.sqlstate in NAME_ERRORS:
+            try:
+                with under_path(self.session, item.path):
+                    return Loaded(rows=self._load(item), by_path=True)
+            except SqlError:
+                if self.session.broken:
+                    raise
+        cls = FindingClass.DENIED if failed.sqlstate == "42501" else FindingClass.LOST
+        reason = f"its rows could not be loaded: {failed.msg}"
+        return Loaded(rows=0, finding=Finding(cls=cls, object=f"rows of {load.target}", reason=reason))
+
+    def _load(self, item: Item) -> int:
+        if item.load.managed:
+            return self._managed(item)
+        if self.ledger and item.alone and item.load.data.bytes >= GROUPED_BYTES:
+            return self._in_groups(item.load)
+        return sum(loaded.rows for loaded in self._in_one([item]))
+
+    def _in_one(self, items: Sequence[Item]) -> list[Loaded]:
+        self.session.begin(isolation="read committed", read_only=False)
+        wanted = self._claim([item.load for item in items])
+        for item in items:
+            if item.load.data.number in wanted:
+                self._rows(item)
+        self.session.commit()
+        return [Loaded(rows=item.load.data.rows) for item in items]
+
+    def _claim(self, loads: Sequence[Load]) -> frozenset[int]:
+        if not self.ledger:
+            return frozenset(load.data.number for load in loads)
+        return ledger.claim(self.session, [(load.data.number, len(load.data.layers)) for load in loads])
+
+    def _rows(self, item: Item) -> None:
+        load = item.load
+        freeze = item.alone and item.truncate
+        if load.delete_where is not None:
+            # Rows that CREATE EXTENSION put there itself; the condition is the extension's own.
+            self.session.execute(f"DELETE FROM ONLY {load.target.sql} {load.delete_where}")
+        elif freeze:
+            # Truncating in the same transaction lets COPY write frozen rows, and makes a repeated load harmless.
+            self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
+        copy_chunks(self.session, self.repo, load, self.stop, freeze=freeze)
+
+    def _in_groups(self, load: Load) -> int:
+        """A transaction for every so many chunks. Only the first can write frozen rows."""
+        done = ledger.loaded(self.session, load.data.number)
+        for start, end in groups(load.data.layers, done):
+            try:
+                self._group(load, start, end)
+            except SqlError:
+                if not self.session.broken and not self.stop.requested:
+                    self._forget(load)
+                raise
+        return load.data.rows
+
+    def _forget(self, load: Load) -> None:
+        """A table that cannot be loaded is left empty."""
+        self.session.rollback()
+        self.session.begin(isolation="read committed", read_only=False)
+        self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
+        ledger.forget(self.session, load.data.number)
+        self.session.commit()
+
+    def _group(self, load: Load, start: int, end: int) -> None:
+        self.session.begin(isolation="read committed", read_only=False)
+        if not ledger.step(self.session, load.data.number, start, end):
+            raise Interrupted(f"rows of {load.target} are loaded by another worker")
+        if start == 0:
+            self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
+        copy_chunks(self.session, self.repo, load, self.stop, freeze=start == 0, layers=load.data.layers[start:end])
+        self.session.commit()
+
+    def _managed(self, item: Item) -> int:
+        self.session.replica_role()
+        try:
+            self.session.begin(isolation="read committed", read_only=False)
+            if self._claim([item.load]):
+                copy_chunks(self.session, self.repo, item.load, self.stop, freeze=False)
+            self.session.commit()
+            return item.load.data.rows
+        finally:
+            if not self.session.broken:
+                self.session.rollback()
+                self.session.execute("SET session_replication_role = origin")
 
 
-def _load(session: Session, repo: Repository, load: Load, stop: Stop) -> int:
-    return (_load_managed if load.managed else _load_own)(session, repo, load, stop)
+def groups(layers: Sequence[Layer], done: int) -> Iterator[tuple[int, int]]:
+    """(first, end) of the chunks of each transaction, after those done. Pure."""
+    start, size = done, 0
+    for place in range(done, len(layers)):
+        size += layers[place].chunk.length
+        if size >= GROUP_BYTES:
+            yield start, place + 1
+            start, size = place + 1, 0
+    if start < len(layers):
+        yield start, len(layers)
 
 
-def _load_own(session: Session, repo: Repository, load: Load, stop: Stop) -> int:
-    facts = load.facts
-    alone = facts is not None and facts.kind == "r" and not facts.load_root and load.delete_where is None
-    session.begin(isolation="read committed", read_only=False)
-    if load.delete_where is not None:
-        # Rows that CREATE EXTENSION put there itself; the condition is the extension's own.
-        session.execute(f"DELETE FROM ONLY {load.target.sql} {load.delete_where}")
-    elif alone:
-        # Truncating in the same transaction lets COPY write frozen rows, and makes a repeated load harmless.
-        session.execute(f"TRUNCATE ONLY {load.target.sql}")
-    rows = copy_chunks(session, repo, load, stop, freeze=alone)
-    session.commit()
-    return rows
-
-
-def _load_managed(session: Session, repo: Repository, load: Load, stop: Stop) -> int:
-    session.replica_role()
-    try:
-        session.begin(isolation="read committed", read_only=False)
-        rows = copy_chunks(session, repo, load, stop, freeze=False)
-        session.commit()
-        return rows
-    finally:
-        if not session.broken:
-            session.rollback()
-            session.execute("SET session_replication_role = origin")
-
-
-def copy_chunks(session: Session, repo: Repository, load: Load, stop: Stop, *, freeze: bool) -> int:
-    """COPY a table's chunks in; returns the rows sent."""
+def copy_chunks(
+    session: Session,
+    repo: Repository,
+    load: Load,
+    stop: Stop,
+    *,
+    freeze: bool,
+    layers: Sequence[Layer] | None = None,
+) -> None:
+    """COPY a table's chunks in, or some of them."""
     columns = f"({', '.join(quote_ident(c) for c in load.columns)})" if load.columns else ""
     options = (_BINARY if load.data.binary else _TEXT) + (", FREEZE true" if freeze else "")
     with session.copy_in(f"COPY {load.target.sql} {columns} FROM STDIN WITH ({options})") as copy:
         if load.data.binary:
             copy.write(BINARY_HEADER)
-        for layer in load.data.layers:
+        for layer in load.data.layers if layers is None else layers:
             stop.check()
             _send(copy, repo.read_rows(layer), load.keep)
         if load.data.binary:
             copy.write(BINARY_TRAILER)
-    return load.data.rows
 
 
 def _send(copy: CopyWriter, pieces: Iterable[bytes], keep: Sequence[int]) -> None:
@@ -118,7 +223,13 @@ def whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def load_large_objects(
-    session: Session, repo: Repository, blobs: TableData | None, oids: Sequence[int], stop: Stop, progress: Progress
+    session: Session,
+    repo: Repository,
+    blobs: TableData | None,
+    oids: Sequence[int],
+    stop: Stop,
+    progress: Progress,
+    told: bool,
 ) -> None:
     """Contents of large objects, made with their old numbers in one transaction; empty ones have no rows."""
     wanted = frozenset(oids)
@@ -128,6 +239,8 @@ def load_large_objects(
         stop.check()
         _put_chunk(session, repo, layer.chunk, wanted)
         progress.advance(layer.chunk.length)
+    if told:
+        ledger.note(session, BLOBS)
     session.commit()
 
 

@@ -6,17 +6,18 @@ leave a false one.
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from pgkura.catalog.toc import Entry, Toc
 from pgkura.core.names import quote_ident
 from pgkura.core.progress import Progress
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
+from pgkura.restore.ledger import LEDGER_SCHEMA, make_ledger, read_ledger
 from pgkura.restore.remains import end_remains
 
-MARKER_SCHEMA = "pgkura_restore"
+MARKER_SCHEMA = LEDGER_SCHEMA
 _PASSES = 4
 _SCHEMA = quote_ident(MARKER_SCHEMA)
 _GONE = ("42704", "42P01", "42883", "3F000", "42703")
@@ -28,13 +29,19 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """What a restore that did not end said about itself when it began."""
+    """What a restore that did not end said about itself when it began.
+
+    work    digest of what it set out to do (going_on.work_of)
+    loaded  its ledger when this was read
+    """
 
     snapshot: str
     before: frozenset[Key]
     ours: frozenset[Key]
     large_objects_before: frozenset[int]
     large_objects: frozenset[int]
+    work: str = ""
+    loaded: Mapping[int, int] = field(default_factory=dict)
 
     def made(self, entry: Entry) -> bool:
         """Whether that restore made this object."""
@@ -65,6 +72,8 @@ def read_mark(session: Session) -> Mark | None:
         ours=frozenset((d, s, t) for d, s, t in data["ours"]),
         large_objects_before=frozenset(data["large_objects_before"]),
         large_objects=frozenset(data["large_objects"]),
+        work=data.get("work", ""),
+        loaded=read_ledger(session) if session.one(query("target", "own_ledger"))[0] else {},
     )
 
 
@@ -76,12 +85,14 @@ def put_mark(session: Session, mark: Mark) -> bool:
             "ours": sorted(mark.ours),
             "large_objects_before": sorted(mark.large_objects_before),
             "large_objects": sorted(mark.large_objects),
+            "work": mark.work,
         }
     )
     session.begin(isolation="read committed", read_only=False)
     try:
         session.execute(f"CREATE SCHEMA {_SCHEMA}")
         session.execute(f"CREATE TABLE {_SCHEMA}.marker (snapshot text NOT NULL, told text NOT NULL)")
+        make_ledger(session)
         session.execute(f"REVOKE ALL ON SCHEMA {_SCHEMA} FROM PUBLIC")
         session.execute(f"INSERT INTO {_SCHEMA}.marker VALUES (%s, %s)", (mark.snapshot, told))
     except SqlError as error:
@@ -100,7 +111,7 @@ def drop_mark(session: Session) -> None:
 
 def start_over(session: Session, mark: Mark, present: Toc, progress: Progress) -> None:
     """Drop what the cut-short restore made. What cannot be dropped stays, for the caller to compare with the plan."""
-    left = [e for e in reversed(present.entries) if mark.made(e) and _droppable(e)]
+    left = [e for e in reversed(present.entries) if mark.made(e) and droppable(e)]
     progress.stage("clearing a restore that was cut short", total=len(left), unit="objects")
     end_remains(session, {(e.schema, e.tag) for e in present.entries if e.desc == "DEFAULT ACL" and mark.made(e)})
     for _ in range(_PASSES):
@@ -118,7 +129,8 @@ def _unlink(session: Session, oids: list[int]) -> None:
         session.rows("SELECT pg_catalog.lo_unlink(o) FROM pg_catalog.unnest(%s::oid[]) o", (oids[start:][:_BATCH],))
 
 
-def _droppable(entry: Entry) -> bool:
+def droppable(entry: Entry) -> bool:
+    """Whether dropping it by itself is possible, and needed."""
     return (
         not is_marker(entry)
         and bool(entry.drop)

@@ -1,95 +1,88 @@
-"""What follows the rows, in parallel along the dependency graph: indexes, constraints, triggers, policies."""
+"""Rows, and what follows them, in parallel along the dependency graph: an index of a table that is loaded need not
+wait for the rows of another."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from pgkura.catalog.toc import Entry
-from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.session import Session
+from pgkura.restore.units import LoadReport, LoadUnit, load_unit
+from pgkura.work.running import result_of, submit
 
-# These lock their tables against everything that works on them; pg_restore keeps them apart too (has_lock_conflicts).
-_EXCLUSIVE = frozenset(
-    {"CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "RULE", "TRIGGER", "ROW SECURITY", "POLICY", "DEFAULT"}
-)
 TICK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """An entry, what must be done before it, the tables it works on, and those of them that it locks."""
+class Job:
+    """One thing to do: `unit` on a worker, else `work` here, on a connection that is its own meanwhile.
 
-    entry: Entry
-    deps: frozenset[int]
-    uses: frozenset[int]
-    locks: frozenset[int]
+    gives   what is done with it; deps: what must be done before it
+    uses    the tables it works on; locks: those of them that it locks against everything else
+    weight  bytes it has to look at
+    size    how many entries it executes
+    """
 
-
-def graph(entries: Sequence[Entry], tables: frozenset[int]) -> list[Node]:
-    """Nodes in archive order. Dependencies on entries that are not in `entries` are met already. Pure."""
-    ids = {e.dump_id for e in entries}
-    nodes = []
-    for entry in entries:
-        deps = frozenset(d for d in entry.deps if d in ids)
-        uses = tables.intersection(entry.deps)
-        locks = uses if entry.desc in _EXCLUSIVE else frozenset[int]()
-        nodes.append(Node(entry=entry, deps=deps, uses=uses, locks=locks))
-    return nodes
+    gives: frozenset[int]
+    deps: frozenset[int] = frozenset()
+    uses: frozenset[int] = frozenset()
+    locks: frozenset[int] = frozenset()
+    weight: int = 0
+    size: int = 0
+    unit: LoadUnit | None = None
+    work: Callable[[Session], None] | None = None
 
 
 @dataclass(slots=True)
 class Schedule:
-    """Which nodes may run now. Pure but for its own state."""
+    """Which jobs may run now, the heaviest first. Pure but for its own state."""
 
-    waiting: list[Node]
+    waiting: list[Job]
     unfinished: set[int] = field(default_factory=set)
-    running: list[Node] = field(default_factory=list)
+    running: list[Job] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.unfinished = {n.entry.dump_id for n in self.waiting}
+        self.waiting.sort(key=lambda job: -job.weight)
+        self.unfinished = {given for job in self.waiting for given in job.gives}
 
-    def take(self) -> Node | None:
-        """The first node whose dependencies are done and that neither waits for a running one nor holds it up."""
-        for place, node in enumerate(self.waiting):
-            if not node.deps & self.unfinished and not any(_conflict(node, other) for other in self.running):
-                self.running.append(node)
+    def take(self) -> Job | None:
+        """The first job whose dependencies are done and that neither waits for a running one nor holds it up."""
+        for place, job in enumerate(self.waiting):
+            if not job.deps & self.unfinished and not any(_conflict(job, other) for other in self.running):
+                self.running.append(job)
                 return self.waiting.pop(place)
         return None
 
-    def done(self, node: Node) -> None:
-        """A node has ended, well or not."""
-        self.unfinished.discard(node.entry.dump_id)
-        self.running.remove(node)
+    def done(self, job: Job) -> None:
+        """A job has ended, well or not."""
+        self.unfinished -= job.gives
+        self.running.remove(job)
 
 
-def _conflict(one: Node, other: Node) -> bool:
+def _conflict(one: Job, other: Job) -> bool:
     return bool(one.locks & other.uses or other.locks & one.uses)
 
 
-def run_parallel(
-    nodes: Sequence[Node],
-    execute: Callable[[Session, Entry], None],
-    open_session: Callable[[], Session],
-    *,
-    parallel: int,
-    stop: Stop,
-    progress: Progress,
-) -> None:
-    """Run every node once. `execute` turns the server's refusals into findings itself."""
-    schedule = Schedule(list(nodes))
+def run_jobs(
+    jobs: Sequence[Job], pool: Executor, open_session: Callable[[], Session], *, parallel: int, stop: Stop
+) -> Iterator[tuple[Job, LoadReport | None]]:
+    """Run every job once; results as they come. Jobs turn the server's refusals into findings themselves."""
+    schedule = Schedule(list(jobs))
     sessions: list[Session] = []
     idle: list[Session] = []
-    running: dict[Future[None], tuple[Node, Session]] = {}
-    with ThreadPoolExecutor(parallel, thread_name_prefix="pgkura-build") as pool:
+    running: dict[Future[LoadReport | None], tuple[Job, Session | None]] = {}
+    with ThreadPoolExecutor(parallel, thread_name_prefix="pgkura-build") as here:
         try:
             while schedule.waiting or running:
-                while len(running) < parallel and (node := schedule.take()) is not None:
+                while len(running) < parallel and (job := schedule.take()) is not None:
+                    if job.unit is not None:
+                        running[submit(pool, _load, job.unit)] = (job, None)
+                        continue
                     if not idle:
                         sessions.append(open_session())
                         idle.append(sessions[-1])
                     session = idle.pop()
-                    running[pool.submit(execute, session, node.entry)] = (node, session)
+                    running[here.submit(_work, job, session)] = (job, session)
                 if not running:
                     # A cycle can only come from a damaged archive: run the rest in its order rather than never.
                     schedule.unfinished.clear()
@@ -97,17 +90,28 @@ def run_parallel(
                 done, _ = wait(running, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
                 stop.check()
                 for future in done:
-                    node, session = running.pop(future)
-                    idle.append(session)
-                    schedule.done(node)
-                    progress.advance(1)
-                    future.result()
+                    job, used = running.pop(future)
+                    if used is not None:
+                        idle.append(used)
+                    schedule.done(job)
+                    yield job, result_of(future)
         except BaseException:
             stop.request()
-            for _, session in running.values():
-                session.cancel()
+            for _, used in running.values():
+                if used is not None:
+                    used.cancel()
             raise
         finally:
-            wait(running)
+            wait([future for future, (_, used) in running.items() if used is not None])
             for session in sessions:
                 session.close()
+
+
+def _load(unit: LoadUnit) -> LoadReport | None:
+    return load_unit(unit)
+
+
+def _work(job: Job, session: Session) -> LoadReport | None:
+    if job.work is not None:
+        job.work(session)
+    return None

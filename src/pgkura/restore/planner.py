@@ -27,6 +27,7 @@ from pgkura.core.platform import Platform
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.restore.choosing import Chosen, choose, is_last, title_of
 from pgkura.restore.exposure import evaluating, foreign_code, watched
+from pgkura.restore.going_on import NOTHING, Kept, kept_by, work_of
 from pgkura.restore.loads import Load, plan_loads
 from pgkura.restore.marker import Mark, keys
 from pgkura.restore.target import Target
@@ -52,6 +53,7 @@ class RestorePlan:
     empty          tables of the platform that are emptied before they are loaded
     as_owner       entries that run other roles' code when executed; `lent`: what their owner's login needs for it
     watched        tables whose rows run other roles' code when loaded
+    kept           what a restore that was cut short has done and this one goes on from
     mark           left on the target until the restore is whole; `cut_short` is the one found there
     titles         names of entries as the inventory has them
     """
@@ -85,6 +87,7 @@ class RestorePlan:
     mark: Mark
     cut_short: Mark | None
     needs_confirmation: bool
+    kept: Kept = NOTHING
 
     @property
     def hosted(self) -> bool:
@@ -104,7 +107,17 @@ class RestorePlan:
     @property
     def started_over(self) -> bool:
         """Whether a restore that was cut short is cleared first."""
-        return self.cut_short is not None
+        return self.cut_short is not None and not self.goes_on
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a restore that was cut short is gone on with."""
+        return bool(self.kept.layers)
+
+    @property
+    def bytes_left(self) -> int:
+        """Plain bytes of tables that are not there yet."""
+        return sum(x.data.bytes for x in self.loads if x.data.layers) - self.kept.bytes(self.loads)
 
     @property
     def truncate(self) -> tuple[QualifiedName, ...]:
@@ -162,6 +175,18 @@ def plan_restore(
     by_id = {e.dump_id: e for e in toc.entries}
     tainted = frozenset[int]() if options.trust_code else foreign_code(toc, _trusted(facts, target))
     as_owner = evaluating(toc, facts, tainted)
+    before = tuple(e for e in main if e.dump_id not in after_ids)
+    after = tuple(e for e in main if e.dump_id in after_ids)
+    closed = target.platform.name != "plain" or any(e.desc == "DEFAULT ACL" for e in target.present.entries)
+    mark = Mark(
+        snapshot=snapshot,
+        before=keys(target.standing),
+        ours=keys(chosen.entries),
+        large_objects_before=taken,
+        large_objects=frozenset(o.oid for o in objects),
+        work=work_of(before, after, loads.loads, closed, options.trust_code, sorted(as_owner), target.role),
+    )
+    kept = kept_by(target.mark, mark, target.present, before, after)
     return RestorePlan(
         snapshot=snapshot,
         target=target.display,
@@ -169,15 +194,15 @@ def plan_restore(
         platform=target.platform,
         # How the archive's literals are to be read (standard_conforming_strings); its search_path is empty as ours.
         reading=tuple(e.defn for e in toc.entries if e.desc == "STDSTRINGS"),
-        closed=target.platform.name != "plain" or any(e.desc == "DEFAULT ACL" for e in target.present.entries),
+        closed=closed,
         roles=roles,
-        before=tuple(e for e in main if e.dump_id not in after_ids),
-        empty=loads.empty,
+        before=before,
+        empty=() if kept.layers else loads.empty,
         loads=loads.loads,
         blobs=next((t for t in tables if t.number == BLOBS), None),
         large_objects=objects,
         sequences=tuple(s for s in facts.sequences if s.qname not in chosen.kept_relations),
-        after=tuple(e for e in main if e.dump_id in after_ids),
+        after=after,
         privileges=tuple(e for e in chosen.entries if e.desc in ("ACL", "DEFAULT ACL")),
         last=tuple(e for e in chosen.entries if is_last(e)),
         database=database,
@@ -190,13 +215,8 @@ def plan_restore(
         findings=tuple(findings),
         options=options,
         fingerprint=fingerprint(target.present),
-        mark=Mark(
-            snapshot=snapshot,
-            before=keys(target.standing),
-            ours=keys(chosen.entries),
-            large_objects_before=taken,
-            large_objects=frozenset(o.oid for o in objects),
-        ),
+        mark=mark,
+        kept=kept,
         cut_short=target.mark,
         needs_confirmation=bool(foreign) or (bool(loads.empty) and target.mark is None),
     )

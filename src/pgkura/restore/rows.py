@@ -1,45 +1,236 @@
-"""The rows: which connection loads which table, so that no code of others runs with more rights than theirs."""
+"""Rows and what follows them: which connection loads which table, so that no code of others runs with more rights
+than theirs, and in which order everything is done (jobs.py)."""
 
-from collections.abc import Iterable
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from pgkura.catalog.grants import grant_statements
+from pgkura.catalog.toc import Entry
 from pgkura.core.names import QualifiedName, quote_ident, quote_literal
 from pgkura.core.outcome import FindingClass
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
+from pgkura.repository.lists import BLOBS
+from pgkura.restore import ledger
+from pgkura.restore.definitions import analyze_tables, execute_entries
 from pgkura.restore.guests import Guests
-from pgkura.restore.load import Loaded, load_large_objects, load_table
-from pgkura.restore.loading import load_all
+from pgkura.restore.jobs import SMALL_BYTES, Builder, together
+from pgkura.restore.load import Item, Loaded, Loader, load_large_objects
 from pgkura.restore.loads import Load
+from pgkura.restore.parallel import Job, run_jobs
 from pgkura.restore.paths import search_path, trusted_path
 from pgkura.restore.run import Run, untrusted
+from pgkura.restore.units import LoadReport, LoadUnit, application_name, load_here, repeatable
+from pgkura.work.pools import workers
+from pgkura.work.running import end_connections, end_work
+from pgkura.work.station import seed
 
 _REFERENCED = "0A000"
+BUILDING = "indexes, constraints, triggers"
 
 
-def restore_rows(run: Run, session: Session, guests: Guests) -> int:
-    """All tables; returns the rows loaded."""
-    loads = [load for load in run.plan.loads if load.data.layers]
-    if run.plan.empty and not _empty(run, session):
-        loads = [load for load in loads if load.target not in run.plan.empty]
-    exposed = {QualifiedName(s, n): str(o) for s, n, o, _ in session.rows(query("target", "exposed"))}
-    as_owner = [x for x in loads if not run.plan.options.trust_code and not x.managed and x.target in exposed]
-    trusted = [x for x in loads if x not in as_owner]
-    run.progress.stage("rows", total=sum(x.data.bytes for x in loads), unit="bytes")
-    paths = _Paths(run, session)
-    rows = _collect(run, load_all(run, session, [(load, paths.of(load)) for load in trusted]))
-    return rows + _collect(run, (_as_owner(run, guests, load, exposed[load.target]) for load in as_owner))
+class Rows:
+    """All rows, indexes, constraints, triggers, policies of a run."""
 
+    def __init__(self, run: Run, session: Session, guests: Guests) -> None:
+        self._run = run
+        self._session = session
+        self._guests = guests
+        self._paths = _Paths(run, session)
+        self._own: dict[int, list[tuple[Load, Loaded]]] = {}
+        self.rows = 0
 
-def _collect(run: Run, results: Iterable[Loaded]) -> int:
-    rows = 0
-    for loaded in results:
-        rows += loaded.rows
-        if loaded.finding is not None:
-            run.findings.append(loaded.finding)
-        if loaded.by_path:
-            run.progress.note(f"rows of {loaded.load.target} needed the source's own search_path")
-    return rows
+    def restore(self) -> None:
+        """Everything. The first error of ours stops it."""
+        run = self._run
+        loads = self._loads()
+        exposed = {QualifiedName(s, n): str(o) for s, n, o, _ in self._session.rows(query("target", "exposed"))}
+        as_owner = [x for x in loads if not run.plan.options.trust_code and not x.managed and x.target in exposed]
+        if run.ledger and not as_owner and not run.failed and len(run.findings) == run.known:
+            # Only what went smoothly so far can be gone on with: nothing has to be told about it later.
+            ledger.note(self._session, ledger.READY)
+        left = [x for x in loads if run.kept.of(x.data.number) < len(x.data.layers)]
+        self.rows = sum(x.data.rows for x in loads if x not in left)
+        with self._fence() as fence:
+            units = self._units([x for x in left if x not in as_owner], fence)
+            self._run_jobs(units, [(x, exposed[x.target]) for x in left if x in as_owner], frozenset(exposed))
+
+    def _loads(self) -> list[Load]:
+        run = self._run
+        loads = [load for load in run.plan.loads if load.data.layers]
+        if run.plan.empty and not _empty(run, self._session):
+            loads = [load for load in loads if load.target not in run.plan.empty]
+        return loads
+
+    def _units(self, loads: Sequence[Load], fence: int) -> list[LoadUnit]:
+        run = self._run
+        holding = {QualifiedName(s, n) for s, n in self._session.rows(query("target", "holding_rows"))}
+        items = {
+            load.data.number: Item(
+                load=load,
+                path=self._paths.of(load),
+                truncate=load.data.bytes >= SMALL_BYTES or load.target in holding or bool(fence and not run.ledger),
+            )
+            for load in loads
+        }
+
+        def alone(load: Load) -> bool:
+            item = items[load.data.number]
+            return item.truncate or not item.alone
+
+        return [
+            LoadUnit(
+                access=run.access,
+                items=tuple(items[load.data.number] for load in group),
+                settings=run.settings,
+                fence=fence,
+                ledger=run.ledger,
+            )
+            for group in together(loads, alone)
+        ]
+
+    def _run_jobs(
+        self, units: Sequence[LoadUnit], own: Sequence[tuple[Load, str]], exposed: frozenset[QualifiedName]
+    ) -> None:
+        run = self._run
+        loads = [self._load_job(-(place + 1), unit) for place, unit in enumerate(units)]
+        loads += [self._own_job(-(len(units) + place + 1), load, owner) for place, (load, owner) in enumerate(own)]
+        entries = [e for e in run.plan.after if e.dump_id not in run.there]
+        building = self._builder(loads, units, exposed).jobs(entries)
+        jobs = [*loads, *building, *self._analyzing(loads, units, building)]
+        left, built = len(loads), 0
+        run.progress.stage("rows", total=run.plan.bytes_left, unit="bytes")
+        for job, report in self._done(jobs, sum(unit.bytes for unit in units)):
+            if job in loads:
+                left -= 1
+                self._collect(job, report)
+                run.progress.advance(job.weight)
+            built += job.size
+            if left:
+                continue
+            if job in loads:
+                run.progress.stage(BUILDING, total=len(entries) - built, unit="objects")
+            else:
+                run.progress.advance(job.size)
+        if not loads:
+            run.progress.stage(BUILDING, total=0, unit="objects")
+
+    def _done(self, jobs: Sequence[Job], size: int) -> Iterator[tuple[Job, LoadReport | None]]:
+        run = self._run
+        parallel = run.plan.options.parallel
+        name = application_name(run.access)
+        seed(run.access, run.repo, stop=run.stop)
+        with workers(
+            run.crew.else_threads(),
+            run.access,
+            count=parallel,
+            data_bytes=size,
+            abort=lambda: end_work(run.access, run.endpoint, name, run.stop),
+        ) as pool:
+            yield from run_jobs(jobs, pool, run.open, parallel=parallel, stop=run.stop)
+
+    def _load_job(self, number: int, unit: LoadUnit) -> Job:
+        """Workers elsewhere may vanish after they committed and before they said so: what cannot be loaded twice
+        stays here."""
+        gives = frozenset({number})
+        if self._run.crew.given is None or repeatable(unit):
+            return Job(gives=gives, weight=unit.bytes, unit=unit)
+
+        def work(session: Session) -> None:
+            report = load_here(unit, session, self._run.repo, self._run.stop)
+            self._own[number] = list(zip((item.load for item in unit.items), report.loaded, strict=True))
+
+        return Job(gives=gives, weight=unit.bytes, work=work)
+
+    def _own_job(self, number: int, load: Load, owner: str) -> Job:
+        def work(_: Session) -> None:
+            self._own[number] = [(load, self._as_owner(load, owner))]
+
+        return Job(gives=frozenset({number}), weight=load.data.bytes, work=work)
+
+    def _as_owner(self, load: Load, owner: str) -> Loaded:
+        run, guests = self._run, self._guests
+        with guests.lock:
+            reason = guests.why_not(owner)
+            if reason:
+                run.tell(FindingClass.LOST, f"rows of {load.target}", untrusted("loading it", reason))
+                return Loaded(rows=0)
+            guests.admit(owner)
+            loader = Loader(session=guests.session(owner), repo=run.repo, stop=run.stop, ledger=False)
+            return loader.table(Item(load=load, path=search_path(run.plan.facts, owner)))
+
+    def _collect(self, job: Job, report: LoadReport | None) -> None:
+        if report is not None and job.unit is not None:
+            told = list(zip((item.load for item in job.unit.items), report.loaded, strict=True))
+        else:
+            told = self._own.pop(min(job.gives))
+        for load, loaded in told:
+            self.rows += loaded.rows
+            if loaded.finding is not None:
+                self._run.findings.append(loaded.finding)
+            if loaded.by_path:
+                self._run.progress.note(f"rows of {load.target} needed the source's own search_path")
+
+    def _builder(self, loads: Sequence[Job], units: Sequence[LoadUnit], exposed: frozenset[QualifiedName]) -> Builder:
+        plan = self._run.plan
+        tables = {e.dump_id: QualifiedName(e.schema, e.tag) for e in plan.before if e.desc == "TABLE"}
+        of_unit = {i.load.target: min(job.gives) for job, u in zip(loads, units, strict=False) for i in u.items}
+        facts = {t.qname: t for t in plan.facts.tables}
+        late = {
+            n for n, t in facts.items() if t.kind != "r" or t.is_partition or t.load_root or t.config_of or t.managed
+        }
+        sizes = {load.target: load.data.bytes for load in plan.loads}
+        return Builder(
+            tables=tables,
+            loads={d: of_unit[name] for d, name in tables.items() if name in of_unit},
+            late=frozenset(d for d, name in tables.items() if name in late or name in exposed or name not in facts),
+            all_rows=frozenset(given for job in loads for given in job.gives),
+            sizes={d: sizes.get(name, 0) for d, name in tables.items()},
+            alone=plan.as_owner,
+            make=self._build,
+        )
+
+    def _build(self, entries: Sequence[Entry]) -> Callable[[Session], None]:
+        return lambda session: execute_entries(self._run, session, self._guests, entries)
+
+    def _analyze(self, names: Sequence[QualifiedName]) -> Callable[[Session], None]:
+        return lambda session: analyze_tables(self._run, session, names)
+
+    def _analyzing(self, loads: Sequence[Job], units: Sequence[LoadUnit], building: Sequence[Job]) -> Iterator[Job]:
+        """Planner statistics as soon as a table's indexes are there."""
+        plan = self._run.plan
+        everything = frozenset(given for job in loads for given in job.gives)
+        ids = {QualifiedName(e.schema, e.tag): e.dump_id for e in plan.before if e.desc == "TABLE"}
+        for load, unit in zip(loads, units, strict=False):
+            names = [i.load.target for i in unit.items if i.alone and i.load.target in ids]
+            uses = frozenset(ids[name] for name in names)
+            before = [j.gives for j in building if j.uses & uses and not j.deps & (everything - load.gives)]
+            if names:
+                yield Job(
+                    gives=frozenset({min(load.gives) - len(loads)}),
+                    deps=load.gives.union(*before),
+                    uses=uses,
+                    locks=uses,
+                    weight=load.weight // 10,
+                    work=self._analyze(names),
+                )
+
+    @contextmanager
+    def _fence(self) -> Iterator[int]:
+        """While inside, workers elsewhere may write; afterwards none can, not even one that was given up for lost."""
+        run = self._run
+        if run.crew.given is None:
+            yield 0
+            return
+        fence = secrets.randbits(62) + 1
+        self._session.one("SELECT pg_catalog.pg_advisory_lock(%s)", (fence,))
+        try:
+            yield fence
+        finally:
+            if not self._session.broken:
+                self._session.one("SELECT pg_catalog.pg_advisory_unlock(%s)", (fence,))
+            end_connections(run.endpoint, application_name(run.access))
 
 
 class _Paths:
@@ -58,18 +249,6 @@ class _Paths:
         if clause not in self._safe:
             self._safe[clause] = self._run.plan.options.trust_code or trusted_path(self._session, clause)
         return clause if self._safe[clause] else ""
-
-
-def _as_owner(run: Run, guests: Guests, load: Load, owner: str) -> Loaded:
-    with guests.lock:
-        reason = guests.why_not(owner)
-        if reason:
-            run.tell(FindingClass.LOST, f"rows of {load.target}", untrusted("loading it", reason))
-            return Loaded(load=load, rows=0)
-        guests.admit(owner)
-        loaded = load_table(guests.session(owner), run.repo, load, run.stop, search_path(run.plan.facts, owner))
-    run.progress.advance(load.data.bytes)
-    return loaded
 
 
 def _empty(run: Run, session: Session) -> bool:
@@ -102,7 +281,10 @@ def restore_large_objects(run: Run, session: Session) -> None:
     if not facts:
         return
     run.progress.stage("large objects", total=run.plan.blobs.bytes if run.plan.blobs else 0, unit="bytes")
-    load_large_objects(session, run.repo, run.plan.blobs, [o.oid for o in facts], run.stop, run.progress)
+    if BLOBS not in run.kept.layers:
+        load_large_objects(
+            session, run.repo, run.plan.blobs, [o.oid for o in facts], run.stop, run.progress, run.ledger
+        )
     for large in facts:
         run.stop.check()
         name = f"LARGE OBJECT {large.oid}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pgkura.catalog.render import ownership
 from pgkura.catalog.toc import Entry
 from pgkura.core.access import Access
+from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
@@ -12,13 +13,14 @@ from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.repository import Repository
+from pgkura.restore.going_on import NOTHING, Kept
 from pgkura.restore.guests import Guests
 from pgkura.restore.paths import NAME_ERRORS, search_path, trusted_path, under_path
 from pgkura.restore.planner import RestorePlan
 from pgkura.work.pools import Crew
 
 # What building indexes may use on the target; the server's own default is made for many small statements.
-_MAINTENANCE_MEMORY = "256MB"
+_MAINTENANCE_MEMORY = "64MB"
 _DENIED = "42501"
 
 
@@ -27,6 +29,10 @@ class Run:
     """One run of one plan.
 
     failed  entries that could not be executed; there: those that a cut-short restore made already
+    ledger  whether what is loaded is told in the target
+    kept    what an earlier run has done
+    memory  for building one index
+    analyzed  tables that have their statistics
     others  roles that the target's default privileges favour
     access  how workers open target and repository; crew: who they are
     """
@@ -42,6 +48,18 @@ class Run:
     failed: set[int] = field(default_factory=set)
     there: set[int] = field(default_factory=set)
     others: tuple[str, ...] = ()
+    analyzed: set[QualifiedName] = field(default_factory=set)
+    ledger: bool = False
+    kept: Kept = NOTHING
+    memory: str = _MAINTENANCE_MEMORY
+
+    def __post_init__(self) -> None:
+        self.kept = self.plan.kept
+
+    @property
+    def known(self) -> int:
+        """How many findings the plan itself has."""
+        return len(self.plan.findings)
 
     def open(self) -> Session:
         """A connection as every step wants it."""
@@ -53,7 +71,7 @@ class Run:
     @property
     def settings(self) -> tuple[str, ...]:
         """What is set on every connection, a worker's too."""
-        memory = f"SET maintenance_work_mem = '{_MAINTENANCE_MEMORY}'"
+        memory = f"SET maintenance_work_mem = '{self.memory}'"
         return (memory, "SET synchronous_commit = off", *self.plan.reading)
 
     def title(self, entry: Entry) -> str:

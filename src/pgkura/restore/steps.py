@@ -9,6 +9,7 @@ from pgkura.catalog.kinds import Stage
 from pgkura.catalog.roles import Statement
 from pgkura.catalog.toc import Entry
 from pgkura.core.names import QualifiedName
+from pgkura.repository.lists import BLOBS
 from pgkura.restore.loads import Load
 from pgkura.restore.planner import RestorePlan
 
@@ -35,18 +36,21 @@ def steps(plan: RestorePlan) -> tuple[Step, ...]:
 
 
 def _steps(plan: RestorePlan) -> Iterator[Step]:
-    if plan.cut_short is not None:
+    if plan.started_over and plan.cut_short is not None:
         for desc, schema, tag in sorted(plan.cut_short.ours - plan.cut_short.before):
             name = f"{desc} {schema + '.' if schema else ''}{tag}"
             yield Step(stage=Stage.SCHEMA, action="drop (of the restore that was cut short)", what=name)
     yield from _statements(Stage.ROLES, plan.roles)
-    yield from _entries(plan, "create", plan.before)
+    if not plan.goes_on:
+        yield from _entries(plan, "create", plan.before)
     for table in plan.empty:
         yield Step(stage=Stage.DATA, action="empty", what=f"table {table}")
-    yield from (_load(load) for load in plan.loads if load.data.layers)
-    for large in plan.large_objects:
+    for large in plan.large_objects if BLOBS not in plan.kept.layers else ():
         yield Step(stage=Stage.DATA, action="load", what=f"large object {large.oid}", bytes=large.size)
-    yield from _entries(plan, "create", plan.after)
+    for load in plan.loads:
+        if plan.kept.of(load.data.number) < len(load.data.layers):
+            yield _load(load, plan)
+    yield from _entries(plan, "create", [e for e in plan.after if e.dump_id not in plan.kept.there])
     for state in plan.sequences:
         value = f"{state.last_value}{'' if state.is_called else ' (not used yet)'}"
         yield Step(stage=Stage.SEQUENCES, action=f"set to {value}", what=f"sequence {state.qname}")
@@ -72,9 +76,13 @@ def _entries(plan: RestorePlan, action: str, entries: Iterable[Entry]) -> Iterat
         yield Step(stage=stage_of(entry), action=how, what=plan.titles.get(entry.dump_id, entry.title))
 
 
-def _load(load: Load) -> Step:
+def _load(load: Load, plan: RestorePlan) -> Step:
     return Step(
-        stage=Stage.DATA, action="load", what=f"table {load.target}", rows=load.data.rows, bytes=load.data.bytes
+        stage=Stage.DATA,
+        action="load",
+        what=f"table {load.target}",
+        rows=load.data.rows - plan.kept.rows([load]),
+        bytes=load.data.bytes - plan.kept.bytes([load]),
     )
 
 

@@ -1,35 +1,41 @@
-"""One table's rows as a unit of work: references and a description, never a credential. Runs in any process."""
+"""Rows of tables as a unit of work: references and a description, never a credential. Runs in any process."""
 
 from dataclasses import dataclass
 
 from pgkura.core.access import Access
 from pgkura.core.errors import Interrupted
-from pgkura.core.outcome import Finding
+from pgkura.core.stop import Stop
 from pgkura.postgres.session import Session
-from pgkura.restore.load import load_table
-from pgkura.restore.loads import Load
+from pgkura.repository.repository import Repository
+from pgkura.restore.load import Item, Loaded, Loader
 from pgkura.work.station import station_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadUnit:
-    """What one worker loads in one transaction.
+    """What one worker loads: one table, or small ones in one transaction.
 
-    path      a SET search_path to try once more with
     settings  of the worker's connection
     fence     number of an advisory lock that the restore holds while workers may write; 0 = they are our own
+    ledger    whether what is loaded is told in the target (ledger.py)
     """
 
     access: Access
-    load: Load
-    path: str
+    items: tuple[Item, ...]
     settings: tuple[str, ...]
     fence: int = 0
+    ledger: bool = False
 
     @property
     def title(self) -> str:
         """For people."""
-        return f"rows of {self.load.target}"
+        more = f" and {len(self.items) - 1} more tables" if len(self.items) > 1 else ""
+        return f"rows of {self.items[0].load.target}{more}"
+
+    @property
+    def bytes(self) -> int:
+        """Plain bytes."""
+        return sum(item.load.data.bytes for item in self.items)
 
     @property
     def application_name(self) -> str:
@@ -39,11 +45,9 @@ class LoadUnit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """What became of a unit; fields as in Loaded."""
+    """What became of a unit's items."""
 
-    rows: int
-    finding: Finding | None
-    by_path: bool
+    loaded: tuple[Loaded, ...]
 
 
 def application_name(access: Access) -> str:
@@ -51,26 +55,32 @@ def application_name(access: Access) -> str:
     return f"pgkura restore {access.run}".strip()
 
 
-def repeatable(load: Load) -> bool:
+def repeatable(unit: LoadUnit) -> bool:
     """Whether loading it again gives the same rows, so that a unit whose worker vanished may simply run again. Pure.
 
-    Its own table is emptied in the same transaction; a platform's table, and a root that several leaves are loaded
-    through, are emptied once for all. Mirrors load.load_table.
+    With a ledger everything is. Else: a plain table is emptied in the same transaction; a platform's table, and a root
+    that several leaves are loaded through, are emptied once for all. Mirrors load.Loader.
     """
-    facts = load.facts
-    own = facts is not None and facts.kind == "r" and not facts.load_root
-    return not load.managed and (own or load.delete_where is not None)
+    return unit.ledger or all(
+        (item.alone and item.truncate) or (item.load.delete_where is not None and not item.load.managed)
+        for item in unit.items
+    )
 
 
 def load_unit(unit: LoadUnit) -> LoadReport:
-    """Load one table. Raises only what ends the whole run."""
+    """Load. Raises only what ends the whole run."""
     station = station_for(unit.access)
     shared = station.shared()
     with station.using(unit.application_name, unit.settings) as session:
         if unit.fence:
             _stay_inside(session, unit.fence)
-        loaded = load_table(session, shared.repo, unit.load, shared.stop, unit.path)
-    return LoadReport(rows=loaded.rows, finding=loaded.finding, by_path=loaded.by_path)
+        return load_here(unit, session, shared.repo, shared.stop)
+
+
+def load_here(unit: LoadUnit, session: Session, repo: Repository, stop: Stop) -> LoadReport:
+    """Load on this connection."""
+    loader = Loader(session=session, repo=repo, stop=stop, ledger=unit.ledger)
+    return LoadReport(loaded=tuple(loader.together(unit.items)))
 
 
 def _stay_inside(session: Session, fence: int) -> None:

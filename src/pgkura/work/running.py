@@ -41,17 +41,18 @@ def run_units(
     while waiting or running:
         while waiting and len(running) < at_once:
             unit = waiting.popleft()
-            running[_submit(pool, function, unit)] = unit
+            running[submit(pool, function, unit)] = unit
         done, _ = wait(running, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
         stop.check()
         tick()
         for future in done:
             unit = running.pop(future)
-            yield unit, _result(future)
+            yield unit, result_of(future)
     tick()
 
 
-def _submit(pool: Executor, function: Callable[[U], R], unit: U) -> Future[R]:
+def submit(pool: Executor, function: Callable[[U], R], unit: U) -> Future[R]:
+    """Hand a unit to the pool. Raises WorkerDied."""
     try:
         with interrupts_held_back():
             return pool.submit(function, unit)
@@ -59,7 +60,8 @@ def _submit(pool: Executor, function: Callable[[U], R], unit: U) -> Future[R]:
         raise worker_died() from error
 
 
-def _result(future: Future[R]) -> R:
+def result_of(future: Future[R]) -> R:
+    """What came of it, or its error."""
     try:
         return future.result()
     except BrokenExecutor as error:

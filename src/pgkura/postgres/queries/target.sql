@@ -101,6 +101,26 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c 
                WHERE n.nspname = 'pgkura_restore' AND c.relname = 'marker' AND c.relkind = 'r' AND r.rolname = current_user
                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid))
 
+-- name: own_ledger
+-- Whether the table beside the mark is this role's own too, and nobody else may write to it (restore/ledger.py).
+SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+               JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner AND r.oid = c.relowner
+               WHERE n.nspname = 'pgkura_restore' AND c.relname = 'loaded' AND c.relkind = 'r' AND r.rolname = current_user
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid)
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid)
+                 AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) a WHERE a.grantee <> c.relowner))
+
+-- name: holding_rows
+-- Tables that may hold rows: no page means none.
+SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND pg_catalog.pg_relation_size(c.oid) > 0
+
+-- name: memory
+-- Bytes: the server's buffers, and what a session may use for building an index.
+SELECT pg_catalog.pg_size_bytes(pg_catalog.current_setting('shared_buffers')),
+       pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem'))
+
 -- name: guests
 -- Temporary logins of restores into this database; their names carry its oid, so that two restores leave each other alone.
 SELECT r.rolname FROM pg_catalog.pg_roles r

@@ -1,0 +1,97 @@
+"""A restore that was cut short while rows loaded, or after them, is gone on with where nothing speaks against it."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pgkura.catalog.components import text_of
+from pgkura.catalog.toc import Entry, Toc
+from pgkura.core.errors import PlanOutdated
+from pgkura.postgres.session import Session, SqlError
+from pgkura.restore.ledger import OPENING, READY, read_ledger
+from pgkura.restore.loads import Load
+from pgkura.restore.marker import Key, Mark, droppable, keys, plain
+
+# Made in one statement and told apart by name: those that are there are whole. Others are made anew.
+_WHOLE = frozenset({"INDEX", "INDEX ATTACH", "CONSTRAINT", "FK CONSTRAINT"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What the restore before this one has done.
+
+    layers  chunks of each table, by its number, whose rows are there
+    there   entries that need not be executed; redo: entries of the target that are dropped and made anew
+    """
+
+    layers: Mapping[int, int] = field(default_factory=dict)
+    there: frozenset[int] = frozenset()
+    redo: tuple[Entry, ...] = ()
+
+    def of(self, number: int) -> int:
+        """Chunks of a table, in their order, whose rows are there."""
+        return self.layers.get(number, 0)
+
+    def rows(self, loads: Iterable[Load]) -> int:
+        """Rows that are there."""
+        return sum(layer.rows for x in loads for layer in x.data.layers[: self.of(x.data.number)])
+
+    def bytes(self, loads: Iterable[Load]) -> int:
+        """Plain bytes that are there."""
+        return sum(layer.chunk.length for x in loads for layer in x.data.layers[: self.of(x.data.number)])
+
+
+NOTHING = Kept()
+
+
+def work_of(before: Sequence[Entry], after: Sequence[Entry], loads: Sequence[Load], *words: object) -> str:
+    """A digest of all that decides what the ledger's numbers mean."""
+    digest = hashlib.sha256(repr(words).encode())
+    for entry in (*before, *after):
+        digest.update(repr((entry.key, entry.owner, text_of(entry))).encode())
+    for x in loads:
+        macs = [layer.chunk.mac for layer in x.data.layers]
+        digest.update(repr((x.data.number, x.target, x.columns, x.keep, x.managed, x.delete_where, macs)).encode())
+    return digest.hexdigest()
+
+
+def kept_by(old: Mark | None, new: Mark, present: Toc, before: Sequence[Entry], after: Sequence[Entry]) -> Kept:
+    """What to keep; NOTHING = start over, as in any doubt. Pure.
+
+    Once privileges were being given the restored objects were open, and secrets or jobs may have been made.
+    """
+    if old is None or READY not in old.loaded or OPENING in old.loaded:
+        return NOTHING
+    if (old.snapshot, old.work, old.before, old.ours) != (new.snapshot, new.work, new.before, new.ours):
+        return NOTHING
+    if (old.large_objects, old.large_objects_before) != (new.large_objects, new.large_objects_before):
+        return NOTHING
+    have = keys(present.entries)
+    if not keys(before) <= have:
+        return NOTHING
+    made: frozenset[Key] = frozenset(plain(e.key) for e in after) - old.before
+    return Kept(
+        layers=old.loaded,
+        there=frozenset(e.dump_id for e in after if e.desc in _WHOLE and plain(e.key) in have),
+        redo=tuple(
+            e for e in reversed(present.entries) if plain(e.key) in made and e.desc not in _WHOLE and droppable(e)
+        ),
+    )
+
+
+def go_on(session: Session, kept: Kept) -> bool:
+    """Drop what is made anew; False where that is refused. Raises PlanOutdated where more is loaded than was planned
+    with: another restore is at work."""
+    if read_ledger(session) != kept.layers:
+        raise PlanOutdated(
+            "the target changed since the plan was made",
+            detail="another restore loads rows into it",
+            hint="nothing was touched; run it again to get a new plan",
+        )
+    try:
+        session.script("".join(entry.drop for entry in kept.redo))
+    except SqlError:
+        if session.broken:
+            raise
+        return False
+    return True

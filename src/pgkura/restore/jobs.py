@@ -1,0 +1,129 @@
+"""What is loaded and built together, and what has to wait for what. Pure.
+
+Small tables share transactions, and so do their indexes and constraints: a commit and a round trip cost more than two
+thousand rows. A table's indexes, primary and foreign keys follow as soon as the rows of the tables they name are
+there, as in pg_restore; everything else follows all rows.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pgkura.catalog.toc import Entry
+from pgkura.core.names import QualifiedName
+from pgkura.postgres.session import Session
+from pgkura.restore.loads import Load
+from pgkura.restore.parallel import Job
+
+# Below this a table is small: it travels with others.
+SMALL_BYTES = 8 * 1024 * 1024
+# Tables, and entries, that share a transaction: each holds locks until it ends, of which servers have a few thousand.
+TABLES_AT_ONCE = 32
+ENTRIES_AT_ONCE = 64
+_EARLY = frozenset({"INDEX", "CONSTRAINT"})
+# These lock their tables against everything that works on them; pg_restore keeps them apart too (has_lock_conflicts).
+_EXCLUSIVE = frozenset(
+    {"CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "RULE", "TRIGGER", "ROW SECURITY", "POLICY", "DEFAULT"}
+)
+Make = Callable[[Sequence[Entry]], Callable[[Session], None]]
+
+
+def together(loads: Sequence[Load], alone: Callable[[Load], bool]) -> list[tuple[Load, ...]]:
+    """Loads in their order; small ones that need not be `alone` are put together."""
+    out: list[tuple[Load, ...]] = []
+    small: list[Load] = []
+    for load in loads:
+        if load.data.bytes >= SMALL_BYTES or alone(load):
+            out.append((load,))
+            continue
+        if small and (len(small) == TABLES_AT_ONCE or sum(x.data.bytes for x in small) >= SMALL_BYTES):
+            out.append(tuple(small))
+            small = []
+        small.append(load)
+    return [*out, *([tuple(small)] if small else [])]
+
+
+@dataclass(slots=True, kw_only=True)
+class Builder:
+    """Makes jobs of entries.
+
+    tables    of the archive, by dump id; loads: what must be done before the rows of each are there (no key: nothing)
+    late      tables whose rows may still change while others load
+    all_rows  what gives all rows; sizes: bytes of each table
+    alone     entries that are executed by themselves
+    """
+
+    tables: Mapping[int, QualifiedName]
+    loads: Mapping[int, int]
+    late: frozenset[int]
+    all_rows: frozenset[int]
+    sizes: Mapping[int, int]
+    alone: frozenset[int]
+    make: Make
+    _known: frozenset[int] = field(default=frozenset())
+
+    def jobs(self, entries: Sequence[Entry]) -> list[Job]:
+        """In archive order. Dependencies on entries that are not in `entries` are met already."""
+        self._known = frozenset(e.dump_id for e in entries)
+        keys = frozenset(e.dump_id for e in entries if e.desc in _EARLY and self._early(e))
+        foreign = [e for e in entries if e.desc == "FK CONSTRAINT" and self._early(e)]
+        early = keys | {e.dump_id for e in foreign}
+        # An early entry that waits for a late one is late: then nothing put together can wait for itself.
+        moved = {e.dump_id for e in entries if e.dump_id in early and any(d in self._known - early for d in e.deps)}
+        early -= moved
+        out = self._batches([e for e in entries if e.dump_id in keys & early], by_unit=True)
+        out += self._batches([e for e in foreign if e.dump_id in early])
+        late = self._batches([e for e in entries if e.dump_id not in early], after=self.all_rows)
+        return out + late
+
+    def _uses(self, entry: Entry) -> frozenset[int]:
+        return frozenset(d for d in entry.deps if d in self.tables)
+
+    def _early(self, entry: Entry) -> bool:
+        uses = self._uses(entry)
+        if not uses or uses & self.late or entry.dump_id in self.alone:
+            return False
+        # A foreign key may name a table of the platform's, whose rows come from us and whose definition does not.
+        return entry.desc in _EARLY or all(d in self.tables or d in self._known for d in entry.deps)
+
+    def _weight(self, entry: Entry) -> int:
+        uses = self._uses(entry)
+        if entry.desc == "FK CONSTRAINT":  # what it costs is reading the table that refers to the other
+            named = [d for d in uses if entry.tag.startswith(f"{self.tables[d].name} ")]
+            uses = frozenset(named) or uses
+        return max((self.sizes.get(d, 0) for d in uses), default=0)
+
+    def _batches(
+        self, entries: Sequence[Entry], *, by_unit: bool = False, after: frozenset[int] = frozenset()
+    ) -> list[Job]:
+        """Neighbours in the archive's order together, unless they are heavy or must be alone."""
+        out: list[Job] = []
+        open_: dict[int, list[Entry]] = {}
+        for entry in entries:
+            single = entry.dump_id in self.alone or self._weight(entry) >= SMALL_BYTES
+            if single or (entry.desc in _EARLY and not by_unit):
+                if not by_unit:
+                    out += [self._job(batch, after) for batch in open_.values()]
+                    open_ = {}
+                out.append(self._job([entry], after))
+                continue
+            key = min((self.loads.get(d, 0) for d in self._uses(entry)), default=0) if by_unit else 0
+            batch = open_.setdefault(key, [])
+            batch.append(entry)
+            if len(batch) == ENTRIES_AT_ONCE:
+                out.append(self._job(open_.pop(key), after))
+        return out + [self._job(batch, after) for batch in open_.values()]
+
+    def _job(self, entries: Sequence[Entry], after: frozenset[int]) -> Job:
+        gives = frozenset(e.dump_id for e in entries)
+        uses = frozenset[int]().union(*(self._uses(e) for e in entries))
+        locks = frozenset[int]().union(*(self._uses(e) for e in entries if e.desc in _EXCLUSIVE))
+        deps = {d for e in entries for d in e.deps if d in self._known} - gives
+        return Job(
+            gives=gives,
+            deps=frozenset(deps | {self.loads[t] for t in uses if t in self.loads} | after),
+            uses=uses,
+            locks=locks,
+            weight=max(self._weight(e) for e in entries) // 3,
+            size=len(entries),
+            work=self.make(entries),
+        )
