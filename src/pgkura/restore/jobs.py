@@ -19,6 +19,9 @@ SMALL_BYTES = 8 * 1024 * 1024
 # Tables, and entries, that share a transaction: each holds locks until it ends, of which servers have a few thousand.
 TABLES_AT_ONCE = 32
 ENTRIES_AT_ONCE = 64
+# Rows come first, the largest table's at once; then the small tables with their keys, whose foreign keys wait for one
+# another and so must not be left to the end; then what can be divided: indexes of large tables.
+FIRST, SECOND = 1 << 62, 1 << 61
 _EARLY = frozenset({"INDEX", "CONSTRAINT"})
 # These lock their tables against everything that works on them; pg_restore keeps them apart too (has_lock_conflicts).
 _EXCLUSIVE = frozenset(
@@ -40,6 +43,11 @@ def together(loads: Sequence[Load], alone: Callable[[Load], bool]) -> list[tuple
             small = []
         small.append(load)
     return [*out, *([tuple(small)] if small else [])]
+
+
+def load_weight(size: int) -> int:
+    """Of a unit's rows."""
+    return size + (FIRST if size >= SMALL_BYTES else SECOND)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -118,12 +126,13 @@ class Builder:
         uses = frozenset[int]().union(*(self._uses(e) for e in entries))
         locks = frozenset[int]().union(*(self._uses(e) for e in entries if e.desc in _EXCLUSIVE))
         deps = {d for e in entries for d in e.deps if d in self._known} - gives
+        weight = max(self._weight(e) for e in entries)
         return Job(
             gives=gives,
             deps=frozenset(deps | {self.loads[t] for t in uses if t in self.loads} | after),
             uses=uses,
             locks=locks,
-            weight=max(self._weight(e) for e in entries) // 3,
+            weight=weight // 3 if weight >= SMALL_BYTES else SECOND,
             size=len(entries),
             work=self.make(entries),
         )

@@ -19,8 +19,8 @@ class Job:
 
     gives   what is done with it; deps: what must be done before it
     uses    the tables it works on; locks: those of them that it locks against everything else
-    weight  bytes it has to look at
-    size    how many entries it executes
+    weight  the heavier, the sooner
+    size    in the unit of its stage: bytes of rows, or entries
     """
 
     gives: frozenset[int]

@@ -15,7 +15,7 @@ from pgkura.repository.lists import BLOBS
 from pgkura.restore import ledger
 from pgkura.restore.definitions import analyze_tables, execute_entries
 from pgkura.restore.guests import Guests
-from pgkura.restore.jobs import SMALL_BYTES, Builder, together
+from pgkura.restore.jobs import SMALL_BYTES, Builder, load_weight, together
 from pgkura.restore.load import Item, Loaded, Loader, load_large_objects
 from pgkura.restore.loads import Load
 from pgkura.restore.parallel import Job, run_jobs
@@ -105,8 +105,9 @@ class Rows:
             if job in loads:
                 left -= 1
                 self._collect(job, report)
-                run.progress.advance(job.weight)
-            built += job.size
+                run.progress.advance(job.size)
+            else:
+                built += job.size
             if left:
                 continue
             if job in loads:
@@ -135,19 +136,19 @@ class Rows:
         stays here."""
         gives = frozenset({number})
         if self._run.crew.given is None or repeatable(unit):
-            return Job(gives=gives, weight=unit.bytes, unit=unit)
+            return Job(gives=gives, weight=load_weight(unit.bytes), size=unit.bytes, unit=unit)
 
         def work(session: Session) -> None:
             report = load_here(unit, session, self._run.repo, self._run.stop)
             self._own[number] = list(zip((item.load for item in unit.items), report.loaded, strict=True))
 
-        return Job(gives=gives, weight=unit.bytes, work=work)
+        return Job(gives=gives, weight=load_weight(unit.bytes), size=unit.bytes, work=work)
 
     def _own_job(self, number: int, load: Load, owner: str) -> Job:
         def work(_: Session) -> None:
             self._own[number] = [(load, self._as_owner(load, owner))]
 
-        return Job(gives=frozenset({number}), weight=load.data.bytes, work=work)
+        return Job(gives=frozenset({number}), weight=load_weight(load.data.bytes), size=load.data.bytes, work=work)
 
     def _as_owner(self, load: Load, owner: str) -> Loaded:
         run, guests = self._run, self._guests
@@ -212,7 +213,7 @@ class Rows:
                     deps=load.gives.union(*before),
                     uses=uses,
                     locks=uses,
-                    weight=load.weight // 10,
+                    weight=load.size // 10,
                     work=self._analyze(names),
                 )
 
