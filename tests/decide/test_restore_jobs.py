@@ -1,0 +1,101 @@
+"""What is loaded and built together, and what waits for what."""
+
+from collections.abc import Callable, Sequence
+
+from pgkura.catalog.toc import Entry
+from pgkura.core.names import QualifiedName
+from pgkura.core.refs import ChunkRef, Layer, ObjectRef
+from pgkura.postgres.session import Session
+from pgkura.repository.lists import TableData
+from pgkura.restore.jobs import SMALL_BYTES, TABLES_AT_ONCE, Builder, load_weight, together
+from pgkura.restore.load import GROUP_BYTES, groups
+from pgkura.restore.loads import Load
+from pgkura.restore.parallel import Job, Schedule
+
+MIB = 1024 * 1024
+_OBJECT = ObjectRef(id="0" * 32, cipher_bytes=1, sha256="0" * 64)
+
+
+def _load(number: int, size: int) -> Load:
+    name = f"t{number}"
+    data = TableData(number=number, name=name, columns="", target=name, rows=1, bytes=size)
+    return Load(data=data, facts=None, target=QualifiedName("s", name), columns=(), managed=False)
+
+
+def _layer(size: int) -> Layer:
+    return Layer(chunk=ChunkRef(object=_OBJECT, offset=0, stored=1, length=size, rows=1, mac="0" * 64))
+
+
+def _entry(number: int, desc: str, tag: str, *deps: int) -> Entry:
+    return Entry(
+        dump_id=number, desc=desc, tag=tag, schema="s", owner="o", defn=f"-- {tag}\n", drop="", deps=deps,
+        table_am="", relkind="", catalog=0, oid=0,
+    )  # fmt: skip
+
+
+def _nothing(_: Sequence[Entry]) -> Callable[[Session], None]:
+    return lambda session: None
+
+
+def _builder(alone: frozenset[int] = frozenset(), late: frozenset[int] = frozenset()) -> Builder:
+    """Tables 1 (large), 2 and 3 (small, loaded together)."""
+    return Builder(
+        tables={n: QualifiedName("s", f"t{n}") for n in (1, 2, 3)},
+        loads={1: -1, 2: -2, 3: -2},
+        late=late,
+        all_rows=frozenset({-1, -2}),
+        sizes={1: 100 * MIB, 2: 1, 3: 1},
+        alone=alone,
+        make=_nothing,
+    )
+
+
+def test_small_loads_go_together_in_bounded_groups() -> None:
+    loads = [_load(0, SMALL_BYTES), *(_load(n, 10) for n in range(1, 80))]
+    units = together(loads, lambda load: load.data.number == 5)
+    assert [x for unit in units for x in unit if x.data.number == 0] == list(units[0])
+    assert (loads[5],) in units
+    assert max(len(unit) for unit in units) == TABLES_AT_ONCE
+    assert sorted(x.data.number for unit in units for x in unit) == list(range(80))
+
+
+def test_groups_of_chunks_follow_each_other() -> None:
+    layers = [_layer(GROUP_BYTES // 4)] * 10
+    assert list(groups(layers, 0)) == [(0, 4), (4, 8), (8, 10)]
+    assert list(groups(layers, 4)) == [(4, 8), (8, 10)]
+    assert list(groups(layers, 10)) == []
+
+
+def test_indexes_and_keys_wait_for_their_tables_only() -> None:
+    entries = [
+        _entry(10, "INDEX", "i1", 1),
+        _entry(11, "CONSTRAINT", "t2 pk", 2),
+        _entry(12, "INDEX", "i3", 3),
+        _entry(13, "FK CONSTRAINT", "t3 fk", 3, 2, 11),
+        _entry(14, "TRIGGER", "t2 tr", 2),
+        _entry(15, "FK CONSTRAINT", "t2 elsewhere", 2, 99),
+    ]
+    jobs = {tuple(sorted(j.gives)): j for j in _builder().jobs(entries)}
+    assert set(jobs) == {(10,), (11, 12), (13,), (14, 15)}
+    assert jobs[10,].deps == {-1} and jobs[11, 12].deps == {-2}
+    assert jobs[13,].deps == {-2, 11} and jobs[13,].locks == {2, 3}
+    assert {-1, -2} <= jobs[14, 15].deps  # 99 is a table whose rows may still come
+
+
+def test_what_must_be_alone_or_late_waits_for_all_rows() -> None:
+    entries = [_entry(10, "INDEX", "i1", 1), _entry(11, "INDEX", "i2", 2)]
+    jobs = _builder(alone=frozenset({10}), late=frozenset({2})).jobs(entries)
+    assert [sorted(j.gives) for j in jobs] == [[10], [11]]
+    assert all(j.deps >= {-1, -2} for j in jobs)
+
+
+def test_the_schedule_takes_the_heaviest_that_nothing_holds_up() -> None:
+    rows = [Job(gives=frozenset({-n}), weight=load_weight(n * SMALL_BYTES)) for n in (1, 2)]
+    key = Job(gives=frozenset({5}), deps=frozenset({-1}), uses=frozenset({1}), locks=frozenset({1}), weight=7)
+    other = Job(gives=frozenset({6}), uses=frozenset({1}), weight=1)
+    schedule = Schedule([other, key, *rows])
+    assert [schedule.take() for _ in range(4)] == [rows[1], rows[0], other, None]
+    schedule.done(rows[0])
+    assert schedule.take() is None
+    schedule.done(other)
+    assert schedule.take() is key
