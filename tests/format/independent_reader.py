@@ -186,7 +186,7 @@ class Reader:
         line, rest = self.record(f"snapshots/{snapshot}", "manifest").split(b"\n", 1)
         assert json.dumps(json.loads(line), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() == line
         components = {}
-        for words in (text.split("\t") for text in rest.decode().splitlines()):
+        for words in (text.split("\t") for text in lines_of(rest)):
             word, name, object_id, _, sha256, offset, stored, length, mac = words
             assert word == "component"
             one = Chunk("", object_id, int(offset), int(stored), int(length), 0, mac)
@@ -202,7 +202,7 @@ class Reader:
 
     def chunk_list(self, chunk_list: bytes) -> list["Table"]:
         """Tables of a chunk list of version 1 or 2."""
-        lines = chunk_list.decode().splitlines()
+        lines = lines_of(chunk_list)
         assert lines[0] in ("pgkura-chunks\t1", "pgkura-chunks\t2")
         parser = Parser(numbered=True)
         tables: list[Table] = []
@@ -254,11 +254,11 @@ class Reader:
     def state(self, snapshot: str) -> "State":
         """A state, every list of places opened."""
         parts = Parser(numbered=False)
-        header, *lines = self.record(f"state/{snapshot}", "state").decode().splitlines()
+        header, *lines = lines_of(self.record(f"state/{snapshot}", "state"))
         assert header == "pgkura-index\t1"
         layers = [layer for line in lines if (layer := parts.line(line.split("\t")))]
         self.hashes.update(parts.hashes)
-        header, *lines = b"".join(self.stored(layer.chunk) for layer in layers).decode().splitlines()
+        header, *lines = lines_of(b"".join(self.stored(layer.chunk) for layer in layers))
         assert header == "pgkura-state\t1"
         parser = Parser(numbered=False)
         state = State([], {}, dict(parts.hashes))
@@ -282,7 +282,7 @@ class Reader:
 
     def references(self, snapshot: str) -> dict[str, str]:
         """Objects that a snapshot says it needs: id and SHA-256."""
-        header, *lines = self.record(f"references/{snapshot}", "references").decode().splitlines()
+        header, *lines = lines_of(self.record(f"references/{snapshot}", "references"))
         assert header == "pgkura-references\t1" and lines == sorted(lines)
         found = {}
         for word, object_id, size, sha256 in (line.split("\t") for line in lines):
@@ -293,12 +293,19 @@ class Reader:
 
     def tombstone(self, name: str) -> dict[str, list[str]]:
         """Values by word."""
-        header, *lines = self.record(f"tombstones/{name}", "tombstone").decode().splitlines()
+        header, *lines = lines_of(self.record(f"tombstones/{name}", "tombstone"))
         assert header == "pgkura-tombstone\t1"
         found: dict[str, list[str]] = {}
         for word, value in (line.split("\t") for line in lines):
             found.setdefault(word, []).append(value)
         return found
+
+
+def lines_of(text: bytes) -> list[str]:
+    """Of a list: ended by newlines, and by nothing else that Python takes for the end of a line."""
+    *lines, rest = text.decode().split("\n")
+    assert rest == ""
+    return lines
 
 
 def unpacked(stored: bytes, width: int) -> list[int]:
