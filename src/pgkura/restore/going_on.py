@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pgkura.catalog.components import text_of
 from pgkura.catalog.toc import Entry, Toc
@@ -34,11 +35,11 @@ class Kept:
 
     def rows(self, loads: Iterable[Load]) -> int:
         """Rows that are there."""
-        return sum(layer.rows for x in loads for layer in x.data.layers[: self.of(x.data.number)])
+        return sum(layer.rows for x in loads for layer in islice(x.data.layers, self.of(x.data.number)))
 
     def bytes(self, loads: Iterable[Load]) -> int:
         """Plain bytes that are there."""
-        return sum(layer.chunk.length for x in loads for layer in x.data.layers[: self.of(x.data.number)])
+        return sum(layer.chunk.length for x in loads for layer in islice(x.data.layers, self.of(x.data.number)))
 
 
 NOTHING = Kept()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from pgkura.core.errors import Interrupted
 from pgkura.core.names import quote_ident
@@ -130,9 +131,9 @@ class Loader:
     def _in_groups(self, load: Load) -> int:
         """A transaction for every so many chunks. Only the first can write frozen rows."""
         done = ledger.loaded(self.session, load.data.number)
-        for start, end in groups(load.data.layers, done):
+        for start, layers in groups(load.data.layers, done):
             try:
-                self._group(load, start, end)
+                self._group(load, start, layers)
             except SqlError:
                 if not self.session.broken and not self.stop.requested:
                     self._forget(load)
@@ -147,13 +148,13 @@ class Loader:
         ledger.forget(self.session, load.data.number)
         self.session.commit()
 
-    def _group(self, load: Load, start: int, end: int) -> None:
+    def _group(self, load: Load, start: int, layers: Sequence[Layer]) -> None:
         self.session.begin(isolation="read committed", read_only=False)
-        if not ledger.step(self.session, load.data.number, start, end):
+        if not ledger.step(self.session, load.data.number, start, start + len(layers)):
             raise Interrupted(f"rows of {load.target} are loaded by another worker")
         if start == 0:
             self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
-        copy_chunks(self.session, self.repo, load, self.stop, freeze=start == 0, layers=load.data.layers[start:end])
+        copy_chunks(self.session, self.repo, load, self.stop, freeze=start == 0, layers=layers)
         self.session.commit()
 
     def _managed(self, item: Item) -> int:
@@ -170,16 +171,18 @@ class Loader:
                 self.session.execute("SET session_replication_role = origin")
 
 
-def groups(layers: Sequence[Layer], done: int) -> Iterator[tuple[int, int]]:
-    """(first, end) of the chunks of each transaction, after those done. Pure."""
+def groups(layers: Iterable[Layer], done: int) -> Iterator[tuple[int, list[Layer]]]:
+    """(place of the first, chunks) of each transaction, after those done. Pure."""
+    group: list[Layer] = []
     start, size = done, 0
-    for place in range(done, len(layers)):
-        size += layers[place].chunk.length
+    for layer in islice(layers, done, None):
+        group.append(layer)
+        size += layer.chunk.length
         if size >= GROUP_BYTES:
-            yield start, place + 1
-            start, size = place + 1, 0
-    if start < len(layers):
-        yield start, len(layers)
+            yield start, group
+            start, size, group = start + len(group), 0, []
+    if group:
+        yield start, group
 
 
 def copy_chunks(
