@@ -185,14 +185,17 @@ class Reader:
         """The manifest's record and the components that its lines name."""
         line, rest = self.record(f"snapshots/{snapshot}", "manifest").split(b"\n", 1)
         assert json.dumps(json.loads(line), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() == line
-        components = {}
+        components: dict[str, bytes] = {}
         for words in (text.split("\t") for text in lines_of(rest)):
+            if words[2] == "+":  # one chunk of several
+                del words[2]
             word, name, object_id, _, sha256, offset, stored, length, mac = words
             assert word == "component"
             one = Chunk("", object_id, int(offset), int(stored), int(length), 0, mac)
-            components[name] = self.chunk(one, sha256)
+            components[name] = components.get(name, b"") + self.chunk(one, sha256)
+        for name, content in components.items():
             fingerprint = json.loads(line)["components"][name]["fingerprint"]
-            assert blake3(components[name], key=self.prints).hexdigest() == fingerprint
+            assert blake3(content, key=self.prints).hexdigest() == fingerprint
         return json.loads(line), components
 
     def tables(self, chunk_list: bytes) -> dict[str, tuple[list[str], bytes]]:
