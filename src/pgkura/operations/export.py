@@ -292,7 +292,7 @@ def _schemas(toc: Toc) -> list[str]:
 
 
 def unstated_privileges(items: Items) -> Iterator[str]:
-    """What no archive states: privileges on a range type's constructor functions, and on parameters of the server."""
+    """What no archive states, or not whole: privileges on a range type's constructor functions, parameters, `public`."""
     made = {
         key: item
         for key, item in items.items()
@@ -302,6 +302,14 @@ def unstated_privileges(items: Items) -> Iterator[str]:
         key: {**item, "acl": [f"PUBLIC=EXECUTE/{item['owner']}", f"{item['owner']}=EXECUTE/{item['owner']}"]}
         for key, item in made.items()
     }
+    # An archive states them relative to a default that differs between majors of server and pg_dump.
+    public = items.get(("schema", "public"), {}).get("acl")
+    if isinstance(public, list):
+        yield "REVOKE ALL ON SCHEMA public FROM PUBLIC;\n"
+        for privilege in (
+            str(one).removeprefix("PUBLIC=").split("/")[0] for one in public if str(one).startswith("PUBLIC=")
+        ):
+            yield f"GRANT {privilege} ON SCHEMA public TO PUBLIC;\n"
     parameters = {key: item for key, item in items.items() if key[0] == "parameter"}
     for statement in (*reconcile(made, new), *reconcile_parameters(parameters, {})):
         yield f"{statement.sql};\n"

@@ -48,6 +48,7 @@ class Seen:
     point: Point | None
     keys: Mapping[int, TableKey]
     binary: frozenset[int]
+    public: tuple[str | None, ...]
     absent: frozenset[int] = frozenset()
 
 
@@ -136,6 +137,7 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         divisible = frozenset(oid for (oid,) in reader.rows(query("divisible"), (sorted(platform.owners),)))
         row_types = {oid: RowType(*rest) for oid, *rest in reader.rows(query("row_types"))}
         stands = reader.rows(query("point"))
+        public = tuple(privilege for (privilege,) in reader.rows(query("public_privileges")))
         absent = unlogged(read.facts.tables) if on_standby(reader) else frozenset[int]()
         reader.commit()
         now = read_live(reader, [t.oid for t in read.facts.tables])
@@ -162,6 +164,7 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         divisible=divisible,
         point=_point(read.facts.system_identifier, moment, stands),
         keys=keys_of(read.facts, divisible, row_types),
+        public=public,
         binary=frozenset(t.oid for t in read.facts.tables if t.oid in row_types and binary(t, row_types[t.oid])),
     )
 

@@ -264,7 +264,7 @@ def _store(
     items = read_items(b"".join(_pieces(reading.seen.inventory))) if platform.name != "plain" else {}
     for name, text in hosted_components(facts, definitions.toc, items, platform, tables).items():
         contents[name] = [text.encode()]
-    contents["after.sql"] = [after_script(facts, platform, definitions.matviews()).encode()]
+    contents["after.sql"] = [after_script(facts, platform, definitions.matviews(), reading.seen.public).encode()]
     stored = store_components(repo, contents)
     return stored, stored.components if archive is None else {**stored.components, "archive": archive}
 

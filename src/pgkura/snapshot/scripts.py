@@ -56,14 +56,20 @@ def before_script(facts: SourceFacts, platform: Platform) -> str:
     return HEADER + "".join(b for b in blocks if b) + _VERDICT
 
 
-def after_script(facts: SourceFacts, platform: Platform, matviews: Sequence[QualifiedName]) -> str:
-    """Sequences, large objects, materialized views in order, the database's own properties."""
+def after_script(
+    facts: SourceFacts, platform: Platform, matviews: Sequence[QualifiedName], public: Sequence[str | None]
+) -> str:
+    """Sequences, large objects, materialized views in order, the database's own properties.
+
+    `public`: what everybody may do in the schema of that name (queries/public_privileges.sql).
+    """
     parts = (
         sequence_blocks(facts),
         large_object_blocks(facts),
         view_blocks(facts, matviews, with_managed=True),
         database_blocks(facts),
         setting_blocks(facts, PLAIN),
+        public_blocks(public),
         _HOLD_JOBS if facts.cron_jobs and platform.name != "plain" else "",
     )
     return as_script("".join(parts))
@@ -100,6 +106,16 @@ def role_blocks(facts: SourceFacts, platform: Platform) -> str:
 def database_blocks(facts: SourceFacts) -> str:
     """The database's own properties."""
     return "".join(_database(facts.database))
+
+
+def public_blocks(privileges: Sequence[str | None]) -> str:
+    """What everybody may do in the schema `public`, stated whole: archives state it relative to a default."""
+    if not privileges:
+        return ""
+    grants = [f"GRANT {p} ON SCHEMA public TO PUBLIC" for p in privileges if p]
+    made = " ".join(_execute(sql) for sql in ("REVOKE ALL ON SCHEMA public FROM PUBLIC", *grants))
+    there = "EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public')"
+    return block(f"IF {there} THEN {made} END IF;", "privileges of schema public")
 
 
 def setting_blocks(facts: SourceFacts, platform: Platform) -> str:
