@@ -51,7 +51,7 @@ class Rows:
             # Only what went smoothly so far can be gone on with: nothing has to be told about it later.
             ledger.note(self._session, ledger.READY)
         left = [x for x in loads if run.kept.of(x.data.number) < len(x.data.layers)]
-        self.rows = sum(x.data.rows for x in loads if x not in left)
+        self.rows = sum(x.data.rows for x in loads) - sum(x.data.rows for x in left)
         with self._fence() as fence:
             units = self._units([x for x in left if x not in as_owner], fence)
             self._run_jobs(units, [(x, exposed[x.target]) for x in left if x in as_owner], frozenset(exposed))
@@ -206,7 +206,8 @@ class Rows:
         for load, unit in zip(loads, units, strict=False):
             names = [i.load.target for i in unit.items if i.alone and i.load.target in ids]
             uses = frozenset(ids[name] for name in names)
-            before = [j.gives for j in building if j.uses & uses and not j.deps & (everything - load.gives)]
+            others = everything - load.gives
+            before = [j.gives for j in building if j.uses & uses and not j.deps & others]
             if names:
                 yield Job(
                     gives=frozenset({min(load.gives) - len(loads)}),
