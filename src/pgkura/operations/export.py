@@ -292,7 +292,7 @@ def _schemas(toc: Toc) -> list[str]:
 
 
 def unstated_privileges(items: Items) -> Iterator[str]:
-    """What no archive states, or not whole: privileges on a range type's constructor functions, parameters, `public`."""
+    """What no archive states, or not whole: privileges of range constructors, of parameters, on schema public."""
     made = {
         key: item
         for key, item in items.items()
@@ -306,10 +306,9 @@ def unstated_privileges(items: Items) -> Iterator[str]:
     public = items.get(("schema", "public"), {}).get("acl")
     if isinstance(public, list):
         yield "REVOKE ALL ON SCHEMA public FROM PUBLIC;\n"
-        for privilege in (
-            str(one).removeprefix("PUBLIC=").split("/")[0] for one in public if str(one).startswith("PUBLIC=")
-        ):
-            yield f"GRANT {privilege} ON SCHEMA public TO PUBLIC;\n"
+        for grantee, _, privilege in (str(one).partition("=") for one in public):
+            if grantee == "PUBLIC":
+                yield f"GRANT {privilege.split('/')[0]} ON SCHEMA public TO PUBLIC;\n"
     parameters = {key: item for key, item in items.items() if key[0] == "parameter"}
     for statement in (*reconcile(made, new), *reconcile_parameters(parameters, {})):
         yield f"{statement.sql};\n"
