@@ -9,9 +9,14 @@ import numpy as np
 import psycopg
 import pytest
 from tests.support.servers import server, versions
-from tests.support.snapshot_scene import Scene, make_scene
+from tests.support.snapshot_scene import Scene, Script, make_scene
 
+from pgkura.core.errors import Interrupted
+from pgkura.core.stop import Stop
+from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.lists import TableData
+from pgkura.snapshot.options import Options
+from pgkura.snapshot.take import take as take_
 from pgkura.snapshot.taken import Taken
 
 SMALL = {"range_pages": 16, "small_bytes": 8192, "chunk_bytes": 65536}
@@ -163,6 +168,50 @@ def test_a_shrunk_table_is_not_mistaken(scene: Scene) -> None:
     same(scene, take(scene))
     scene.sql("INSERT INTO wide SELECT g, 'bad', 'x' FROM generate_series(100001, 100400) g")
     same(scene, take(scene))
+
+
+class Cut(Script):
+    """Ends the run after some units."""
+
+    def __init__(self, stop: Stop, units: int) -> None:
+        super().__init__()
+        self.stop = stop
+        self.left = units
+
+    def advance(self, amount: int) -> None:
+        """One unit more."""
+        if "reading rows" in self.stages:
+            self.left -= 1
+            if self.left == 0:
+                self.stop.request()
+
+
+def cut_short(scene: Scene, units: int, **options: Any) -> None:
+    """A backup that is stopped in the middle of its rows."""
+    stop = Stop()
+    chosen = Options(**{"executor": "threads", **SMALL, "checkpoint_seconds": 0.0, **options})
+    with pytest.raises(Interrupted):
+        take_(Endpoint.parse(scene.url), scene.repo, chosen, Cut(stop, units), access=scene.access, stop=stop)
+
+
+def test_a_backup_cut_short_is_gone_on_with(scene: Scene) -> None:
+    """What it stored is not stored again, what it read is not read again; changes since then are in."""
+    scene.sql(*(f"CREATE TABLE more_{i} AS SELECT * FROM wide" for i in range(4)))
+    whole = take(scene, full=True)
+    scene.sql(
+        "TRUNCATE wide", *(f"UPDATE more_{i} SET id = -id" for i in range(4)), "INSERT INTO wide SELECT * FROM more_1"
+    )
+    cut_short(scene, 4, workers=1)
+    assert len(scene.repo.manifest_ids()) == 1, "no snapshot came of it"
+    scene.sql("UPDATE more_0 SET body = 'since' WHERE id > -20", "DELETE FROM wide WHERE id % 50 = 0")
+    script = Script()
+    after = scene.take(script, **SMALL)
+    assert any("cut short" in note for note in script.notes)
+    assert 0 < after.counts["bytes_read"] < 0.8 * whole.counts["bytes_read"]
+    same(scene, after)
+    again = scene.take(script := Script(), **SMALL)
+    assert not any("cut short" in note for note in script.notes), "a whole state is newer"
+    same(scene, again)
 
 
 def test_a_lost_state_costs_one_full_read(scene: Scene) -> None:

@@ -46,6 +46,11 @@ class Keeping:
         key = STATE + snapshot_id
         self.storage.create(key, self._seal_record("state", key, write_index(parts)))
 
+    def put_partial_state(self, name: str, parts: Sequence[ChunkRef]) -> None:
+        """What a run has read so far, in place of what it wrote before under this name."""
+        key = STATE + name
+        self.storage.put(key, self._seal_record("state", key, write_index(parts)))
+
     def claim_and_commit(self, snapshot_id: str, manifest: bytes, objects: Mapping[str, ObjectRef]) -> None:
         """Write the references file, then this manifest. Raises PlanOutdated (repository.claims says when)."""
         self.storage.create(REFERENCES + snapshot_id, self.seal_references(snapshot_id, objects))

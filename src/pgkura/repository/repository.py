@@ -307,14 +307,18 @@ class Repository(Journal):
         Raises PlanOutdated when a prune took away what it needs.
         """
         self.need_host()
-        for some in slices(new_chunks):
-            self.append_index(some)
-            if self._index is not None:
-                self._index.add(some)
+        self.store_index(new_chunks)
         if state:
             self.write_state(manifest.id, state)
         sealed = self._seal_record("manifest", SNAPSHOTS + manifest.id, manifests_format.encode(manifest))
         self.claim_and_commit(manifest.id, sealed, needed_objects(manifest, chain(state, needed)))
+
+    def store_index(self, chunks: Iterable[ChunkRef]) -> None:
+        """Let this and later runs find chunks that are stored, whether or not a snapshot comes of this one."""
+        for some in slices(chunks):
+            self.append_index(some)
+            if self._index is not None:
+                self._index.add(some)
 
     def manifest_ids(self) -> list[str]:
         """Ids of all snapshots, oldest first."""
@@ -349,6 +353,10 @@ class Repository(Journal):
         if made.id != snapshot_id:
             raise Tampered(f"{key} is the manifest of another snapshot", detail=made.id)
         return made
+
+    def state_written(self, name: str) -> float:
+        """When the store took a state, in seconds since 1970; 0 = never."""
+        return next((s.modified for s in self.storage.list(STATE + name)), 0.0)
 
     def state(self, snapshot_id: str) -> Iterator[bytes] | None:
         """What a snapshot left for the next one, piece by piece; None if it left nothing."""

@@ -14,7 +14,7 @@ from pgkura.snapshot.units import RangeRead, StoredChunk
 _TABLES = """
 CREATE TABLE layers (number, piece, position, layer BLOB, PRIMARY KEY (number, piece, position)) WITHOUT ROWID;
 CREATE TABLE ranges (number, start, piece, "end", rows, since, PRIMARY KEY (number, start)) WITHOUT ROWID;
-CREATE TABLE fresh (object BLOB, mac BLOB, ref BLOB, PRIMARY KEY (object, mac)) WITHOUT ROWID;
+CREATE TABLE fresh (object BLOB, mac BLOB, ref BLOB, told, PRIMARY KEY (object, mac)) WITHOUT ROWID;
 """
 
 
@@ -38,7 +38,7 @@ class Booked:
             [(number, r.start, r.piece, r.end, r.rows, r.since) for r in ranges],
         )
         self._database.executemany(
-            "INSERT OR REPLACE INTO fresh VALUES (?, ?, ?)",
+            "INSERT OR IGNORE INTO fresh VALUES (?, ?, ?, 0)",
             [(bytes.fromhex(ref.object.id), bytes.fromhex(ref.mac), pack_ref(ref)) for ref in fresh],
         )
         self._database.execute("COMMIT")
@@ -67,6 +67,15 @@ class Booked:
     def fresh(self) -> Iterator[ChunkRef]:
         """Chunks whose bytes this run stored, those of one object together."""
         return (unpack_ref(row[0]) for row in self._database.execute("SELECT ref FROM fresh ORDER BY object, mac"))
+
+    def untold(self) -> Iterator[ChunkRef]:
+        """Those of them that no index file names yet."""
+        sql = "SELECT ref FROM fresh WHERE told = 0 ORDER BY object, mac"
+        return (unpack_ref(row[0]) for row in self._database.execute(sql))
+
+    def told(self) -> None:
+        """An index file names all there are."""
+        self._database.execute("UPDATE fresh SET told = 1 WHERE told = 0")
 
     def close(self) -> None:
         """Let go of the file."""

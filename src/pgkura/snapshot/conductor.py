@@ -1,7 +1,7 @@
 """Runs work units on an executor, books their results, sends again what was taken from us."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
 
@@ -49,6 +49,7 @@ class Conductor:
         numbers: Mapping[int, int],
         watcher: Watcher,
         remembered: Remembered,
+        checkpoint: Callable[[], None],
         progress: Progress,
         stop: Stop,
     ) -> None:
@@ -63,6 +64,7 @@ class Conductor:
         self._numbers = numbers
         self._watcher = watcher
         self._remembered = remembered
+        self._checkpoint = checkpoint
         self._progress = progress
         self._stop = stop
         self._next_id = 0
@@ -81,6 +83,7 @@ class Conductor:
                 result = self._result(future)
                 waiting.extend(self._ledger.record(result))
                 self._progress.advance(result.unit.bytes if result.unit.mode is not Mode.REREAD else 0)
+            self._checkpoint()
 
     def _submit(self, executor: Executor, unit: WorkUnit) -> Future[UnitResult]:
         try:
@@ -128,7 +131,6 @@ class Conductor:
             cpu_share=options.cpu_share,
             statement_timeout_ms=round(options.statement_timeout_seconds * 1000),
             storage_class=options.storage_class,
-            since=self._remembered.since,
             small_bytes=options.small_bytes,
             policy=options.follow,
         )

@@ -101,7 +101,7 @@ def finish(
         lock_days=desk.options.lock_days,
     )
     needed = chain(_places(reading) if state.refs else (), (ref for table in tables for ref in table.refs()))
-    new = chain(ledger.new_chunks(), stored.new, state.new)
+    new = chain(ledger.untold_chunks(), stored.new, state.new)
     repo.commit_snapshot(manifest, new, state.refs, needed=needed)
     if (newest := repo.manifest_ids()[-1]) != manifest.id:
         desk.progress.note(f"snapshot {newest} is dated later than this one, {manifest.id}: `latest` names that one")

@@ -44,7 +44,7 @@ class Follower:
         self._copier = copier
         self._repo = repo
         self._unit = unit
-        self._age = self._age_of_last() if any(p.before for p in unit.pieces) else 0
+        self._ages = {since: self._age_of(since) for since in {p.since for p in unit.pieces if p.before is not None}}
 
     def read(self, pieces: Sequence[Piece], name: QualifiedName | None = None) -> None:
         """Every piece ends with layers that hold exactly its visible rows."""
@@ -80,15 +80,15 @@ class Follower:
         several = {p.number for p in probes if sum(q.number == p.number for q in probes) >= PROBES}
         return frozenset(several - quiet)
 
-    def _age_of_last(self) -> int:
-        """Ages are relative to this transaction: all xids from the last snapshot's xmin on are at most so old."""
-        xid = self._unit.since & 0xFFFFFFFF
+    def _age_of(self, since: int) -> int:
+        """Ages are relative to this transaction: all xids from that snapshot's xmin on are at most so old."""
+        xid = since & 0xFFFFFFFF
         return int(self._session.one(f"SELECT pg_catalog.age('{xid}'::pg_catalog.xid)")[0])
 
     def _counts(self, pieces: Sequence[Piece], name: QualifiedName | None) -> Iterator[tuple[Piece, _Counted]]:
         for some in _slices(pieces):
             with self._copier.pacer.statement():
-                rows = self._session.rows(counts_statement(some, self._age, name=name))
+                rows = self._session.rows(counts_statement(some, [self._ages[p.since] for p in some], name=name))
             for place, visible, new in rows:
                 yield some[place], _Counted(visible, new)
 
@@ -105,7 +105,7 @@ class Follower:
         """`count` None: not known."""
         if count == 0:
             return np.zeros(0, np.int64)
-        statement = new_statement(piece, self._age, name=name)
+        statement = new_statement(piece, self._ages[piece.since], name=name)
         return self._copier.copy_placed(self._session, piece, statement)
 
     def _changed(

@@ -113,6 +113,10 @@ class Ledger:
         """Chunks whose bytes this run stored; those of a reading that was thrown away may be among them."""
         return self._booked.fresh()
 
+    def untold_chunks(self) -> Iterator[ChunkRef]:
+        """Those of them that no index file names yet."""
+        return self._booked.untold()
+
     def _of(self, number: int) -> _State:
         return self._states.setdefault(number, _State())
 

@@ -21,6 +21,7 @@ class Options:
     full                      read everything, whatever is known of the last run
     follow                    how long what is known of a range is built upon
     small_bytes               tables up to this size are read whole when they changed
+    checkpoint_seconds        how much reading a run that is cut short may lose
     max_blocking_seconds      how long a statement of the application may wait on us before we give way
     max_snapshot_age_seconds  how long the snapshot may hold back VACUUM: at half of it a note gives the numbers
     end_at_snapshot_age       the backup ends with SourceBusy at that age; otherwise only another note
@@ -45,6 +46,7 @@ class Options:
     full: bool = False
     follow: Policy = DEFAULT_POLICY
     small_bytes: int = 256 * 1024
+    checkpoint_seconds: float = 30.0
     max_blocking_seconds: float = 2.0
     max_snapshot_age_seconds: float = DEFAULT_SNAPSHOT_AGE
     end_at_snapshot_age: bool = False

@@ -1,5 +1,6 @@
 """What is known of the last run, attached to the pieces of this one, where it can be believed."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
@@ -15,6 +16,8 @@ from pgkura.snapshot.units import Piece
 
 # A piece that is not cut into ranges is followed up to this size: the places of its rows lie in memory.
 MAX_PAGES = 32 * 1024
+# Well below the grace time of a prune.
+PARTIAL_SECONDS = 12 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,28 @@ class Remembered:
         self.today = today
         self._options = options
         self._previous: PreviousState | None = None
+        self._partial: PreviousState | None = None
+
+    def recall_partial(self, repo: Repository, name: str, now: Point) -> bool:
+        """Find what a later run, that was cut short, had read; whether there is something.
+
+        What is old may have been pruned meanwhile: no snapshot needs it.
+        """
+        if time.time() - repo.state_written(name) > PARTIAL_SECONDS:
+            return False
+        found = PreviousState()
+        try:
+            pieces = repo.state(name)
+            if pieces is not None:
+                found.load(pieces)
+        except (Tampered, FormatTooNew, WrongKey):
+            pieces = None
+        later = pieces is not None and found.point is not None and found.point.xmin >= self.since
+        if not later or found.point is None or why_not(found.point, now):
+            found.close()
+            return False
+        self._partial = found
+        return True
 
     def recall(self, repo: Repository, database: str, now: Point) -> str:
         """Find the newest state of this database that can be believed; says why there is none, '' if there is one."""
@@ -108,15 +133,17 @@ class Remembered:
         key = self.keys.get(table.oid)
         if key is None or (piece.whole and table.pages > MAX_PAGES):
             return piece
-        before = None
-        if self._previous is not None and self._previous.key(table.oid) == key:
-            before = self._previous.of(table.oid, piece.start)
-        if before is None or not before.covers(piece.end, table.pages):
-            return replace(piece, follow=True, before=None)
-        overdue = due(before, self.today, piece.start, self._options.follow)
-        return replace(piece, follow=True, before=before, due=overdue)
+        for state in (self._partial, self._previous):
+            if state is None or state.point is None or state.key(table.oid) != key:
+                continue
+            before = state.of(table.oid, piece.start)
+            if before is not None and before.covers(piece.end, table.pages):
+                overdue = due(before, self.today, piece.start, self._options.follow)
+                return replace(piece, follow=True, before=before, since=state.point.xmin, due=overdue)
+        return replace(piece, follow=True)
 
     def close(self) -> None:
         """Let go of the state."""
-        if self._previous is not None:
-            self._previous.close()
+        for state in (self._partial, self._previous):
+            if state is not None:
+                state.close()

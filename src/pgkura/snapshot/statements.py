@@ -37,19 +37,21 @@ def new_statement(piece: Piece, age: int, *, name: QualifiedName | None = None) 
     return _query_copy(query) + (_BINARY if piece.binary else "")
 
 
-def counts_statement(pieces: Sequence[Piece], age: int, *, name: QualifiedName | None = None) -> str:
-    """Of each piece: its place in `pieces`, the tuples visible, those of them at most `age` transactions old."""
-    return _for_each(pieces, f"pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {_new(age)})", name)
+def counts_statement(pieces: Sequence[Piece], ages: Sequence[int], *, name: QualifiedName | None = None) -> str:
+    """Of each piece: its place in `pieces`, the tuples visible, those of them at most so many transactions old."""
+    counts = [f"pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {_new(age)})" for age in ages]
+    return _for_each(pieces, counts, name)
 
 
 def places_statement(pieces: Sequence[Piece], *, name: QualifiedName | None = None) -> str:
     """Of each piece: its place in `pieces`, and the TIDs of its visible tuples, six bytes each, as they lie."""
-    return _for_each(pieces, "pg_catalog.string_agg(pg_catalog.tidsend(ctid), ''::pg_catalog.bytea)", name)
+    tids = "pg_catalog.string_agg(pg_catalog.tidsend(ctid), ''::pg_catalog.bytea)"
+    return _for_each(pieces, [tids] * len(pieces), name)
 
 
-def _for_each(pieces: Sequence[Piece], what: str, name: QualifiedName | None) -> str:
+def _for_each(pieces: Sequence[Piece], whats: Sequence[str], name: QualifiedName | None) -> str:
     parts = []
-    for place, piece in enumerate(pieces):
+    for place, (piece, what) in enumerate(zip(pieces, whats, strict=True)):
         where = f" WHERE {' AND '.join(conditions)}" if (conditions := _range(piece)) else ""
         parts.append(f"{_SELECT}{place}, {what} FROM ONLY {(name or piece.table.qname).sql}{where}")
     return " UNION ALL ".join(parts)

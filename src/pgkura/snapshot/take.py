@@ -34,6 +34,7 @@ from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import group_blobs, group_pieces, has_rows, size_of
 from pgkura.snapshot.queries import query
 from pgkura.snapshot.remembering import Remembered
+from pgkura.snapshot.resuming import Checkpoint, partial_name
 from pgkura.snapshot.standby import on_standby, replay_explained, standby_note
 from pgkura.snapshot.taken import Taken
 from pgkura.snapshot.watcher import Watcher, busy_again
@@ -125,7 +126,7 @@ class _Run:
             remembered = Remembered(seen.keys, seen.binary, self._options, datetime.now(UTC).date())
             self._stack.callback(remembered.close)
             self._recall(remembered, seen)
-            ledger = self._read(desk, holders, connections, seen, remembered, executor)
+            ledger = self._read(desk, holders, connections, seen, remembered, exporter, executor)
             holders.check_alive()
             exporter.rollback()  # nothing is read in the snapshot any more: VACUUM may go on
             watcher.watch_age(0, 0)
@@ -171,6 +172,10 @@ class _Run:
             self._progress.note("everything is read: what changed cannot be followed on a standby")
         elif reason := remembered.recall(self._repo, seen.facts.database.name, seen.point):
             self._progress.note(f"everything is read: {reason}")
+        if seen.point is not None and not self._options.full:
+            name = partial_name(self._repo, seen.point)
+            if remembered.recall_partial(self._repo, name, seen.point):
+                self._progress.note("a backup was cut short: what it had read is not read again")
 
     def _lock_newcomers(self, desk: Desk, exporter: Session, holders: Holders, plan: LockPlan) -> None:
         locked = holders.read_locked(exporter)
@@ -185,6 +190,7 @@ class _Run:
         connections: ConnectionPlan,
         seen: Seen,
         remembered: Remembered,
+        exporter: Session,
         executor: Executor | None,
     ) -> Ledger:
         options, facts = self._options, seen.facts
@@ -218,6 +224,16 @@ class _Run:
                 numbers=by_oid(facts.tables),
                 watcher=desk.watcher,
                 remembered=remembered,
+                checkpoint=Checkpoint(
+                    self._repo,
+                    seen,
+                    ledger,
+                    booked,
+                    flushed=lambda: bool(exporter.one(query("flushed"), (seen.moment.lsn,))[0]),
+                    pages=options.range_pages,
+                    today=remembered.today.isoformat(),
+                    every=options.checkpoint_seconds,
+                ),
                 progress=desk.progress,
                 stop=self._stop,
             ).run(pool, first_requests(groups, seen.comparison.held, blobs))

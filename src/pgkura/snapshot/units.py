@@ -35,7 +35,8 @@ class Piece:
 
     start, end  heap pages, `end` exclusive; (0, None) is the whole table
     follow      whether what is read shall be remembered for the next run: its key is known
-    before      what the last run remembers of it, if that can be believed
+    before      what an earlier run remembers of it, if that can be believed
+    since       xmin of that run's snapshot
     due         time to read it whole
     binary      rows travel in binary form
     """
@@ -47,6 +48,7 @@ class Piece:
     end: int | None = None
     follow: bool = False
     before: Before | None = None
+    since: int = 0
     due: bool = False
     binary: bool = False
 
@@ -68,7 +70,6 @@ class BlobRange:
 class WorkUnit:
     """One transaction's worth of reading. `bytes` is the planner's estimate, for order and progress.
 
-    since        xmin of the snapshot that the pieces' `before` belong to
     small_bytes  tables up to this size are read whole when they changed
     statement_timeout_ms  of the statements that read rows, 0 = none
     """
@@ -88,7 +89,6 @@ class WorkUnit:
     storage_class: str
     cpu_share: float = 1.0
     statement_timeout_ms: int = 0
-    since: int = 0
     small_bytes: int = 0
     policy: Policy = DEFAULT_POLICY
 
