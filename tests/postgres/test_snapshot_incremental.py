@@ -44,9 +44,9 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
     home.drop_database(name)
 
 
-def take(scene: Scene, **options: Any) -> Taken:
+def take(scene: Scene, script: Script | None = None, **options: Any) -> Taken:
     """A backup with small ranges."""
-    return scene.take(**{**SMALL, **options})
+    return scene.take(script, **{**SMALL, **options})
 
 
 def same(scene: Scene, taken: Taken) -> None:
@@ -205,11 +205,11 @@ def test_a_backup_cut_short_is_gone_on_with(scene: Scene) -> None:
     assert len(scene.repo.manifest_ids()) == 1, "no snapshot came of it"
     scene.sql("UPDATE more_0 SET body = 'since' WHERE id > -20", "DELETE FROM wide WHERE id % 50 = 0")
     script = Script()
-    after = scene.take(script, **SMALL)
+    after = take(scene, script)
     assert any("cut short" in note for note in script.notes)
     assert 0 < after.counts["bytes_read"] < 0.8 * whole.counts["bytes_read"]
     same(scene, after)
-    again = scene.take(script := Script(), **SMALL)
+    again = take(scene, script := Script())
     assert not any("cut short" in note for note in script.notes), "a whole state is newer"
     same(scene, again)
 
