@@ -172,11 +172,12 @@ def test_later_chunk_list(opened: Opened, desk: Desk) -> None:
 
 
 def test_later_manifest_record(opened: Opened, desk: Desk) -> None:
-    """`"version":2` in the first line."""
+    """`"version":3` in the first line."""
 
     def change(payload: bytes) -> bytes:
         line, newline, rest = payload.partition(b"\n")
-        return _version_two(line) + newline + rest
+        later = canonical.encode(canonical.decode(line, "a record") | {"version": 3})
+        return later + newline + rest
 
     opened.rewrite("manifest", "snapshots/*", change)
     assert verify_repository(opened.repo, "", progress=Silent()).exit_code == 17

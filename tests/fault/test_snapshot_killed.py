@@ -124,7 +124,7 @@ def test_killed_in_the_middle_of_reading_then_run_again(scene: Scene) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupt_ends_everything(scene: Scene, number: signal.Signals) -> None:
     # Without the command line's handlers SIGTERM kills Python at once, and SIGINT raises in the main thread.
-    child = _start(scene, "processes", rate=4_000_000)
+    child = _start(scene, "processes", rate=1_000_000)
     _await_stage(child, "reading rows")
     time.sleep(1.5)
     before = scene.repo.manifest_ids()

@@ -42,6 +42,7 @@ def main() -> None:
         executor="processes" if executor == "processes" else "threads",
         chunk_bytes=1024 * 1024,
         bytes_per_second=int(rate),
+        full=True,  # to be killed while it reads
     )
     taken = take(Endpoint.parse(os.environ["DATABASE_URL"]), repo, options, _Told(), access=access, stop=Stop())
     print(taken.manifest.id, flush=True)

@@ -109,14 +109,8 @@ def finish(
         "backup",
         {"snapshot": manifest.id, "database": manifest.database, "result": result.value, "counts": manifest.counts},
     )
-    locked = _objects(tables, components) if desk.options.lock_days else {}
+    locked = {i: ref.cipher_bytes for i, ref in repo.references(manifest.id).items()} if desk.options.lock_days else {}
     return Finished(manifest=manifest, result=result, objects=locked)
-
-
-def _objects(tables: Iterable[TableData], components: Mapping[str, Component]) -> dict[str, int]:
-    """Id → size of everything the snapshot needs."""
-    refs = chain((ref for c in components.values() for ref in c.refs), (ref for t in tables for ref in t.refs()))
-    return {o.id: o.cipher_bytes for o in objects_of(refs)}
 
 
 def _later_sequences(session: Session, platform: Platform, facts: SourceFacts) -> tuple[SequenceState, ...]:

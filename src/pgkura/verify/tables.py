@@ -12,6 +12,7 @@ from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.refs import Layer
 from pgkura.core.stop import Stop
 from pgkura.postgres.session import CopyBatch, Session, SqlError
+from pgkura.repository.lines import Numbers
 from pgkura.repository.repository import Repository
 from pgkura.verify.checks import LARGE_OBJECTS, TableCheck
 from pgkura.verify.rows import Multiset, RowHasher
@@ -190,7 +191,10 @@ def _multiset_stored(reader: Reader, check: TableCheck) -> Multiset:
             reader.stop.check()
             pieces: Iterable[bytes] = reader.repo.read_rows(layer)
             if check.binary:
-                hasher.update_rows(b"".join(pieces), reader.repo.read_sizes(layer))
+                rows, sizes = b"".join(pieces), reader.repo.read_sizes(layer)
+                if part.keep:
+                    rows, sizes = projected_tuples(rows, sizes, part.keep)
+                hasher.update_rows(rows, sizes)
                 continue
             if part.keep:
                 pieces = projected(pieces, part.keep)
@@ -205,6 +209,21 @@ def projected(pieces: Iterable[bytes], keep: Sequence[int]) -> Iterator[bytes]:
     """Rows with only these columns, in this order. A value never holds a raw tab or newline. Pure."""
     for lines in whole_lines(pieces):
         yield b"".join(b"\t".join(words[n] for n in keep) + b"\n" for words in (line.split(b"\t") for line in lines))
+
+
+def projected_tuples(rows: bytes, sizes: Numbers, keep: Sequence[int]) -> tuple[bytes, Numbers]:
+    """Binary rows with only these columns, in this order, and their sizes. Pure."""
+    made = []
+    start = 0
+    for size in sizes.tolist():
+        fields, at = [], start + 2
+        for _ in range(int.from_bytes(rows[start : start + 2], "big")):
+            end = at + 4 + max(0, int.from_bytes(rows[at : at + 4], "big", signed=True))
+            fields.append(rows[at:end])
+            at = end
+        made.append(len(keep).to_bytes(2, "big") + b"".join(fields[n] for n in keep))
+        start += size
+    return b"".join(made), np.array([len(row) for row in made], np.int64)
 
 
 def numbered(pieces: Iterable[bytes], numbers: frozenset[int]) -> Iterator[bytes]:
