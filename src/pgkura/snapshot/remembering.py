@@ -84,7 +84,7 @@ class Remembered:
                 found.load(pieces)
         except (Tampered, FormatTooNew, WrongKey):
             pieces = None
-        later = pieces is not None and found.point is not None and found.point.xmin >= self.since
+        later = pieces is not None and found.point is not None and found.point.xmin > self.since
         if not later or found.point is None or why_not(found.point, now):
             found.close()
             return False

@@ -15,7 +15,7 @@ from pgkura.snapshot.detector import Point
 from pgkura.snapshot.ledger import Ledger
 from pgkura.snapshot.state import FollowedRange, TableKey, write_state
 
-# So much work may be lost, in seconds.
+# So much work may be lost, in seconds: more where writing takes longer than a second, so that it stays a small share.
 EVERY = 30.0
 
 
@@ -51,10 +51,12 @@ class Checkpoint:
         self._today = today
         self._every = every
         self._last = time.monotonic()
+        self._wait = every
 
     def __call__(self) -> None:
         """Write what there is, if the last time is long ago."""
-        if time.monotonic() - self._last < self._every:
+        begun = time.monotonic()
+        if begun - self._last < self._wait:
             return
         self._repo.store_index(self._booked.untold())
         self._booked.told()
@@ -64,6 +66,7 @@ class Checkpoint:
             self._repo.store_index(parts.new)
             self._repo.put_partial_state(partial_name(self._repo, point), parts.refs)
         self._last = time.monotonic()
+        self._wait = self._every * max(1.0, self._last - begun)
 
     def _tables(self) -> Iterator[tuple[int, TableKey, Iterator[FollowedRange]]]:
         for number, table in enumerate(self._seen.facts.tables):
