@@ -8,7 +8,7 @@ import pytest
 from tests.support import compare
 from tests.support.cli import Desk, command
 from tests.support.cluster import start_cluster
-from tests.support.psql import with_database, with_user
+from tests.support.psql import client, with_database, with_user
 from tests.support.servers import PASSWORD, SETTINGS, binaries, needs
 from tests.support.supabase import CUSTOMER_ROLES, Standin
 
@@ -24,20 +24,19 @@ APART = (
 MEMBERS = "SELECT roleid::regrole::text, member::regrole::text, admin_option FROM pg_auth_members ORDER BY 1, 2"
 
 
-@pytest.fixture
-def full() -> Iterator[Standin]:
+@pytest.fixture(params=[14, 15, 18])
+def full(request: pytest.FixtureRequest) -> Iterator[Standin]:
     """A hosted project."""
-    needs("PostgreSQL 15", binaries(15) is not None)
-    with Standin.start(15) as project:
+    needs(f"PostgreSQL {request.param}", binaries(request.param) is not None)
+    with Standin.start(request.param) as project:
         project.fill_customer()
         yield project
 
 
 @pytest.fixture
-def plain() -> Iterator[str]:
-    """The URL of a new database on a server that has never seen a platform."""
-    home = binaries(15)
-    needs("PostgreSQL 15", home is not None)
+def plain(full: Standin) -> Iterator[str]:
+    """The URL of a new database on a server of the same version that has never seen a platform."""
+    home = binaries(full.version)
     assert home is not None
     cluster = start_cluster(home, superuser="postgres", password=PASSWORD, settings=SETTINGS)
     url = f"postgresql://postgres:{PASSWORD}@127.0.0.1:{cluster.port}/rescued"
@@ -82,7 +81,9 @@ def test_into_a_plain_database_as_superuser(full: Standin, plain: str, desk: Des
 
 def test_by_the_repositorys_own_script(full: Standin, plain: str, desk: Desk) -> None:
     """restore.sh makes the roles too; vault and cron rows come as they were."""
-    done = command(["bash", str(desk.repository / "restore.sh"), str(desk.identity), plain], desk.environment).expect()
+    clients = {"PATH": f"{client('pg_restore', full.version).parent}:{desk.environment['PATH']}"}
+    script = ["bash", str(desk.repository / "restore.sh"), str(desk.identity), plain]
+    done = command(script, desk.environment | clients).expect()
     assert done.out.splitlines()[-1].startswith("done: ")
     same_but_for_the_platform(full, plain)
 

@@ -116,6 +116,21 @@ def test_the_repositorys_own_script(version: int, desk: Desk, stock: Path) -> No
     compare.assert_same(source, target)
 
 
+def test_the_script_says_that_a_client_is_too_old(desk: Desk, stock: Path) -> None:
+    """Before anything is changed, and with what to do."""
+    needs("PostgreSQL 14 and a newer one", versions()[0] == 14 and len(versions()) > 1)
+    home = server(versions()[-1])
+    desk.run("backup", env={"DATABASE_URL": nasty.fill(home, "script_old_client").url}).expect()
+    target = home.create_database("script_old_client_target")
+    add_client(stock, "psql", 14)
+    add_client(stock, "pg_restore", 14)
+    script = [str(stock / "bash"), str(desk.repository / "restore.sh"), str(desk.identity), target]
+    done = command(script, {"PATH": str(stock), "HOME": str(desk.folder), "TMPDIR": str(desk.folder)}).expect(1)
+    assert "cannot read what this snapshot's newer pg_dump wrote: nothing was changed" in done.err
+    with psycopg.connect(target) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_class WHERE oid >= 16384").fetchone() == (0,)
+
+
 @pytest.mark.parametrize(("version", "grants"), [(15, "old"), (17, "new")])
 def test_the_script_into_a_fresh_hosted_project(version: int, grants: str, desk: Desk, stock: Path) -> None:
     """As the demoted `postgres`: what a restore gives, and anon never sees a row."""

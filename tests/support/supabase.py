@@ -80,6 +80,7 @@ class Standin:
             "today": str(today or datetime.now(UTC).date()),
             "root_key": secrets.token_hex(16),
             "owner_rights": supautils,
+            "ge15": version >= 15,
             "ge16": version >= 16,
             "ge17": version >= 17,
         }
@@ -130,5 +131,10 @@ def fill_customer(url: str, scale: int = 1) -> None:
     with psycopg.connect(url) as connection:
         owns = connection.execute("SELECT pg_has_role(current_user, 'supabase_storage_admin', 'USAGE')").fetchone()
         major = connection.info.server_version // 10000
-    variables: dict[str, bool | int | str] = {"scale": scale, "owner_rights": owns == (True,), "ge16": major >= 16}
+    variables: dict[str, bool | int | str] = {
+        "scale": scale,
+        "owner_rights": owns == (True,),
+        "ge15": major >= 15,
+        "ge16": major >= 16,
+    }
     run_sql_file(url, "supabase_customer.sql", variables)

@@ -49,6 +49,11 @@ class Point:
         return int(self.visible.split(":")[1])
 
     @property
+    def horizon(self) -> tuple[int, int]:
+        """xmin and xmax: of two snapshots of one history the later has more, though a long one may hold xmin."""
+        return self.xmin, self.xmax
+
+    @property
     def wal(self) -> int:
         """`lsn` as a number."""
         high, low = self.lsn.split("/")

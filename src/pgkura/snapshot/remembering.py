@@ -84,7 +84,7 @@ class Remembered:
                 found.load(pieces)
         except (Tampered, FormatTooNew, WrongKey):
             pieces = None
-        later = pieces is not None and found.point is not None and found.point.xmin > self.since
+        later = pieces is not None and found.point is not None and found.point.horizon > self._horizon
         if not later or found.point is None or why_not(found.point, now):
             found.close()
             return False
@@ -123,8 +123,12 @@ class Remembered:
     @property
     def since(self) -> int:
         """The xmin of the snapshot that is remembered; 0 = none."""
+        return self._horizon[0]
+
+    @property
+    def _horizon(self) -> tuple[int, int]:
         point = self._previous.point if self._previous is not None else None
-        return 0 if point is None else point.xmin
+        return (0, 0) if point is None else point.horizon
 
     def piece(self, piece: Piece) -> Piece:
         """The piece with what is known of it."""

@@ -1,5 +1,13 @@
 -- A customer's learning platform in a hosted project. Run as postgres, no superuser.
--- Variables: scale (integer), owner_rights (bool: policies on managed tables are allowed), ge16 (bool).
+-- Variables: scale (integer), owner_rights (bool: policies on managed tables are allowed), ge15, ge16 (bool).
+-- 14 knows neither views that run as the caller nor publications of some columns and rows.
+\if :ge15
+\set invoker 'WITH (security_invoker = true)'
+\set part '(id, slot_id, status) WHERE (id > 10)'
+\else
+\set invoker ''
+\set part ''
+\endif
 
 -- roles ----------------------------------------------------------------------------------------------------------------
 CREATE ROLE lesson_worker LOGIN PASSWORD 'worker-secret' CONNECTION LIMIT 5 VALID UNTIL '2099-01-01 00:00:00+00';
@@ -143,7 +151,7 @@ GRANT SELECT ON LARGE OBJECT 810001 TO lesson_readers;
 INSERT INTO private.settings VALUES ('logo', '{"width": 10}', 810001), ('empty', NULL, NULL);
 
 -- views ----------------------------------------------------------------------------------------------------------------
-CREATE VIEW public.open_slots WITH (security_invoker = true) AS
+CREATE VIEW public.open_slots :invoker AS
     SELECT s.id, s.title, s.during FROM public.lesson_slots s WHERE NOT EXISTS (SELECT FROM public.reservations r WHERE r.slot_id = s.id AND r.status IN ('approved', 'confirmed'));
 CREATE VIEW private.user_emails AS SELECT u.id, u.email, p.display_name FROM auth.users u JOIN public.profiles p ON p.id = u.id;
 CREATE MATERIALIZED VIEW public.mentor_totals AS SELECT m.id, count(r.id) AS reservations, sum(s.price) AS income FROM public.mentors m
@@ -184,7 +192,7 @@ GRANT UPDATE (display_name) ON public.profiles TO authenticated;
 GRANT SELECT (id, amount) ON public.payments TO lesson_readers;
 GRANT SELECT ON public.reservations TO lesson_worker WITH GRANT OPTION;
 ALTER PUBLICATION supabase_realtime ADD TABLE public.messages, public.lesson_slots;
-CREATE PUBLICATION to_warehouse FOR TABLE public.reservations (id, slot_id, status) WHERE (id > 10);
+CREATE PUBLICATION to_warehouse FOR TABLE public.reservations :part;
 CREATE STATISTICS public.reservation_stats (ndistinct, dependencies) ON slot_id, status FROM public.reservations;
 
 -- vault and cron ---------------------------------------------------------------------------------------------------------

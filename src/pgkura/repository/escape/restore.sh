@@ -61,6 +61,11 @@ component() {
 }
 
 component archive "$work/archive"
+pg_restore --list "$work/archive" >/dev/null || {
+  echo "error: $(pg_restore --version) cannot read what this snapshot's newer pg_dump wrote: nothing was changed." >&2
+  echo "Install the PostgreSQL client programs of the database's version, or newer ones, and put them first in PATH." >&2
+  exit 1
+}
 component before.sql "$work/before.sql"
 component after.sql "$work/after.sql"
 component chunks "$work/chunks"
