@@ -25,7 +25,7 @@ from pgkura.core.platform import PLAIN as PLAIN_PLATFORM
 from pgkura.core.progress import Progress
 from pgkura.operations.export_texts import HOSTED, ORDER, PARTS, PLAIN, README, file_name, master
 from pgkura.postgres.binary_text import copy_text
-from pgkura.postgres.session import BINARY_HEADER, BINARY_TRAILER
+from pgkura.postgres.messages import BINARY_HEADER, BINARY_TRAILER
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository

@@ -1,12 +1,9 @@
 """One connection. All SQL of the product passes through here; driver errors leave as SqlError with their SQLSTATE."""
 
-import os
 import re
 import select
-import socket
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,14 +12,10 @@ from psycopg import pq
 
 from pgkura.core.errors import DatabaseError
 from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.messages import CopyBatch
+from pgkura.postgres.receiving import ROOM, Broken, Refused, Rows, Wire, by_libpq, plain
 
 BATCH_BYTES = 256 * 1024
-# Rows of a large COPY are taken from the system this many bytes at a time, or as many as came within this time.
-GATHER_BYTES = 1024 * 1024
-GATHER_MILLISECONDS = 10
-# Signature, no flags, no extension; a tuple of -1 columns.
-BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-BINARY_TRAILER = b"\xff\xff"
 
 
 class SqlError(DatabaseError):
@@ -38,15 +31,6 @@ class SqlError(DatabaseError):
 
 def _rebuild_sql_error(msg: str, detail: str, hint: str, sqlstate: str) -> SqlError:
     return SqlError(msg, detail=detail, hint=hint, sqlstate=sqlstate)
-
-
-@dataclass(frozen=True, slots=True)
-class CopyBatch:
-    """Whole rows of COPY text, newlines included; or rows of binary COPY without its header, and the size of each."""
-
-    data: bytes
-    rows: int
-    sizes: tuple[int, ...] = ()
 
 
 class CopyWriter:
@@ -86,6 +70,7 @@ class Session:
         self.pid: int = self.one("SELECT pg_catalog.pg_backend_pid()")[0]
         self.pooled: bool = bool(endpoint.pooler) or self.pid != connection.info.backend_pid
         self._roomy = False
+        self._wire: Wire | None = None
         self.server_version: int = connection.info.server_version
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -175,7 +160,7 @@ class Session:
         self.execute("SET session_replication_role = replica")
 
     def copy_out(self, sql: str, *, binary: bool = False) -> Generator[CopyBatch, None, None]:
-        """Rows of a COPY … TO STDOUT in batches of about 256 KiB, by the cheapest receive path.
+        """Rows of a COPY … TO STDOUT in batches of 256 KiB and more, by the cheapest receive path.
 
         `binary`: the statement asks for FORMAT binary.
 
@@ -183,56 +168,55 @@ class Session:
         also after rows were delivered: nothing may be kept before the iterator is exhausted.
         """
         pgconn = self._connection.pgconn
+        if plain(pgconn) and not pgconn.flush():
+            return self._copy_by_wire(pgconn, sql, Rows(binary=binary))
+        return self._copy_by_libpq(pgconn, sql, Rows(binary=binary))
+
+    def _copy_by_wire(self, pgconn: pq.abc.PGconn, sql: str, rows: Rows) -> Generator[CopyBatch, None, None]:
+        wire = self._wire = self._wire or Wire(pgconn)
+        try:
+            yield from wire.copy(sql, rows)
+        except Refused as refused:
+            pgconn.exec_(b"")  # libpq learns what has become of the transaction
+            raise self._refused(refused, sql) from None
+        except (Broken, OSError) as error:
+            self.close()
+            raise SqlError("the connection broke", detail=f"{' '.join(str(error).split())}; {_short(sql)}") from None
+        finally:
+            if not wire.at_rest and not self.broken:
+                self._give_up(wire, pgconn)
+
+    def _give_up(self, wire: Wire, pgconn: pq.abc.PGconn) -> None:
+        self.cancel()
+        try:
+            wire.drain()
+            pgconn.exec_(b"")
+        except (Broken, OSError):
+            self.close()
+
+    def _copy_by_libpq(self, pgconn: pq.abc.PGconn, sql: str, rows: Rows) -> Generator[CopyBatch, None, None]:
         if not self._roomy:
             # libpq's buffer grows to the largest row and stays so: from then on one system call brings a megabyte.
-            self.execute(f"SELECT pg_catalog.repeat('x', {GATHER_BYTES})")
+            self.execute(f"SELECT pg_catalog.repeat('x', {ROOM})")
             self._roomy = True
         begun = pgconn.exec_(sql.encode())
         if begun.status != pq.ExecStatus.COPY_OUT:
             raise self._failed(begun, sql)
         finished = False
         try:
-            batches = self._receive(pgconn)
-            yield from _tuples(batches) if binary else _lines(batches)
+            yield from by_libpq(pgconn, rows)
             finished = True
         except psycopg.Error as error:
             # A server process ended while its sending was held up has no way to say so: the connection just breaks.
             raise SqlError("the connection broke", detail=f"{' '.join(str(error).split())}; {_short(sql)}") from None
+        except Broken as error:
+            self.close()
+            raise SqlError(str(error), detail=_short(sql)) from None
         finally:
-            if not self.broken:
-                _wake_at(pgconn, 1)
             if not finished and not self.broken:
                 self.cancel()
                 self._drain(pgconn)
         self._finish(pgconn, sql)
-
-    def _receive(self, pgconn: pq.abc.PGconn) -> Iterator[list[bytes | memoryview]]:
-        ready = select.poll()
-        ready.register(pgconn.socket, select.POLLIN)
-        patience: int | None = None
-        parts: list[bytes | memoryview] = []
-        size = total = 0
-        receive = pgconn.get_copy_data
-        while True:
-            count, data = receive(1)
-            if count > 0:
-                parts.append(data)
-                size += count
-                if size >= BATCH_BYTES:
-                    yield parts
-                    total += size
-                    parts, size = [], 0
-                    if patience is None and total >= GATHER_BYTES:
-                        # Much more follows, it seems: be woken once per megabyte, not once per packet.
-                        _wake_at(pgconn, GATHER_BYTES)
-                        patience = GATHER_MILLISECONDS
-            elif count == 0:
-                ready.poll(patience)  # releases the GIL, unlike a blocking read inside the driver
-                pgconn.consume_input()
-            else:
-                break
-        if parts:
-            yield parts
 
     def _drain(self, pgconn: pq.abc.PGconn) -> None:
         """Read away what a cancelled COPY still sends, so that the connection can be used again."""
@@ -290,11 +274,10 @@ class Session:
         code = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
         primary = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
         context = (result.error_field(pq.DiagnosticField.CONTEXT) or b"").decode(errors="replace")
-        return SqlError(
-            primary or result.error_message.decode(errors="replace").strip() or "the server gave no reason",
-            detail="; ".join(part for part in (_location(context), _short(sql)) if part),
-            sqlstate=code,
-        )
+        return _server_error(primary or result.error_message.decode(errors="replace").strip(), code, context, sql)
+
+    def _refused(self, refused: Refused, sql: str) -> SqlError:
+        return _server_error(refused.field("M"), refused.field("C"), refused.field("W"), sql)
 
     def cancel(self) -> None:
         """Ask the server to stop the running statement. Safe from another thread."""
@@ -316,40 +299,6 @@ class Session:
         self.close()
 
 
-def _lines(batches: Iterator[list[bytes | memoryview]]) -> Iterator[CopyBatch]:
-    """COPY text: each message is one row."""
-    for parts in batches:
-        rows, data = len(parts), b"".join(parts)
-        parts.clear()
-        yield CopyBatch(data, rows)
-
-
-def _tuples(batches: Iterator[list[bytes | memoryview]]) -> Iterator[CopyBatch]:
-    """Binary COPY without header and trailer (PostgreSQL manual, COPY, "Binary Format"): each message is one tuple,
-    but for the header, which comes in front of the first, and the trailer, which is the last."""
-    begun = False
-    for parts in batches:
-        if not begun:
-            first = memoryview(parts[0])
-            if first[: len(BINARY_HEADER)] != BINARY_HEADER:
-                raise SqlError("the server's binary COPY begins with something else")
-            parts[0] = first[len(BINARY_HEADER) :]
-            begun = True
-        tuples = [part for part in parts if len(part) > len(BINARY_TRAILER)]
-        parts.clear()
-        if tuples:
-            sizes = tuple(map(len, tuples))
-            data = b"".join(tuples)
-            tuples.clear()  # a row may be very large: not twice in memory while it is worked on
-            yield CopyBatch(data, len(sizes), sizes)
-
-
-def _wake_at(pgconn: pq.abc.PGconn, count: int) -> None:
-    """How many bytes must have come before a wait on the connection ends by itself."""
-    with socket.socket(fileno=os.dup(pgconn.socket)) as same:
-        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
-
-
 @contextmanager
 def _translated(sql: str) -> Iterator[None]:
     try:
@@ -362,6 +311,14 @@ def _translated(sql: str) -> Iterator[None]:
             detail="; ".join(part for part in (context, _short(sql)) if part),
             sqlstate=error.sqlstate or "",
         ) from None
+
+
+def _server_error(message: str, code: str, context: str, sql: str) -> SqlError:
+    return SqlError(
+        message or "the server gave no reason",
+        detail="; ".join(part for part in (_location(context), _short(sql)) if part),
+        sqlstate=code,
+    )
 
 
 _COPY_LINE = re.compile(r"COPY (.+), line (\d+)(?:, column ([^:]+))?")

@@ -4,8 +4,6 @@ Two shapes of rows: COPY text, whose rows end with a newline and never hold a ra
 (binary COPY). Nothing here runs once per row in Python; what is kept is returned as views, never copied.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,9 +29,9 @@ def read_numbers(text: bytes) -> Numbers:
         raise Tampered("a list of numbers is damaged", detail=str(error)) from error
 
 
-def pack_sizes(sizes: Sequence[int]) -> bytes:
+def pack_sizes(sizes: Numbers) -> bytes:
     """Sizes of rows as 4 bytes each, little-endian, transposed: all lowest bytes, then all second ones, …"""
-    return np.array(sizes, "<u4").view(np.uint8).reshape(-1, 4).T.tobytes()
+    return sizes.astype("<u4").view(np.uint8).reshape(-1, 4).T.tobytes()
 
 
 def unpack_sizes(stored: bytes) -> Numbers:

@@ -10,7 +10,8 @@ from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef, Layer
 from pgkura.core.stop import Stop
-from pgkura.postgres.session import BINARY_HEADER, BINARY_TRAILER, CopyWriter, Session, SqlError
+from pgkura.postgres.messages import BINARY_HEADER, BINARY_TRAILER
+from pgkura.postgres.session import CopyWriter, Session, SqlError
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.repository import Repository
 from pgkura.restore import ledger

@@ -4,8 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from pgkura.core.refs import ChunkRef, Layer
-from pgkura.postgres.session import CopyBatch, Session
+from pgkura.postgres.messages import CopyBatch
+from pgkura.postgres.session import Session
 from pgkura.repository.lines import Numbers, pack_sizes, write_numbers
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.pacing import Pacer
@@ -66,7 +69,7 @@ class Copier:
     ) -> list[Draft]:
         """Run one COPY and store its rows as chunks."""
         drafts = self._drafts(number, piece)
-        sizes: list[int] = []
+        sizes: list[Numbers] = []
         rows = size = 0
         for batch in self._batches(session, statement, binary=binary):
             if not size:
@@ -74,7 +77,7 @@ class Copier:
                 self._writer.begin((drafts[-1], "chunk"))
             self._writer.write(batch.data)
             rows, size = rows + batch.rows, size + len(batch.data)
-            sizes.extend(batch.sizes)
+            sizes.append(batch.sizes)
             self.received(number, len(batch.data))
             if size >= self._unit.chunk_bytes:
                 self._end(drafts[-1], rows, sizes)
@@ -90,13 +93,13 @@ class Copier:
         """
         draft = Draft(rows=0)
         sent: list[bytes] = []
-        sizes: list[int] = []
+        sizes: list[Numbers] = []
         for batch in self._batches(session, statement, binary=piece.binary):
             if not sent:
                 self._writer.begin((draft, "chunk"))
             if piece.binary:
                 places, rest, rows = split_binary(batch.data, batch.sizes)
-                sizes.extend(rows)
+                sizes.append(rows)
             else:
                 places, rest = split_text(batch.data)
             sent.append(places)
@@ -110,11 +113,11 @@ class Copier:
         self.store_places(draft, found)
         return found
 
-    def _end(self, draft: Draft, rows: int, sizes: Sequence[int]) -> None:
+    def _end(self, draft: Draft, rows: int, sizes: Sequence[Numbers]) -> None:
         draft.rows = rows
         self._writer.end(rows)
-        if sizes:
-            self._store(draft, "sizes", pack_sizes(sizes))
+        if any(map(len, sizes)):
+            self._store(draft, "sizes", pack_sizes(np.concatenate(sizes)))
 
     def store_places(self, draft: Draft, places: Places) -> None:
         """Where the rows of a new chunk lie."""

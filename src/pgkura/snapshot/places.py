@@ -12,6 +12,8 @@ from pgkura.core.errors import Tampered
 
 Places = NDArray[np.int64]
 _SENT = 6
+_COUNT = 2
+_COLUMN = 4 + _SENT
 _WIDTH = 8
 
 
@@ -27,16 +29,16 @@ def split_text(data: bytes) -> tuple[bytes, bytes]:
     return b"".join(place for place, _, _ in lines), b"".join(rest + b"\n" for _, _, rest in lines)
 
 
-def split_binary(data: bytes, sizes: Sequence[int]) -> tuple[bytes, bytes, list[int]]:
+def split_binary(data: bytes, sizes: NDArray[np.int64]) -> tuple[bytes, bytes, NDArray[np.int64]]:
     """The same of binary rows, and the sizes of what is left: the number of columns, then a length of 6 and the TID."""
-    places, rows = [], []
-    at = 0
-    for size in sizes:
-        count = int.from_bytes(data[at : at + 2], "big") - 1
-        places.append(data[at + 6 : at + 12])
-        rows.append(count.to_bytes(2, "big") + data[at + 12 : at + size])
-        at += size
-    return b"".join(places), b"".join(rows), [len(row) for row in rows]
+    rows = np.frombuffer(data, np.uint8).copy()
+    starts = np.cumsum(sizes) - sizes
+    counts = (rows[starts].astype(np.int64) << 8 | rows[starts + 1]) - 1
+    places = rows[starts[:, None] + np.arange(_COUNT + 4, _COUNT + 4 + _SENT)]
+    kept = np.ones(len(rows), np.bool_)
+    kept[starts[:, None] + np.arange(_COLUMN)] = False
+    rows[starts + _COLUMN], rows[starts + _COLUMN + 1] = counts >> 8, counts & 0xFF
+    return places.tobytes(), rows[kept].tobytes(), sizes - _COLUMN
 
 
 def from_text(shown: bytes) -> Places:

@@ -11,7 +11,8 @@ from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.refs import Layer
 from pgkura.core.stop import Stop
-from pgkura.postgres.session import CopyBatch, Session, SqlError
+from pgkura.postgres.messages import CopyBatch
+from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.lines import Numbers
 from pgkura.repository.repository import Repository
 from pgkura.verify.checks import LARGE_OBJECTS, TableCheck
@@ -178,7 +179,7 @@ def _multiset_there(session: Session, reader: Reader, check: TableCheck) -> Mult
             reader.stop.check()
             reader.received(len(batch.data))
             if check.binary:
-                hasher.update_rows(batch.data, np.array(batch.sizes, np.int64))
+                hasher.update_rows(batch.data, batch.sizes)
             else:
                 hasher.update(batch.data)
     return hasher.result()

@@ -1,0 +1,245 @@
+"""The rows of a running COPY … TO STDOUT: from the connection's socket itself where nothing encrypts it, else by libpq.
+
+libpq gives one message for a call, each an object of its own. On a plain connection we send the query and read the
+answer past it: it sees a connection at rest before and after, and all its messages have been taken from the socket.
+"""
+
+import os
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from psycopg import pq
+
+from pgkura.postgres.messages import CopyBatch, Numbers, cut, joined, tuples, unpack
+
+BATCH_BYTES = 256 * 1024
+ROOM = 1024 * 1024
+# After the first batch we are woken once for this many bytes, or for as many as came within this time.
+GATHER_BYTES = 256 * 1024
+GATHER_MILLISECONDS = 3
+# Otherwise so long, in milliseconds, until what came is looked at.
+_IDLE_MILLISECONDS = 200
+_READY = b"Z\0\0\0\5"
+# A row is at most 1 GiB (PostgreSQL's MaxAllocSize), and what frames it.
+_MOST = 1 << 30 | 64
+
+
+class Refused(Exception):
+    """The server's ErrorResponse."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self._fields = {part[:1]: part[1:] for part in content.split(b"\0") if part}
+
+    def field(self, letter: str) -> str:
+        """M the message, C its SQLSTATE, W where (manual, "Error and Notice Message Fields"); '' if it is not told."""
+        return self._fields.get(letter.encode(), b"").decode(errors="replace")
+
+
+class Broken(Exception):
+    """The connection ended, or what came over it is no answer to a COPY: it must be closed."""
+
+
+def plain(pgconn: pq.abc.PGconn) -> bool:
+    """Whether the connection's bytes are the protocol's own."""
+    gss = next((o.val for o in pgconn.info if o.keyword == b"gssencmode"), b"disable")
+    return not pgconn.ssl_in_use and gss == b"disable"
+
+
+class Rows:
+    """Makes batches of what messages bring; knows where a binary COPY begins."""
+
+    def __init__(self, *, binary: bool) -> None:
+        self.binary = binary
+        self._first = True
+        self.count = 0
+
+    def batch(self, data: bytes, sizes: Numbers) -> CopyBatch:
+        """Raises Broken."""
+        if not self.binary:
+            made = CopyBatch(data, len(sizes))
+        else:
+            try:
+                made = tuples(data, sizes, first=self._first)
+            except ValueError as error:
+                raise Broken(str(error)) from None
+        self._first = False
+        self.count += made.rows
+        return made
+
+
+class Wire:
+    """A plain connection's socket. One COPY at a time; `at_rest` tells whether its answer has come to its end."""
+
+    def __init__(self, pgconn: pq.abc.PGconn) -> None:
+        self._fd = pgconn.socket
+        self._buffer = bytearray(ROOM)
+        self._from = self._to = 0
+        self.at_rest = True
+
+    def copy(self, sql: str, rows: Rows) -> Iterator[CopyBatch]:
+        """Send the statement, yield its rows. Raises Refused, Broken, OSError.
+
+        Not exhausted, it must be cancelled and `drain`ed, or the connection closed.
+        """
+        self.at_rest = False
+        with self._opened() as connection:
+            self._send(connection, sql)
+            yield from self._answer(connection, rows)
+
+    def drain(self) -> None:
+        """Read to the end of an answer that was cancelled. Raises Broken, OSError."""
+        with self._opened() as connection, suppress(Refused):  # the cancellation itself
+            for _ in self._answer(connection, None):
+                pass
+
+    @contextmanager
+    def _opened(self) -> Iterator[socket.socket]:
+        with socket.socket(fileno=os.dup(self._fd)) as connection:
+            try:
+                yield connection
+            finally:
+                wake_at(connection, 1)
+                if len(self._buffer) > ROOM and self._from == self._to:
+                    self._buffer = bytearray(ROOM)
+
+    def _send(self, connection: socket.socket, sql: str) -> None:
+        text = sql.encode() + b"\0"
+        message = memoryview(b"Q" + (len(text) + 4).to_bytes(4, "big") + text)
+        while message:
+            try:
+                message = message[connection.send(message) :]
+            except BlockingIOError:
+                _wait(connection, select.POLLOUT, None)
+
+    def _answer(self, connection: socket.socket, rows: Rows | None) -> Iterator[CopyBatch]:
+        patience = _IDLE_MILLISECONDS
+        tag = b""
+        refused: Refused | None = None
+        while not self.at_rest:
+            view = memoryview(self._buffer)[self._from : self._to]
+            starts, stop = cut(view, binary=rows is not None and rows.binary)
+            if len(starts):
+                self._from += stop
+                batch = rows.batch(*_unpacked(view, starts, stop)) if rows else None
+                if batch and batch.rows:
+                    yield batch
+                if patience == _IDLE_MILLISECONDS and stop >= BATCH_BYTES:
+                    wake_at(connection, GATHER_BYTES)  # much more follows, it seems
+                    patience = GATHER_MILLISECONDS
+            elif (message := self._other()) is None:
+                self._fill(connection, patience)
+            elif message[0] == "E":
+                refused = Refused(message[1])
+            elif message[0] == "C":
+                tag = message[1].rstrip(b"\0")
+            elif message[0] == "Z":
+                self.at_rest = True
+        if refused is not None:
+            raise refused
+        if rows and tag != b"COPY %d" % rows.count:
+            raise Broken(f"the server says {tag.decode(errors='replace')!r}, and {rows.count} rows came")
+
+    def _other(self) -> tuple[str, bytes] | None:
+        """The next message, if it is a whole one and no row."""
+        if self._to - self._from < 5 or self._buffer[self._from] == ord("d"):
+            return None
+        kind = chr(self._buffer[self._from])
+        if kind not in "HcCEZNSA":
+            raise Broken(f"a message of type {kind!r}")
+        after = self._from + 1 + int.from_bytes(self._buffer[self._from + 1 : self._from + 5], "big")
+        if after > self._to:
+            return None
+        content = bytes(self._buffer[self._from + 5 : after])
+        self._from = after
+        return kind, content
+
+    def _fill(self, connection: socket.socket, patience: int) -> None:
+        """Take what comes: a batch, or less if it is the answer's end or nothing follows for some time."""
+        self._make_room()
+        begun, idle = self._to, False
+        view = memoryview(self._buffer)
+        while self._to < len(view):
+            try:
+                count = connection.recv_into(view[self._to :])
+            except BlockingIOError:
+                if idle and self._to > begun:
+                    return
+                idle = not _wait(connection, select.POLLIN, patience)
+                continue
+            if not count:
+                raise Broken("the server closed the connection")
+            idle = False
+            self._to += count
+            if self._to - begun >= BATCH_BYTES or view[max(self._to - 6, 0) : self._to - 1] == _READY:
+                return
+
+    def _make_room(self) -> None:
+        """What is left to the front; more room if one message needs it."""
+        left = self._to - self._from
+        self._buffer[:left] = self._buffer[self._from : self._to]
+        self._from, self._to = 0, left
+        if left >= 5:
+            needed = 1 + int.from_bytes(self._buffer[1:5], "big")
+            if needed > _MOST:
+                raise Broken(f"a message of {needed} bytes")
+            if needed > len(self._buffer):
+                grown = bytearray(needed + BATCH_BYTES)
+                grown[:left] = self._buffer[:left]
+                self._buffer = grown
+
+
+def _unpacked(view: memoryview, starts: Numbers, stop: int) -> tuple[bytes, Numbers]:
+    try:
+        return unpack(view, starts, stop)
+    except ValueError as error:
+        raise Broken(str(error)) from None
+
+
+def _wait(connection: socket.socket, event: int, milliseconds: int | None) -> bool:
+    ready = select.poll()
+    ready.register(connection, event)
+    return bool(ready.poll(milliseconds))
+
+
+def wake_at(connection: socket.socket, count: int) -> None:
+    """How many bytes must have come before a wait on the connection ends by itself."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+
+
+def by_libpq(pgconn: pq.abc.PGconn, rows: Rows) -> Iterator[CopyBatch]:
+    """The rows of a COPY that has begun, message by message: for connections that are encrypted. Raises psycopg's."""
+    ready = select.poll()
+    ready.register(pgconn.socket, select.POLLIN)
+    patience: int | None = None
+    parts: list[bytes | memoryview] = []
+    size = 0
+    receive = pgconn.get_copy_data
+    with socket.socket(fileno=os.dup(pgconn.socket)) as connection:
+        try:
+            while True:
+                count, data = receive(1)
+                if count > 0:
+                    parts.append(data)
+                    size += count
+                    if size >= BATCH_BYTES:
+                        batch = rows.batch(*joined(parts))
+                        parts.clear()  # a row may be very large: not twice in memory while it is worked on
+                        size = 0
+                        yield batch
+                        if patience is None:
+                            wake_at(connection, GATHER_BYTES)
+                            patience = GATHER_MILLISECONDS
+                elif count == 0:
+                    ready.poll(patience)  # releases the GIL, unlike a blocking read inside the driver
+                    pgconn.consume_input()
+                else:
+                    break
+        finally:
+            wake_at(connection, 1)
+    if parts:
+        batch = rows.batch(*joined(parts))
+        if batch.rows:
+            yield batch

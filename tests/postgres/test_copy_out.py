@@ -1,0 +1,137 @@
+"""Rows from the server by both receive paths: as another reader gets them; errors, ends and early leaving."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+from tests.support.servers import newest, server, versions
+
+from pgkura.core.memory import sample
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.pinning import connect
+from pgkura.postgres.session import Session, SqlError
+
+MIB = 1024 * 1024
+TABLES = {
+    "small": "SELECT i, 'd'::char AS d, NULL::int AS n FROM generate_series(1, 70000) i",
+    "lures": "SELECT 25600 AS a, decode('6400000064000000640000', 'hex') AS b, i FROM generate_series(1, 40000) i",
+    "large": "SELECT i, repeat(md5(i::text), 3000) AS t FROM generate_series(1, 60) i",
+    "mixed": "SELECT i, repeat('x', (i * 7919) % 90000) AS t FROM generate_series(1, 800) i",
+    "huge": "SELECT repeat('Wörter und\\', 2000000) AS t FROM generate_series(1, 2)",
+    "none": "SELECT 1 AS a WHERE false",
+    "bare": "SELECT FROM generate_series(1, 5)",
+}
+
+
+@pytest.fixture(params=["socket", "libpq"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """On a plain connection, or the way an encrypted one goes."""
+    if request.param == "libpq":
+        monkeypatch.setattr("pgkura.postgres.session.plain", lambda pgconn: False)
+    return str(request.param)
+
+
+@pytest.fixture
+def session(path: str) -> Iterator[Session]:
+    """To a database of its own."""
+    url = newest().create_database(f"copy_out_{path}")
+    with connect(Endpoint.parse(url), application_name="copy out") as made:
+        yield made
+
+
+@pytest.mark.parametrize("version", versions())
+def test_the_same_bytes_as_another_reader_gets(version: int, path: str) -> None:
+    """Text and binary, one table after the other on one connection."""
+    url = server(version).create_database(f"copy_bytes_{path}_{version}")
+    with connect(Endpoint.parse(url), application_name="copy out") as session:
+        for name, query in TABLES.items():
+            session.execute(f"CREATE TABLE public.{name} AS {query}")
+            for binary in (False, True):
+                statement = f"COPY public.{name} TO STDOUT" + (" (FORMAT binary)" if binary else "")
+                batches = list(session.copy_out(statement, binary=binary))
+                data = b"".join(b.data for b in batches)
+                assert sum(b.rows for b in batches) == session.one(f"SELECT count(*) FROM public.{name}")[0]
+                expected = _by_the_driver(url, statement)
+                if binary:
+                    expected = expected.removeprefix(b"PGCOPY\n\xff\r\n\0" + bytes(8)).removesuffix(b"\xff\xff")
+                    sizes = [size for b in batches for size in b.sizes.tolist()]
+                    assert sum(sizes) == len(data) and len(sizes) == sum(b.rows for b in batches)
+                assert data == expected, (name, binary)
+
+
+def _by_the_driver(url: str, statement: str) -> bytes:
+    with psycopg.connect(url) as connection, connection.cursor().copy(statement.encode()) as copy:
+        return b"".join(bytes(piece) for piece in copy)
+
+
+def test_an_error_after_many_rows(session: Session) -> None:
+    """It is told with its code; a transaction has failed, and the driver knows; the connection is good."""
+    failing = "COPY (SELECT 1 / (i - 200000), repeat('x', 50) FROM generate_series(1, 300000) i) TO STDOUT"
+    session.begin()
+    with pytest.raises(SqlError, match="division by zero") as caught:
+        list(session.copy_out(failing))
+    assert caught.value.sqlstate == "22012" and not session.broken
+    with pytest.raises(SqlError, match="aborted"):
+        session.one("SELECT 1")
+    with pytest.raises(SqlError, match="rolled back"):
+        session.commit()
+    with pytest.raises(SqlError) as caught:
+        list(session.copy_out("COPY public.nothing TO STDOUT"))
+    assert caught.value.sqlstate == "42P01"
+    assert session.one("SELECT 1") == (1,)
+
+
+def test_left_early(session: Session) -> None:
+    """The statement is cancelled; what it still sent is not taken for another's answer."""
+    session.begin()
+    session.execute("SAVEPOINT before")
+    with closing(session.copy_out("COPY (SELECT repeat('x', 100) FROM generate_series(1, 9000000)) TO STDOUT")) as rows:
+        next(rows)
+    assert not session.broken
+    session.execute("ROLLBACK TO SAVEPOINT before")
+    assert b"".join(b.data for b in session.copy_out("COPY (VALUES (1), (2)) TO STDOUT")) == b"1\n2\n"
+    session.commit()
+
+
+def test_left_when_all_had_come(session: Session) -> None:
+    """A cancellation that comes too late does no harm."""
+    for _ in range(20):
+        with closing(session.copy_out("COPY (SELECT 1 FROM generate_series(1, 3)) TO STDOUT")) as rows:
+            next(rows)
+        assert session.one("SELECT 2") == (2,)
+
+
+def test_the_server_process_ends(session: Session) -> None:
+    """In the middle of the rows: an error, and the connection is known to be broken."""
+    rows = session.copy_out("COPY (SELECT repeat('x', 100) FROM generate_series(1, 9000000)) TO STDOUT")
+    next(rows)
+    with psycopg.connect(session.endpoint.conninfo(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", (session.pid,))
+    with pytest.raises(SqlError) as caught:
+        list(rows)
+    assert caught.value.sqlstate in ("57P01", "") and session.broken
+
+
+def test_notices_among_the_rows_and_much_waiting(session: Session) -> None:
+    """Other messages come between rows; rows come slowly, and a setting is told anew."""
+    session.script(
+        "CREATE FUNCTION public.slow(i int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE WARNING 'row %', i; PERFORM pg_catalog.pg_sleep(0.02), "
+        "pg_catalog.set_config('application_name', 'at ' || i, false); RETURN i; END $$"
+    )
+    rows = list(session.copy_out("COPY (SELECT public.slow(i) FROM generate_series(1, 30) i) TO STDOUT"))
+    assert b"".join(b.data for b in rows).split() == [b"%d" % i for i in range(1, 31)]
+    session.execute("SET client_min_messages = error")
+    assert session.one("SELECT current_setting('application_name')") == ("at 30",)
+
+
+def test_memory_is_given_back_after_a_large_row(session: Session) -> None:
+    """A row of 40 MB, then small ones."""
+    session.execute("CREATE TABLE public.wide AS SELECT repeat('x', 40000000) AS t")
+    before = sample()
+    assert sum(len(b.data) for b in session.copy_out("COPY public.wide TO STDOUT")) == 40_000_001
+    for _ in session.copy_out("COPY (SELECT repeat('x', 100) FROM generate_series(1, 100000)) TO STDOUT"):
+        pass
+    if "socket" in session.endpoint.database:
+        assert sample() - before < 32 * MIB, "the row is not kept"
