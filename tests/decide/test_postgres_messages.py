@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgkura.postgres.messages import BINARY_HEADER, BINARY_TRAILER, HEADER, cut, tuples, unpack
+from pgkura.postgres.messages import BINARY_HEADER, BINARY_TRAILER, HEADER, Scratch, cut, tuples, unpack
 
 #: What looks like the beginning of a message, inside and across rows.
 LURES = [b"d", b"d\0\0", b"d\0\0\0\x10", b"d\0\0\0\x05\0\x03", b"\0\0", b"\0\x03", b"dddd\0\0\0\0", bytes(100), b"x"]
+
+SCRATCH = Scratch()
 
 
 def framed(row: bytes) -> bytes:
@@ -32,11 +34,11 @@ def one_by_one(stream: bytes) -> tuple[list[int], int]:
 def check(rows: Sequence[bytes], end: bytes, cut_off: int, *, binary: bool) -> None:
     stream = b"".join(map(framed, rows)) + end
     stream = stream[: max(len(stream) - cut_off, 0)]
-    starts, stop = cut(memoryview(stream), binary=binary)
+    starts, stop = cut(memoryview(stream), SCRATCH, binary=binary)
     assert (starts.tolist(), stop) == one_by_one(stream)
     if len(starts):
         whole = list(rows[: len(starts)])
-        data, sizes = unpack(memoryview(stream), starts, stop)
+        data, sizes = unpack(memoryview(stream), starts, stop, SCRATCH)
         assert (data, sizes.tolist()) == (b"".join(whole), [len(r) for r in whole])
 
 
@@ -85,7 +87,7 @@ def test_header_and_trailer_are_no_rows() -> None:
 
 def test_a_length_no_server_sends_is_refused() -> None:
     stream = memoryview(b"d\0\0\0\x01" + framed(b"row\n"))
-    starts, stop = cut(stream, binary=False)
+    starts, stop = cut(stream, SCRATCH, binary=False)
     assert starts.tolist()[0] == 0
     with pytest.raises(ValueError, match="shorter"):
-        unpack(stream, starts, stop)
+        unpack(stream, starts, stop, SCRATCH)

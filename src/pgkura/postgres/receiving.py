@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 from psycopg import pq
 
-from pgkura.postgres.messages import CopyBatch, Numbers, cut, joined, tuples, unpack
+from pgkura.postgres.messages import CopyBatch, Data, Numbers, Scratch, cut, joined, tuples, unpack
 
 BATCH_BYTES = 256 * 1024
 ROOM = 1024 * 1024
@@ -56,7 +56,7 @@ class Rows:
         self._first = True
         self.count = 0
 
-    def batch(self, data: bytes, sizes: Numbers) -> CopyBatch:
+    def batch(self, data: Data, sizes: Numbers) -> CopyBatch:
         """Raises Broken."""
         if not self.binary:
             made = CopyBatch(data, len(sizes))
@@ -76,6 +76,7 @@ class Wire:
     def __init__(self, pgconn: pq.abc.PGconn) -> None:
         self._fd = pgconn.socket
         self._buffer = bytearray(ROOM)
+        self._scratch = Scratch()
         self._from = self._to = 0
         self.at_rest = True
 
@@ -104,6 +105,7 @@ class Wire:
                 wake_at(connection, 1)
                 if len(self._buffer) > ROOM and self._from == self._to:
                     self._buffer = bytearray(ROOM)
+                    self._scratch = Scratch()
 
     def _send(self, connection: socket.socket, sql: str) -> None:
         text = sql.encode() + b"\0"
@@ -120,10 +122,10 @@ class Wire:
         refused: Refused | None = None
         while not self.at_rest:
             view = memoryview(self._buffer)[self._from : self._to]
-            starts, stop = cut(view, binary=rows is not None and rows.binary)
+            starts, stop = cut(view, self._scratch, binary=rows is not None and rows.binary)
             if len(starts):
                 self._from += stop
-                batch = rows.batch(*_unpacked(view, starts, stop)) if rows else None
+                batch = rows.batch(*self._unpacked(view, starts, stop)) if rows else None
                 if batch and batch.rows:
                     yield batch
                 if patience == _IDLE_MILLISECONDS and stop >= BATCH_BYTES:
@@ -141,6 +143,12 @@ class Wire:
             raise refused
         if rows and tag != b"COPY %d" % rows.count:
             raise Broken(f"the server says {tag.decode(errors='replace')!r}, and {rows.count} rows came")
+
+    def _unpacked(self, view: memoryview, starts: Numbers, stop: int) -> tuple[Data, Numbers]:
+        try:
+            return unpack(view, starts, stop, self._scratch)
+        except ValueError as error:
+            raise Broken(str(error)) from None
 
     def _other(self) -> tuple[str, bytes] | None:
         """The next message, if it is a whole one and no row."""
@@ -189,13 +197,6 @@ class Wire:
                 grown = bytearray(needed + BATCH_BYTES)
                 grown[:left] = self._buffer[:left]
                 self._buffer = grown
-
-
-def _unpacked(view: memoryview, starts: Numbers, stop: int) -> tuple[bytes, Numbers]:
-    try:
-        return unpack(view, starts, stop)
-    except ValueError as error:
-        raise Broken(str(error)) from None
 
 
 def _wait(connection: socket.socket, event: int, milliseconds: int | None) -> bool:

@@ -82,7 +82,7 @@ class PackWriter:
         self._hash = blake3(key=self._mac_key)
         self._frame = Frame(self._compressor)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Add plain bytes to the open chunk."""
         self._hash.update(data)
         self._length += len(data)

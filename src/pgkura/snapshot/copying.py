@@ -101,7 +101,7 @@ class Copier:
                 places, rest, rows = split_binary(batch.data, batch.sizes)
                 sizes.append(rows)
             else:
-                places, rest = split_text(batch.data)
+                places, rest = split_text(bytes(batch.data))
             sent.append(places)
             self._writer.write(rest)
             self.received(piece.number, len(batch.data))

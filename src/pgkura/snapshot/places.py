@@ -29,7 +29,7 @@ def split_text(data: bytes) -> tuple[bytes, bytes]:
     return b"".join(place for place, _, _ in lines), b"".join(rest + b"\n" for _, _, rest in lines)
 
 
-def split_binary(data: bytes, sizes: NDArray[np.int64]) -> tuple[bytes, bytes, NDArray[np.int64]]:
+def split_binary(data: bytes | memoryview, sizes: NDArray[np.int64]) -> tuple[bytes, bytes, NDArray[np.int64]]:
     """The same of binary rows, and the sizes of what is left: the number of columns, then a length of 6 and the TID."""
     rows = np.frombuffer(data, np.uint8).copy()
     starts = np.cumsum(sizes) - sizes

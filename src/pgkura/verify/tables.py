@@ -147,7 +147,7 @@ class Cutter:
         self._mac = self._new_mac()
         self._left, self._want = next(self._cuts, (0, ""))
 
-    def feed(self, data: bytes) -> bool:
+    def feed(self, data: bytes | memoryview) -> bool:
         """False as soon as a cut differs or the stream is too long."""
         view = memoryview(data)
         while view:
