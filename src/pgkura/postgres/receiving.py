@@ -79,13 +79,14 @@ class Wire:
         self._scratch = Scratch()
         self._from = self._to = 0
         self.at_rest = True
+        self._begun = False
 
     def copy(self, sql: str, rows: Rows) -> Iterator[CopyBatch]:
         """Send the statement, yield its rows. Raises Refused, Broken, OSError.
 
         Not exhausted, it must be cancelled and `drain`ed, or the connection closed.
         """
-        self.at_rest = False
+        self.at_rest = self._begun = False
         with self._opened() as connection:
             self._send(connection, sql)
             yield from self._answer(connection, rows)
@@ -124,6 +125,8 @@ class Wire:
             view = memoryview(self._buffer)[self._from : self._to]
             starts, stop = cut(view, self._scratch, binary=rows is not None and rows.binary)
             if len(starts):
+                if not self._begun:
+                    raise Broken("rows before the answer begins")
                 self._from += stop
                 batch = rows.batch(*self._unpacked(view, starts, stop)) if rows else None
                 if batch and batch.rows:
@@ -133,6 +136,8 @@ class Wire:
                     patience = GATHER_MILLISECONDS
             elif (message := self._other()) is None:
                 self._fill(connection, patience)
+            elif message[0] == "H":
+                self._begun = True
             elif message[0] == "E":
                 refused = Refused(message[1])
             elif message[0] == "C":

@@ -70,6 +70,7 @@ class Session:
         self.pid: int = self.one("SELECT pg_catalog.pg_backend_pid()")[0]
         self.pooled: bool = bool(endpoint.pooler) or self.pid != connection.info.backend_pid
         self._roomy = False
+        self._plain: bool | None = None
         self._wire: Wire | None = None
         self.server_version: int = connection.info.server_version
 
@@ -168,7 +169,9 @@ class Session:
         also after rows were delivered: nothing may be kept before the iterator is exhausted.
         """
         pgconn = self._connection.pgconn
-        if plain(pgconn) and not pgconn.flush():
+        if self._plain is None:
+            self._plain = plain(pgconn)
+        if self._plain and not pgconn.flush():
             return self._copy_by_wire(pgconn, sql, Rows(binary=binary))
         return self._copy_by_libpq(pgconn, sql, Rows(binary=binary))
 
