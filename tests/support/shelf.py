@@ -10,7 +10,7 @@ from pgkura.repository.check import CheckReport, check_repository
 from pgkura.repository.creating import create
 from pgkura.repository.keys import NewKeys, new_keys
 from pgkura.repository.lists import TableData, write_chunk_list
-from pgkura.repository.manifest import Manifest, new_id
+from pgkura.repository.manifest import Component, Manifest, new_id
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.components import store_components
 from pgkura.storage.base import Properties, Storage, Stored
@@ -101,7 +101,16 @@ def add_snapshot(
         )
     stored = store_components(repo, {"chunks": write_chunk_list(data), "facts": [database.encode()]})
     moment = datetime.now(UTC) - ago
-    manifest = Manifest(
+    manifest = manifest_of(repo, moment, stored.components, database=database, result=result)
+    repo.commit_snapshot(manifest, [*new, *stored.new], needed=(r for t in data for r in t.refs()))
+    return manifest
+
+
+def manifest_of(
+    repo: Repository, moment: datetime, components: Mapping[str, Component], *, database: str, result: str = "ok"
+) -> Manifest:
+    """Of a snapshot of nothing."""
+    return Manifest(
         id=new_id(moment, None),
         created=f"{moment:%Y-%m-%dT%H:%M:%SZ}",
         host_id=repo.host_id,
@@ -116,10 +125,9 @@ def add_snapshot(
         skipped=(),
         accepted=(),
         counts={},
-        components=stored.components,
+        components=components,
+        epoch=repo.epoch,
     )
-    repo.commit_snapshot(manifest, [*new, *stored.new], needed=(r for t in data for r in t.refs()))
-    return manifest
 
 
 class Through:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pgkura.core.errors import PgkuraError, PlanOutdated, StoreError, UsageError
+from pgkura.core.errors import PgkuraError, PlanOutdated, StoreError, UsageError, WrongKey
 from pgkura.core.outcome import Result
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
+from pgkura.repository.compaction import LEAST_BYTES, NOTHING, SHARE, Compaction, plan_compaction
 from pgkura.repository.doomed import Doomed, find_doomed
 from pgkura.repository.journal import JOURNAL
 from pgkura.repository.manifest import dated
@@ -25,8 +26,10 @@ GRACE_SECONDS = 24 * 3600 + 300
 class PlannedPrune:
     """The frozen plan.
 
-    now        by the store's clock, where it could be asked
-    problems   what cannot be done, and why
+    now         by the store's clock, where it could be asked
+    compaction  which packs are packed anew
+    problems    what cannot be done, and why
+    notes       what is left as it is, and why
     """
 
     repo: Repository
@@ -39,6 +42,9 @@ class PlannedPrune:
     databases: dict[str, str]
     doomed: Doomed
     problems: tuple[str, ...]
+    compaction: Compaction = NOTHING
+    storage_class: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def removed(self) -> tuple[str, ...]:
@@ -53,7 +59,8 @@ class PlannedPrune:
     @property
     def needs_confirmation(self) -> bool:
         """Whether anything goes."""
-        return bool(self.removed or self.doomed.marked or self.doomed.due or self.doomed.abandoned)
+        doomed = self.doomed
+        return bool(self.removed or doomed.marked or doomed.due or doomed.abandoned or self.compaction.packs)
 
     def bytes_of(self, objects: frozenset[str]) -> int:
         """Their size in the store."""
@@ -80,7 +87,16 @@ class PlannedPrune:
             "bytes_waiting": self.bytes_of(self.doomed.waiting),
             "bytes_too_young": self.doomed.young,
             "abandoned": list(self.doomed.abandoned),
+            "repack": {
+                "packs": len(self.compaction.packs),
+                "bytes_copied": self.compaction.live,
+                "bytes_of_lists": self.compaction.lists,
+                "bytes_freed": self.compaction.freed,
+                "snapshots": list(self.compaction.snapshots),
+                "requests": self.compaction.requests,
+            },
             "problems": list(self.problems),
+            "notes": list(self.notes),
         }
 
 
@@ -106,6 +122,10 @@ class PruneResult:
             "bytes_marked": self.done.bytes_marked,
             "objects_spared": self.done.spared,
             "index_files_removed": self.done.index_files,
+            "packs_repacked": self.done.repacked.packs,
+            "packs_written": self.done.repacked.packs_written,
+            "bytes_copied": self.done.repacked.bytes_copied,
+            "snapshots_repointed": len(self.done.repacked.snapshots),
             "refused": len(self.done.refused),
             "problems": list(self.problems),
             "seconds": round(self.seconds, 3),
@@ -118,9 +138,16 @@ def plan_prune(
     *,
     grace: int = GRACE_SECONDS,
     single_writer: bool = False,
+    repack_below: float | None = None,
+    repack_least: int = LEAST_BYTES,
+    storage_class: str = "",
     progress: Progress,
 ) -> PlannedPrune:
-    """Reads the store. Raises UsageError (no rule; one writer only), WrongKey (old snapshots), StoreError."""
+    """Reads the store. Raises UsageError (no rule; one writer only), WrongKey (old snapshots), StoreError.
+
+    `repack_below`: the share below which packs are packed anew, if that frees `repack_least` bytes; 0 = never, None =
+    by default where the keys for it are at hand.
+    """
     if not rules.given:
         raise UsageError(
             "no rule says what to keep",
@@ -132,6 +159,7 @@ def plan_prune(
             detail="the store has no conditional create, so a backup running now could lose its data",
             hint="make sure that nothing else uses this repository, then add --single-writer",
         )
+    share, notes = _share(repo, repack_below)
     progress.stage("reading snapshots")
     surveyor = Surveyor(repo)
     survey = surveyor.look()
@@ -144,6 +172,18 @@ def plan_prune(
     doomed = find_doomed(survey, frozenset(v.id for v in verdicts if not v.keep), now=now, grace=grace)
     if doomed.blocked:
         problems.append("nothing can be called unreferenced, so no object is deleted, until these files are readable")
+    compaction = NOTHING
+    if share and not doomed.blocked:
+        compaction = plan_compaction(
+            repo,
+            survey,
+            (v.id for v in verdicts if v.keep),
+            share=share,
+            least=repack_least,
+            now=datetime.fromtimestamp(now, UTC),
+            progress=progress,
+        )
+        notes += [f"packs of snapshot {s} are left as they are: {why}" for s, why in compaction.untouched.items()]
     return PlannedPrune(
         repo=repo,
         surveyor=surveyor,
@@ -155,7 +195,20 @@ def plan_prune(
         databases={m.id: m.database for m in survey.manifests.values()},
         doomed=doomed,
         problems=tuple(problems),
+        compaction=compaction,
+        storage_class=storage_class,
+        notes=tuple(notes),
     )
+
+
+def _share(repo: Repository, wanted: float | None) -> tuple[float, list[str]]:
+    """The share below which packs are packed anew, and what is to be told of it. Raises WrongKey."""
+    if wanted == 0 or (repo.can_write and repo.can_read_data):
+        return SHARE if wanted is None else wanted, []
+    why = "what a snapshot needs of a pack opens for the identity alone, and a host signs what is written"
+    if wanted is None:
+        return 0.0, [f"packs of which little is needed stay whole: {why}"]
+    raise WrongKey("packing anew needs the identity and a host key", detail=why, hint="set both, or leave it out")
 
 
 def _now(repo: Repository) -> float:
@@ -208,11 +261,13 @@ def execute_prune(planned: PlannedPrune, *, progress: Progress, stop: Stop | Non
     _write_back(planned)
     pruner = Pruner(repo, planned.surveyor, progress, stop or Stop())
     pruner.remove(planned.removed, planned.doomed, planned.survey, grace=planned.grace)
+    pruner.repack(planned.compaction, storage_class=planned.storage_class, grace=planned.grace)
     pruner.shorten_index(grace=planned.grace)
     pruner.sweep(grace=planned.grace)
     done = pruner.done
     problems = list(planned.problems)
     problems += (p for p in (f"{k}: {why}" for k, why in done.blocked.items()) if p not in problems)
+    problems += (f"{k}: not packed anew: {why}" for k, why in done.repacked.left.items())
     problems += (f"{k}: the store would not delete it: {why}" for k, why in done.refused.items())
     result = PruneResult(
         result=Result.INCOMPLETE if problems else Result.OK,

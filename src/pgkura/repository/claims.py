@@ -13,7 +13,7 @@ from pgkura.repository.packs import object_id, object_key
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.spool import ObjectMap
 from pgkura.repository.tombstones import Opener, Phase, objects_in, open_tombstones
-from pgkura.storage.base import Storage
+from pgkura.storage.base import KeyNotFound, Storage
 
 SNAPSHOTS = "snapshots/"
 _AGAIN = "run it again: what is missing is stored anew"
@@ -25,6 +25,36 @@ def commit_claimed(repo: Opener, snapshot_id: str, manifest: bytes, objects: Map
     refuse_missing(repo.storage, objects)
     repo.storage.create(SNAPSHOTS + snapshot_id, manifest)
     confirm_claim(repo.storage, snapshot_id, SNAPSHOTS + snapshot_id)
+
+
+def replace_claimed(
+    repo: Opener, snapshot_id: str, was: bytes, manifest: bytes, objects: Mapping[str, ObjectRef]
+) -> bool:
+    """Write another manifest in place of `was`: of a snapshot that needs these objects then, as its references say.
+
+    False, and nothing is written, where somebody removes the snapshot or has changed it. Raises PlanOutdated.
+    """
+    key = SNAPSHOTS + snapshot_id
+    tombstones = open_tombstones(repo).values()
+    refuse_condemned(objects, objects_in(tombstones, Phase.CONDEMNED))
+    refuse_missing(repo.storage, objects)
+    if any(snapshot_id in t.snapshots for t in tombstones) or _stored(repo.storage, key) != was:
+        return False
+    repo.storage.put(key, manifest)
+    # A prune that takes the snapshot away has said so before; one that has done so has taken its references too.
+    if any(snapshot_id in t.snapshots for t in open_tombstones(repo).values()):
+        with suppress(StoreError):
+            repo.storage.delete(key)
+        return False
+    confirm_claim(repo.storage, snapshot_id, key)
+    return True
+
+
+def _stored(storage: Storage, key: str) -> bytes | None:
+    try:
+        return storage.get(key)
+    except KeyNotFound:
+        return None
 
 
 def refuse_condemned(objects: Mapping[str, ObjectRef], condemned: frozenset[str]) -> None:

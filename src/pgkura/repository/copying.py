@@ -15,7 +15,7 @@ from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef, ObjectRef
 from pgkura.core.stop import Stop
 from pgkura.repository import manifest as manifests_format
-from pgkura.repository.claims import SNAPSHOTS, commit_claimed
+from pgkura.repository.claims import SNAPSHOTS, commit_claimed, replace_claimed
 from pgkura.repository.journal import JOURNAL
 from pgkura.repository.keeping import INDEX, STATE
 from pgkura.repository.keyring import REPOSITORY_KEY
@@ -195,13 +195,20 @@ class Copier:
         except PgkuraError:
             named = {}
         wrong = {} if named == snapshot.objects else {REFERENCES + snapshot.id: snapshot.references}
-        if snapshot.state is not None and not _exists(self._target, STATE + snapshot.id):
+        there = self._target.get(SNAPSHOTS + snapshot.id)
+        other = there != snapshot.manifest  # damaged, or the source was packed anew since
+        if snapshot.state is not None and (other or not _exists(self._target, STATE + snapshot.id)):
             wrong[STATE + snapshot.id] = snapshot.state
-        if self._target.get(SNAPSHOTS + snapshot.id) != snapshot.manifest:
-            wrong[SNAPSHOTS + snapshot.id] = snapshot.manifest
         for key, data in wrong.items():
             self._target.put(key, data)
             self.done.notes.append(f"{key} was not that of the source: put right")
+        if other:
+            # Between the two, references do not name what the manifest needs: every prune sees that and waits.
+            copy = self._source.at(self._target)
+            if not replace_claimed(copy, snapshot.id, there, snapshot.manifest, snapshot.objects):
+                self._fail(snapshot.id, "a prune of the copy removes it at this moment")
+                return
+            self.done.notes.append(f"{SNAPSHOTS}{snapshot.id} was not that of the source: put right")
         self.done.present.append(snapshot.id)
 
     # --- objects

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from pgkura.core.refs import ChunkRef, ObjectRef
-from pgkura.repository.claims import commit_claimed
-from pgkura.repository.lists import write_index
+from pgkura.repository.claims import SNAPSHOTS, commit_claimed
+from pgkura.repository.lists import read_index, write_index
+from pgkura.repository.manifest import Manifest
+from pgkura.repository.manifest import encode as encode_manifest
 from pgkura.repository.references import REFERENCES, read_references, write_references
 from pgkura.repository.tombstones import TOMBSTONES, Tombstone, read_tombstone, write_tombstone
 from pgkura.storage.base import Storage
@@ -46,10 +48,22 @@ class Keeping:
         key = STATE + snapshot_id
         self.storage.create(key, self._seal_record("state", key, write_index(parts)))
 
-    def put_partial_state(self, name: str, parts: Sequence[ChunkRef]) -> None:
-        """What a run has read so far, in place of what it wrote before under this name."""
+    def put_state(self, name: str, parts: Sequence[ChunkRef]) -> None:
+        """Of a run so far (under a name of its own) or of a snapshot, in place of what was written before."""
         key = STATE + name
         self.storage.put(key, self._seal_record("state", key, write_index(parts)))
+
+    def state_written(self, name: str) -> float:
+        """When the store took a state, in seconds since 1970; 0 = never."""
+        return next((s.modified for s in self.storage.list(STATE + name)), 0.0)
+
+    def state_parts(self, name: str) -> list[ChunkRef]:
+        """The chunks that hold a state. Raises KeyNotFound, Tampered."""
+        return list(read_index([self._open_record("state", STATE + name)]))
+
+    def seal_manifest(self, manifest: Manifest) -> bytes:
+        """The file of a snapshot."""
+        return self._seal_record("manifest", SNAPSHOTS + manifest.id, encode_manifest(manifest))
 
     def claim_and_commit(self, snapshot_id: str, manifest: bytes, objects: Mapping[str, ObjectRef]) -> None:
         """Write the references file, then this manifest. Raises PlanOutdated (repository.claims says when)."""

@@ -29,6 +29,11 @@ def expiry(created: str, days: int) -> str:
     return (_time(created) + timedelta(days=days)).strftime(_FORMAT) if days else ""
 
 
+def locked_on(manifest: Manifest, now: datetime) -> bool:
+    """Whether the store keeps a snapshot's files at that time, whoever wants them away."""
+    return bool(manifest.expires) and _time(manifest.expires) > now
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locked:
     """How many files a snapshot needs, how many locks had to be made longer, and which the store refused."""

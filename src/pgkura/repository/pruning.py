@@ -1,4 +1,4 @@
-"""The steps of `prune`, each of which may be the last: tombstone, manifests, references, index, objects.
+"""The steps of `prune`, each of which may be the last: tombstone, manifests, references, packs, index, objects.
 
 Whatever step a kill comes after, every manifest that is there is whole, and the next prune goes on.
 """
@@ -13,10 +13,12 @@ from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef
 from pgkura.core.stop import Stop
 from pgkura.repository.claims import SNAPSHOTS
+from pgkura.repository.compaction import Compaction
 from pgkura.repository.doomed import Doomed, find_doomed
 from pgkura.repository.keeping import STATE, slices
 from pgkura.repository.packs import object_key
 from pgkura.repository.references import REFERENCES
+from pgkura.repository.repacking import Repacked, Repacker
 from pgkura.repository.repository import Repository
 from pgkura.repository.shelf import ChunkShelf
 from pgkura.repository.survey import Survey, Surveyor, reason, store_now
@@ -39,6 +41,7 @@ class Pruned:
     bytes_deleted: int = 0
     spared: int = 0
     index_files: int = 0
+    repacked: Repacked = field(default_factory=Repacked)
     refused: dict[str, str] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
 
@@ -76,6 +79,20 @@ class Pruner:
         for snapshot_id in (*self.done.snapshots, *doomed.abandoned):
             for prefix in PER_SNAPSHOT:
                 self._delete(prefix + snapshot_id)
+
+    def repack(self, plan: Compaction, *, storage_class: str, grace: int) -> None:
+        """Pack anew what is needed of sparse packs; these are marked then, as whatever nobody needs."""
+        if not plan.packs:
+            return
+        self.done.repacked = Repacker(self._repo, self._progress, self._stop, storage_class).run(plan)
+        self._surveyor.forget()
+        survey = self._surveyor.look()
+        doomed = find_doomed(survey, frozenset(), now=store_now(self._repo.storage), grace=grace)
+        if doomed.marked:
+            objects = tuple(sorted(doomed.marked))
+            self._repo.append_tombstone(Tombstone(phase=Phase.MARKED, created=_now(), grace=grace, objects=objects))
+            self.done.marked += len(objects)
+            self.done.bytes_marked += sum(survey.objects[i].size for i in objects)
 
     def shorten_index(self, *, grace: int) -> None:
         """Index files without the objects that nobody needs: the new file first, then the old ones go."""

@@ -16,7 +16,7 @@ from pgkura.repository.belief import Belief
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.container import ROOT, open_signature, seal_signature
 from pgkura.repository.journal import Journal
-from pgkura.repository.keeping import INDEX, STATE, slices
+from pgkura.repository.keeping import INDEX, slices
 from pgkura.repository.keyring import Keyring, open_keyring
 from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.known import KnownChunks
@@ -27,6 +27,7 @@ from pgkura.repository.packs import PackWriter, object_id, object_key
 from pgkura.repository.references import needed_objects
 from pgkura.repository.scripts import wrong_scripts
 from pgkura.repository.seal import decompress, pack_record, unpack_record
+from pgkura.repository.sealer import Sealer
 from pgkura.repository.tombstones import objects_in, open_tombstones
 from pgkura.repository.versions import Objects
 from pgkura.storage.base import KeyExists, KeyNotFound, Storage, Stored
@@ -133,6 +134,12 @@ class Repository(Journal):
             known=self.known,
             storage_class=storage_class,
         )
+
+    def sealer(self) -> Sealer:
+        """For chunks that are packed anew: into the epoch that they belong to. Needs both keys."""
+        self.need_host()
+        self.need_identity("packing anew")
+        return Sealer(self.storage, self._keys, self._objects)
 
     def known(self, mac: str) -> ChunkRef | None:
         """The stored chunk with this MAC, by the signed index, if its object is still there and no prune wants it.
@@ -310,8 +317,8 @@ class Repository(Journal):
         self.store_index(new_chunks)
         if state:
             self.write_state(manifest.id, state)
-        sealed = self._seal_record("manifest", SNAPSHOTS + manifest.id, manifests_format.encode(manifest))
-        self.claim_and_commit(manifest.id, sealed, needed_objects(manifest, chain(state, needed)))
+        objects = needed_objects(manifest, chain(state, needed))
+        self.claim_and_commit(manifest.id, self.seal_manifest(manifest), objects)
 
     def store_index(self, chunks: Iterable[ChunkRef]) -> None:
         """Let this and later runs find chunks that are stored, whether or not a snapshot comes of this one."""
@@ -354,23 +361,17 @@ class Repository(Journal):
             raise Tampered(f"{key} is the manifest of another snapshot", detail=made.id)
         return made
 
-    def state_written(self, name: str) -> float:
-        """When the store took a state, in seconds since 1970; 0 = never."""
-        return next((s.modified for s in self.storage.list(STATE + name)), 0.0)
-
     def state(self, snapshot_id: str) -> Iterator[bytes] | None:
         """What a snapshot left for the next one, piece by piece; None if it left nothing."""
-        key = STATE + snapshot_id
         try:
-            record = self._open_record("state", key)
+            parts = self.state_parts(snapshot_id)
         except KeyNotFound:
             return None
-        return (piece for ref in read_index([record]) for piece in self.read_chunk(ref))
+        return (piece for ref in parts for piece in self.read_chunk(ref))
 
     def state_objects(self, snapshot_id: str) -> dict[str, ObjectRef]:
         """The objects that hold a snapshot's state, and those that it names."""
-        record = self._open_record("state", STATE + snapshot_id)
-        found = {ref.object.id: ref.object for ref in read_index([record])}
+        found = {ref.object.id: ref.object for ref in self.state_parts(snapshot_id)}
         lines = ListReader(self.state(snapshot_id) or (), "pgkura-state", "a state")
         for _ in lines:
             pass

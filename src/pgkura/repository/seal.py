@@ -39,6 +39,11 @@ def unseal(data: bytes, secrets: Sequence[str], what: str) -> bytes:
         raise Tampered(f"{what} is damaged", detail="its age envelope does not open") from error
 
 
+def count_recipients(sealed: bytes) -> int:
+    """How many keys open an age file, by its header."""
+    return sealed.count(b"\n-> X25519 ", 0, max(0, sealed.find(b"\n--- ")))
+
+
 def compress(plain: bytes) -> bytes:
     """One zstd frame."""
     return zstandard.ZstdCompressor(level=LEVEL).compress(plain)

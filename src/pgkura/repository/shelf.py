@@ -44,6 +44,18 @@ class ChunkShelf:
         """All chunks, those of an object together."""
         return (unpack_ref(row[0]) for row in self._database.execute("SELECT ref FROM chunks ORDER BY object, start"))
 
+    def live(self) -> Iterator[tuple[str, int]]:
+        """(object, stored bytes of those of its chunks that are here), by id."""
+        held, total = b"", 0
+        for object_id, ref in self._database.execute("SELECT object, ref FROM chunks ORDER BY object"):
+            if object_id != held:
+                if held:
+                    yield held.hex(), total
+                held, total = object_id, 0
+            total += unpack_ref(ref).stored
+        if held:
+            yield held.hex(), total
+
     def __contains__(self, chunk: ChunkRef) -> bool:
         sql = "SELECT 1 FROM chunks WHERE object = ? AND start = ? AND length = ?"
         key = (bytes.fromhex(chunk.object.id), chunk.offset, chunk.length)

@@ -98,7 +98,9 @@ class Surveyor:
                 if stored not in self._references:
                     self._references[stored] = self._ids_of(self._repo.references(snapshot_id))
                 survey.needs[snapshot_id] = self._references[stored]
-            return
+            if manifest is None or self._covers(survey, manifest):
+                return
+            why = "it does not name what its manifest needs"
         except KeyNotFound:
             if manifest is None:
                 return
@@ -108,12 +110,33 @@ class Surveyor:
             why = reason(error)
         if manifest is not None and self._repo.can_read_data:
             try:
-                survey.needs[snapshot_id] = self._compute(manifest)
+                survey.needs[snapshot_id] = self._compute(survey.manifests[snapshot_id])
                 survey.computed.append(snapshot_id)
                 return
             except PgkuraError as error:
                 why = reason(error)
         survey.unreadable[key] = why
+
+    def _covers(self, survey: Survey, manifest: Manifest) -> bool:
+        """Whether the references name what the manifest itself names, read once more: a run that packs anew may just
+        have written both. Every such run gives the manifest objects of its own, so that others' references are seen.
+        """
+        for again in (False, True):
+            if again:
+                try:
+                    survey.manifests[manifest.id] = manifest = self._repo.exact_manifest(manifest.id)
+                    survey.needs[manifest.id] = self._ids_of(self._repo.references(manifest.id))
+                except PgkuraError:
+                    return False
+            if all(ref.object.id in survey.needs[manifest.id] for c in manifest.components.values() for ref in c.refs):
+                return True
+        return False
+
+    def forget(self) -> None:
+        """What was written anew may have the size and the second of what was read."""
+        self._manifests.clear()
+        self._references.clear()
+        self._computed.clear()
 
     def _compute(self, manifest: Manifest) -> frozenset[str]:
         """From the chunk list, which needs the identity."""

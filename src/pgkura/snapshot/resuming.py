@@ -64,7 +64,7 @@ class Checkpoint:
         if point is not None and self._flushed():
             parts = store_parts(self._repo, write_state(point, self._pages, self._tables()))
             self._repo.store_index(parts.new)
-            self._repo.put_partial_state(partial_name(self._repo, point), parts.refs)
+            self._repo.put_state(partial_name(self._repo, point), parts.refs)
         self._last = time.monotonic()
         self._wait = self._every * max(1.0, self._last - begun)
 
