@@ -22,14 +22,14 @@ from pgkura.storage.opening import open_storage
 DAY = timedelta(days=1)
 
 
-def plan(repo: Repository, *, last: int = 1, grace: int = GRACE_SECONDS, **more: bool) -> PlannedPrune:
+def plan(repo: Repository, *, last: int = 1, grace: int = GRACE_SECONDS, single_writer: bool = False) -> PlannedPrune:
     """Keep the newest."""
-    return plan_prune(repo, Rules(last=last), grace=grace, progress=Silent(), **more)
+    return plan_prune(repo, Rules(last=last), grace=grace, single_writer=single_writer, progress=Silent())
 
 
-def prune(repo: Repository, *, last: int = 1, grace: int = GRACE_SECONDS, **more: bool) -> PruneResult:
+def prune(repo: Repository, *, last: int = 1, grace: int = GRACE_SECONDS, single_writer: bool = False) -> PruneResult:
     """The same, done."""
-    return execute_prune(plan(repo, last=last, grace=grace, **more), progress=Silent())
+    return execute_prune(plan(repo, last=last, grace=grace, single_writer=single_writer), progress=Silent())
 
 
 def three_days(shelf: Shelf) -> list[str]:

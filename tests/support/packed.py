@@ -180,7 +180,7 @@ def assert_states_open(shelf: Shelf) -> None:
     repo = shelf.host()
     for snapshot_id in repo.manifest_ids():
         pieces = repo.state(snapshot_id)
-        if pieces is None:
+        if pieces is None or repo.manifest(snapshot_id).epoch != repo.epoch:
             continue
         state = PreviousState()
         state.load(pieces)

@@ -1,7 +1,8 @@
 """A prune in a process of its own that kills itself: `python -m tests.support.prune_child FOLDER STEP LAST AGE`.
 
 SIGKILL comes before the STEPth write or delete (0 = never). Files that were there when it began count as AGE seconds
-older. Prints the number of steps it took. The host key comes from PGKURA_HOST_KEY.
+older. Prints the number of steps it took. The host key comes from PGKURA_HOST_KEY; with IDENTITY packs are packed
+anew.
 """
 
 import os
@@ -13,7 +14,7 @@ from tests.support.shelf import Aged
 
 from pgkura.core.progress import Silent
 from pgkura.operations.prune import execute_prune, plan_prune
-from pgkura.repository.keys import HostKey
+from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.repository import Repository
 from pgkura.repository.retention import Rules
 from pgkura.storage.local import LocalStorage
@@ -38,9 +39,21 @@ def main() -> None:
     """Prune."""
     folder, step, last, age = sys.argv[1:5]
     store = Mortal(LocalStorage(Path(folder)), seconds=float(age))
-    repo = Repository.open(store, host=HostKey.parse(os.environ["PGKURA_HOST_KEY"]))
+    identity = os.environ.get("IDENTITY")
+    repo = Repository.open(
+        store,
+        identity=Identity.parse(identity) if identity else None,
+        host=HostKey.parse(os.environ["PGKURA_HOST_KEY"]),
+    )
     store.last = int(step)
-    planned = plan_prune(repo, Rules(last=int(last)), grace=int(os.environ.get("GRACE", "0")), progress=Silent())
+    planned = plan_prune(
+        repo,
+        Rules(last=int(last)),
+        grace=int(os.environ.get("GRACE", "0")),
+        repack_below=0.8 if identity else None,
+        repack_least=1,
+        progress=Silent(),
+    )
     execute_prune(planned, progress=Silent())
     print(store.steps, flush=True)
 

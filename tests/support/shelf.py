@@ -61,7 +61,8 @@ class Shelf:
     def assert_whole(self) -> None:
         """Every snapshot that is there opens, in both forms, and gives back what was put in."""
         for deep in (True, False):
-            assert [str(p) for p in self.check(deep=deep).problems] == []
+            problems = [str(p) for p in self.check(deep=deep).problems]
+            assert not problems, problems
         repo = self.both()
         for manifest in repo.manifests():
             assert {

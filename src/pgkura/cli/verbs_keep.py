@@ -43,6 +43,20 @@ def prune(
     grace: Annotated[
         str, typer.Option("--grace", help="How long unreferenced data stays; longer than any backup runs.")
     ] = f"{GRACE_SECONDS}s",
+    repack_below: Annotated[
+        float | None,
+        typer.Option(
+            "--repack-below",
+            min=0,
+            max=1,
+            help="Pack anew what is needed of packs of which less than this share is: 0.5 with identity and host key "
+            "at hand, else 0 (never).",
+        ),
+    ] = None,
+    no_repack: Annotated[bool, typer.Option("--no-repack", help="As --repack-below 0.")] = False,
+    storage_class: Annotated[
+        str, typer.Option("--storage-class", help="Of packs that are written anew in S3, e.g. GLACIER_IR.")
+    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the exact plan, delete nothing [env: DRY_RUN]")
     ] = False,
@@ -73,7 +87,15 @@ def prune(
     settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
     repo = Composition(settings).repository()
     with shown(quiet=quiet) as progress:
-        planned = plan_prune(repo, rules, grace=seconds, single_writer=single_writer, progress=progress)
+        planned = plan_prune(
+            repo,
+            rules,
+            grace=seconds,
+            single_writer=single_writer,
+            repack_below=0.0 if no_repack else repack_below,
+            storage_class=storage_class,
+            progress=progress,
+        )
     if dry_run:
         if as_json:
             output.print_json(planned.as_json())
@@ -124,10 +146,26 @@ def _render_plan(planned: PlannedPrune) -> None:
     ):
         if count:
             out.print(f"{count:,} files ({human_bytes(size)}) {what}", markup=False)
+    _render_compaction(planned)
     if doomed.young:
         out.print(f"{human_bytes(doomed.young)} may belong to a backup that is running", markup=False)
     for line in planned.problems:
         out.print(line, style="yellow", markup=False)
+    for line in planned.notes:
+        out.print(line, style="dim", markup=False)
+
+
+def _render_compaction(planned: PlannedPrune) -> None:
+    found = planned.compaction
+    if not found.packs:
+        return
+    requests = ", ".join(f"{count:,} {kind}" for kind, count in found.requests.items())
+    output.out().print(
+        f"{len(found.packs):,} packs are packed anew: {human_bytes(found.live)} of rows and {human_bytes(found.lists)} of "
+        f"lists are written for {len(found.snapshots)} snapshots, {human_bytes(found.freed)} become unreferenced; "
+        f"about {requests} requests",
+        markup=False,
+    )
 
 
 def _render(result: PruneResult) -> None:
@@ -136,7 +174,8 @@ def _render(result: PruneResult) -> None:
     style = "bold green" if result.result is Result.OK else "bold yellow"
     out.print(
         f"{result.result}: {len(done.snapshots)} snapshots removed, {result.kept} kept; {done.deleted:,} files "
-        f"({human_bytes(done.bytes_deleted)}) deleted, {done.marked:,} ({human_bytes(done.bytes_marked)}) wait",
+        f"({human_bytes(done.bytes_deleted)}) deleted, {done.marked:,} ({human_bytes(done.bytes_marked)}) wait"
+        + (f"; {done.repacked.packs:,} packs became {done.repacked.packs_written:,}" if done.repacked.packs else ""),
         style=style,
         markup=False,
     )

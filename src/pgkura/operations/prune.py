@@ -60,7 +60,7 @@ class PlannedPrune:
     def needs_confirmation(self) -> bool:
         """Whether anything goes."""
         doomed = self.doomed
-        return bool(self.removed or doomed.marked or doomed.due or doomed.abandoned or self.compaction.packs)
+        return bool(self.removed or doomed.marked or doomed.due or doomed.abandoned or self.compaction.snapshots)
 
     def bytes_of(self, objects: frozenset[str]) -> int:
         """Their size in the store."""

@@ -21,33 +21,37 @@ _AGAIN = "run it again: what is missing is stored anew"
 
 def commit_claimed(repo: Opener, snapshot_id: str, manifest: bytes, objects: Mapping[str, ObjectRef]) -> None:
     """Write the manifest of a snapshot whose references file lies in the store already."""
-    refuse_condemned(objects, objects_in(open_tombstones(repo).values(), Phase.CONDEMNED))
-    refuse_missing(repo.storage, objects)
+    refuse_taken(repo, objects)
     repo.storage.create(SNAPSHOTS + snapshot_id, manifest)
     confirm_claim(repo.storage, snapshot_id, SNAPSHOTS + snapshot_id)
 
 
-def replace_claimed(
-    repo: Opener, snapshot_id: str, was: bytes, manifest: bytes, objects: Mapping[str, ObjectRef]
-) -> bool:
-    """Write another manifest in place of `was`: of a snapshot that needs these objects then, as its references say.
+def refuse_taken(repo: Opener, objects: Mapping[str, ObjectRef]) -> None:
+    """The look between claim and manifest. Raises PlanOutdated when a prune takes away what is claimed."""
+    refuse_condemned(objects, objects_in(open_tombstones(repo).values(), Phase.CONDEMNED))
+    refuse_missing(repo.storage, objects)
 
-    False, and nothing is written, where somebody removes the snapshot or has changed it. Raises PlanOutdated.
+
+def replace_claimed(repo: Opener, snapshot_id: str, was: bytes, manifest: bytes) -> bool:
+    """Write another manifest in place of `was`, after a look at what it needs, as its references say.
+
+    False, and nothing is left of it, where somebody removes the snapshot or has changed it. Raises PlanOutdated.
     """
     key = SNAPSHOTS + snapshot_id
-    tombstones = open_tombstones(repo).values()
-    refuse_condemned(objects, objects_in(tombstones, Phase.CONDEMNED))
-    refuse_missing(repo.storage, objects)
-    if any(snapshot_id in t.snapshots for t in tombstones) or _stored(repo.storage, key) != was:
+    if _removed(repo, snapshot_id) or _stored(repo.storage, key) != was:
         return False
     repo.storage.put(key, manifest)
     # A prune that takes the snapshot away has said so before; one that has done so has taken its references too.
-    if any(snapshot_id in t.snapshots for t in open_tombstones(repo).values()):
+    if _removed(repo, snapshot_id):
         with suppress(StoreError):
             repo.storage.delete(key)
         return False
     confirm_claim(repo.storage, snapshot_id, key)
     return True
+
+
+def _removed(repo: Opener, snapshot_id: str) -> bool:
+    return any(snapshot_id in t.snapshots for t in open_tombstones(repo).values())
 
 
 def _stored(storage: Storage, key: str) -> bytes | None:

@@ -16,6 +16,7 @@ from pgkura.repository.moving import CHUNKS, STATES, places_in
 from pgkura.repository.packs import PACK_BYTES
 from pgkura.repository.repository import Repository
 from pgkura.repository.shelf import ChunkShelf
+from pgkura.repository.spool import ObjectMap
 from pgkura.repository.survey import Survey, reason
 from pgkura.storage.base import KeyNotFound
 
@@ -43,13 +44,15 @@ class Compaction:
 
     packs      in the order in which they were written: what was read together lies together
     snapshots  whose lists name them, oldest first
+    loose      those of them (and others) whose references name more than is needed: a run was killed between
     lists      bytes of these lists, which are written anew too
-    places     of each pack, the chunks that are needed; None when there is nothing to do
+    places     of each pack, the chunks that are needed; None when none is packed anew
     untouched  file → why what it needs is left as it is
     """
 
     packs: tuple[Sparse, ...] = ()
     snapshots: tuple[str, ...] = ()
+    loose: frozenset[str] = frozenset()
     lists: int = 0
     places: ChunkShelf | None = None
     untouched: Mapping[str, str]
@@ -102,33 +105,38 @@ def plan_compaction(
     untouched: dict[str, str] = {}
     shelf = ChunkShelf()
     lists: dict[str, int] = {}
+    loose: set[str] = set()
     progress.stage("reading what is needed", total=len(kept), unit="snapshots")
     for snapshot_id in kept:
         manifest = survey.manifests[snapshot_id]
         why = "another prune removes it" if snapshot_id in removing else ""
         if not why and locked_on(manifest, now):
             why = f"it is locked until {manifest.expires}"
+        named = ObjectMap()
         if not why:
-            lists[snapshot_id], why = _collect(repo, manifest, shelf)
+            lists[snapshot_id], why = _collect(repo, manifest, shelf, named)
         if why:
             untouched[snapshot_id] = why
             excluded.update(survey.needs.get(snapshot_id, ()))
             lists.pop(snapshot_id, None)
+        elif not all(i in named for i in survey.needs[snapshot_id]):
+            loose.add(snapshot_id)
         progress.advance(1)
     packs = choose(_packs(shelf, survey), frozenset(excluded), share)
     ids = {p.id for p in packs}
-    touched = tuple(s for s in lists if not ids.isdisjoint(survey.needs.get(s, ())))
+    naming = [s for s in lists if not ids.isdisjoint(survey.needs[s])]
     found = Compaction(
         packs=tuple(packs),
-        snapshots=touched,
-        lists=sum(lists[s] for s in touched),
+        snapshots=tuple(s for s in lists if s in loose or s in naming),
+        loose=frozenset(loose),
+        lists=sum(lists[s] for s in naming),
         places=shelf,
         untouched=untouched,
     )
     if packs and found.freed >= max(least, found.lists):
         return found
     shelf.close()
-    return Compaction(untouched=untouched)
+    return Compaction(snapshots=tuple(sorted(loose)), loose=frozenset(loose), untouched=untouched)
 
 
 def _packs(shelf: ChunkShelf, survey: Survey) -> Iterator[Sparse]:
@@ -138,19 +146,27 @@ def _packs(shelf: ChunkShelf, survey: Survey) -> Iterator[Sparse]:
             yield Sparse(id=object_id, size=stored.size, live=live, modified=stored.modified)
 
 
-def _collect(repo: Repository, manifest: Manifest, shelf: ChunkShelf) -> tuple[int, str]:
+def _collect(repo: Repository, manifest: Manifest, shelf: ChunkShelf, named: ObjectMap) -> tuple[int, str]:
     """Put all that a snapshot needs on the shelf: bytes of its lists; and why it could not be read, or ''."""
+    parts = manifest.components["chunks"].refs
     try:
-        parts = manifest.components["chunks"].refs
-        shelf.put((ref, None) for c in manifest.components.values() for ref in c.refs)
-        shelf.put((ref, None) for ref in places_in(_text(repo, parts), CHUNKS))
         state = _state_parts(repo, manifest.id)
-        shelf.put((ref, None) for ref in state)
-        if state:
-            shelf.put((ref, None) for ref in places_in(_text(repo, state), STATES))
+        for refs in (
+            (ref for c in manifest.components.values() for ref in c.refs),
+            places_in(_text(repo, parts), CHUNKS),
+            state,
+            places_in(_text(repo, state), STATES) if state else (),
+        ):
+            shelf.put(_noted(refs, named))
     except (Tampered, WrongKey, FormatTooNew, KeyNotFound) as error:
         return 0, reason(error)
     return sum(ref.stored for ref in (*parts, *state)), ""
+
+
+def _noted(refs: Iterable[ChunkRef], named: ObjectMap) -> Iterator[tuple[ChunkRef, None]]:
+    for ref in refs:
+        named.add(ref.object)
+        yield ref, None
 
 
 def _state_parts(repo: Repository, snapshot_id: str) -> list[ChunkRef]:

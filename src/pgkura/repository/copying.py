@@ -15,7 +15,7 @@ from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef, ObjectRef
 from pgkura.core.stop import Stop
 from pgkura.repository import manifest as manifests_format
-from pgkura.repository.claims import SNAPSHOTS, commit_claimed, replace_claimed
+from pgkura.repository.claims import SNAPSHOTS, commit_claimed, refuse_taken, replace_claimed
 from pgkura.repository.journal import JOURNAL
 from pgkura.repository.keeping import INDEX, STATE
 from pgkura.repository.keyring import REPOSITORY_KEY
@@ -205,7 +205,8 @@ class Copier:
         if other:
             # Between the two, references do not name what the manifest needs: every prune sees that and waits.
             copy = self._source.at(self._target)
-            if not replace_claimed(copy, snapshot.id, there, snapshot.manifest, snapshot.objects):
+            refuse_taken(copy, snapshot.objects)
+            if not replace_claimed(copy, snapshot.id, there, snapshot.manifest):
                 self._fail(snapshot.id, "a prune of the copy removes it at this moment")
                 return
             self.done.notes.append(f"{SNAPSHOTS}{snapshot.id} was not that of the source: put right")

@@ -82,7 +82,7 @@ class Pruner:
 
     def repack(self, plan: Compaction, *, storage_class: str, grace: int) -> None:
         """Pack anew what is needed of sparse packs; these are marked then, as whatever nobody needs."""
-        if not plan.packs:
+        if not plan.snapshots:
             return
         self.done.repacked = Repacker(self._repo, self._progress, self._stop, storage_class).run(plan)
         self._surveyor.forget()

@@ -1,9 +1,9 @@
 """Packs anew what is still needed of sparse packs, and lets each snapshot name the new places.
 
-Order: new packs, index; then for each snapshot its new lists, index, references (of both places), state, manifest,
-references (of the new places). The old packs are touched by nobody here: once no snapshot names them they are garbage
-like any other, and stay for the grace time. Whatever step a kill comes after, every manifest is whole
-(docs/decisions/0013).
+Order: new packs, index; then for each snapshot its new lists, index, references (of both places), a look at what was
+taken meanwhile, state, manifest, references (of the new places). The old packs are touched by nobody here: once no
+snapshot names them they are garbage like any other, and stay for the grace time. Whatever step a kill comes after,
+every manifest is whole (docs/decisions/0013).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef, ObjectRef
 from pgkura.core.stop import Stop
 from pgkura.repository import manifest as manifests_format
-from pgkura.repository.claims import SNAPSHOTS, replace_claimed
+from pgkura.repository.claims import SNAPSHOTS, refuse_taken, replace_claimed
 from pgkura.repository.compaction import Compaction
 from pgkura.repository.manifest import Component, Manifest
 from pgkura.repository.moving import CHUNKS, STATES, Form, Moves, places_in, repointed
@@ -31,6 +31,7 @@ from pgkura.storage.base import KeyNotFound
 LIST_BYTES = 8 * 1024 * 1024
 STATE_BYTES = 4 * 1024 * 1024
 _TRIES = 5
+_CHANGED = "another prune changed it meanwhile"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,7 +71,7 @@ class Repacker:
         self._progress.stage("re-pointing snapshots", total=len(plan.snapshots), unit="snapshots")
         for snapshot_id in plan.snapshots:
             self._stop.check()
-            self._try(snapshot_id)
+            self._try(snapshot_id, loose=snapshot_id in plan.loose)
             self._progress.advance(1)
         self._moves.close()
         return self.done
@@ -104,44 +105,53 @@ class Repacker:
 
     # --- snapshots
 
-    def _try(self, snapshot_id: str) -> None:
+    def _try(self, snapshot_id: str, *, loose: bool) -> None:
         try:
-            why = self._repoint(snapshot_id)
-        except (Tampered, WrongKey, FormatTooNew, KeyNotFound, PlanOutdated) as error:
+            why = self._repoint(snapshot_id, loose=loose)
+        except KeyNotFound:
+            why = "it was removed meanwhile"
+        except PlanOutdated:
+            why = "another prune took away meanwhile what was packed for it; the next run packs it"
+        except (Tampered, WrongKey, FormatTooNew) as error:
             why = reason(error)
         if why:
             self.done.left[SNAPSHOTS + snapshot_id] = why
         else:
             self.done.snapshots.append(snapshot_id)
 
-    def _repoint(self, snapshot_id: str) -> str:
-        """Why the snapshot is as it was, or ''."""
+    def _repoint(self, snapshot_id: str, *, loose: bool) -> str:
+        """Why the snapshot is as it was, or ''. `loose`: also where nothing of it moved."""
         repo, key = self._repo, SNAPSHOTS + snapshot_id
         was = repo.storage.get(key)
         old = manifests_format.decode(repo.open_record("manifest", key, was)[1], key)
-        before = repo.references(snapshot_id)
-        named = ObjectMap()
+        named = _Named(was=needed_objects(old, ()), now=ObjectMap())
         state = self._state(old, named)
-        new, made = self._manifest(old, named, always=state is not None)
+        new, made = self._manifest(old, named, always=loose or state is not None)
         if new == old:
             return ""
+        named.name_now(ref for c in new.components.values() for ref in c.refs)
         repo.store_index([*made, *(() if state is None else state)])
-        needed = needed_objects(new, ())
-        for ref in named.ascending():
-            needed.add(ref)
-        both = ObjectMap()
-        for ref in (*before.values(), *needed.ascending()):
-            both.add(ref)
-        repo.storage.put(REFERENCES + snapshot_id, repo.seal_references(snapshot_id, both))
+        if repo.storage.get(key) != was:
+            return _CHANGED
+        self._name(snapshot_id, named.both())
+        try:
+            refuse_taken(repo, named.both())
+        except PlanOutdated:
+            self._mend(snapshot_id, b"", None, ObjectMap())
+            raise
         if state is not None:
             repo.put_state(snapshot_id, state)
         sealed = repo.seal_manifest(new)
-        if not replace_claimed(repo, snapshot_id, was, sealed, both):
-            return "somebody removes or changes it at this moment"
-        repo.storage.put(REFERENCES + snapshot_id, repo.seal_references(snapshot_id, needed))
-        return self._confirm(snapshot_id, sealed, state, needed)
+        if not replace_claimed(repo, snapshot_id, was, sealed):
+            return self._mend(snapshot_id, b"", None, ObjectMap()) or _CHANGED
+        self._name(snapshot_id, named.now)
+        return self._mend(snapshot_id, sealed, state, named.now)
 
-    def _confirm(self, snapshot_id: str, sealed: bytes, state: list[ChunkRef] | None, needed: ObjectMap) -> str:
+    def _name(self, snapshot_id: str, objects: ObjectMap) -> None:
+        repo = self._repo
+        repo.storage.put(REFERENCES + snapshot_id, repo.seal_references(snapshot_id, objects))
+
+    def _mend(self, snapshot_id: str, sealed: bytes, state: list[ChunkRef] | None, objects: ObjectMap) -> str:
         """Somebody who did the same at the same time may have written manifest or state after us: name what theirs
         need.
 
@@ -155,12 +165,12 @@ class Repacker:
                 return ""
             sealed, state = found, parts
             for ref in computed_references(repo, repo.exact_manifest(snapshot_id)).values():
-                needed.add(ref)
-            repo.storage.put(REFERENCES + snapshot_id, repo.seal_references(snapshot_id, needed))
-        return "somebody changes it all the time"
+                objects.add(ref)
+            self._name(snapshot_id, objects)
+        return "others change it again and again meanwhile"
 
-    def _manifest(self, old: Manifest, named: ObjectMap, *, always: bool) -> tuple[Manifest, list[ChunkRef]]:
-        """With the places of now, and the chunks that are new with it; `named`: the objects that its list names.
+    def _manifest(self, old: Manifest, named: "_Named", *, always: bool) -> tuple[Manifest, list[ChunkRef]]:
+        """With the places of now, and the chunks that are new with it.
 
         `always`: with a list of its own even if nothing in it moved, by which references of another run are told.
         """
@@ -177,7 +187,7 @@ class Repacker:
             components["chunks"] = Component(fingerprint=hasher.hexdigest(), ref=made[0], more=tuple(made[1:]))
         return replace(old, components=components), made
 
-    def _state(self, old: Manifest, named: ObjectMap) -> list[ChunkRef] | None:
+    def _state(self, old: Manifest, named: "_Named") -> list[ChunkRef] | None:
         """The parts of its state with the places of now; None where it has none, or is as it was."""
         try:
             parts = self._repo.state_parts(old.id)
@@ -188,8 +198,8 @@ class Repacker:
             now = self._store(lines, Owner(epoch=old.epoch, hosts=True), STATE_BYTES)
         else:
             now = list(self._now(parts))
-        for ref in now:
-            named.add(ref.object)
+        named.name_was(parts)
+        named.name_now(now)
         return None if now == parts else now
 
     def _now(self, refs: Iterable[ChunkRef]) -> tuple[ChunkRef, ...]:
@@ -198,13 +208,14 @@ class Repacker:
     def _text(self, parts: Iterable[ChunkRef]) -> Iterator[bytes]:
         return (piece for ref in parts for piece in self._repo.read_chunk(ref))
 
-    def _names_moved(self, parts: Sequence[ChunkRef], form: Form, named: ObjectMap) -> bool:
+    def _names_moved(self, parts: Sequence[ChunkRef], form: Form, named: "_Named") -> bool:
         """Whether a list names anything that moved."""
         moved = False
         if parts:
             for ref in places_in(self._text(parts), form):
                 now = self._moves.now(ref)
-                named.add(now.object)
+                named.name_was((ref,))
+                named.name_now((now,))
                 moved = moved or now is not ref
         return moved
 
@@ -222,6 +233,32 @@ class Repacker:
         writer.end(0)
         writer.flush()
         return [ref for _, ref, _ in sorted(writer.drain(), key=lambda item: int(item[0]))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """The objects that a snapshot needs as it is, and as it will be."""
+
+    was: ObjectMap
+    now: ObjectMap
+
+    def name_was(self, refs: Iterable[ChunkRef]) -> None:
+        """More of those."""
+        for ref in refs:
+            self.was.add(ref.object)
+
+    def name_now(self, refs: Iterable[ChunkRef]) -> None:
+        """More of these."""
+        for ref in refs:
+            self.now.add(ref.object)
+
+    def both(self) -> ObjectMap:
+        """All of them."""
+        found = ObjectMap()
+        for objects in (self.was, self.now):
+            for ref in objects.ascending():
+                found.add(ref)
+        return found
 
 
 def _placed(frames: Sequence[tuple[ChunkRef, bytes]], made: ObjectRef) -> Iterator[tuple[ChunkRef, ChunkRef]]:
