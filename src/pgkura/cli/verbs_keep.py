@@ -161,9 +161,9 @@ def _render_compaction(planned: PlannedPrune) -> None:
         return
     requests = ", ".join(f"{count:,} {kind}" for kind, count in found.requests.items())
     output.out().print(
-        f"{len(found.packs):,} packs are packed anew: {human_bytes(found.live)} of rows and {human_bytes(found.lists)} of "
-        f"lists are written for {len(found.snapshots)} snapshots, {human_bytes(found.freed)} become unreferenced; "
-        f"about {requests} requests",
+        f"{len(found.packs):,} packs are packed anew: {human_bytes(found.live)} of rows and "
+        f"{human_bytes(found.lists)} of lists are written for {len(found.snapshots)} snapshots, "
+        f"{human_bytes(found.freed)} become unreferenced; about {requests} requests",
         markup=False,
     )
 
