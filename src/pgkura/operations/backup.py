@@ -142,7 +142,7 @@ def back_up(
 def _lock(repo: Repository, taken: Taken, lock: Lock, progress: Progress) -> tuple[Locked, tuple[Finding, ...]]:
     """The snapshot exists; what the store would not lock is named, and `verify` will name it again."""
     progress.stage("locking files in the store")
-    locked = lock_snapshot(repo, taken.manifest, taken.objects, lock.mode)
+    locked = lock_snapshot(repo, taken.manifest, lock.mode)
     repo.append_journal("lock", {"snapshot": taken.manifest.id, **locked.as_json()})
     if not locked.refused:
         return locked, ()

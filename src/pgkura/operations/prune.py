@@ -64,7 +64,7 @@ class PlannedPrune:
 
     def bytes_of(self, objects: frozenset[str]) -> int:
         """Their size in the store."""
-        return sum(self.survey.objects[i].size for i in objects)
+        return sum(self.doomed.sizes[i] for i in objects)
 
     def as_json(self) -> dict[str, Any]:
         """The `--dry-run --json` object."""
@@ -260,7 +260,7 @@ def execute_prune(planned: PlannedPrune, *, progress: Progress, stop: Stop | Non
         )
     _write_back(planned)
     pruner = Pruner(repo, planned.surveyor, progress, stop or Stop())
-    pruner.remove(planned.removed, planned.doomed, planned.survey, grace=planned.grace)
+    pruner.remove(planned.removed, planned.doomed, grace=planned.grace)
     pruner.repack(planned.compaction, storage_class=planned.storage_class, grace=planned.grace)
     pruner.shorten_index(grace=planned.grace)
     pruner.sweep(grace=planned.grace)

@@ -1,8 +1,7 @@
 """Reads a repository back and names every damage with the snapshots it touches."""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -12,11 +11,12 @@ from pgkura.core.errors import FormatTooNew, PgkuraError
 from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef, ObjectRef
 from pgkura.repository.claims import SNAPSHOTS
+from pgkura.repository.ground import Ground
 from pgkura.repository.journal import JOURNAL
 from pgkura.repository.keeping import INDEX, STATE
 from pgkura.repository.locks import short_locks
 from pgkura.repository.manifest import Manifest
-from pgkura.repository.packs import object_key
+from pgkura.repository.packs import object_id, object_key
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.repository import Repository
 from pgkura.repository.scripts import SCRIPTS_KEY
@@ -79,8 +79,8 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
     manifests = list(_manifests(repo, ids, report))
     report.snapshots = len(manifests)
     _records(repo, report, progress)
-    needed: dict[str, set[str]] = defaultdict(set)
-    objects: dict[str, ObjectRef] = {}
+    objects, ground = ObjectMap(), Ground()
+    lists: dict[int, str] = {}
     shelf = ChunkShelf()
     told = True
     for manifest in manifests:
@@ -91,24 +91,25 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
         if deep and named is not None and not all(i in named for i in found):
             reason = "it does not name every object that its snapshot needs"
             report.problems.append(Problem(file=REFERENCES + manifest.id, reason=reason, snapshots=(manifest.id,)))
-        for needs in chain(found.ascending(), (named or {}).values()):
-            objects[needs.id] = needs
-            needed[needs.id].add(manifest.id)
+        needs = [m.ascending() for m in (found, named) if m is not None]
+        lists[ground.keep(_added(chain.from_iterable(needs), objects))] = manifest.id
     if not told and (not deep or any(p.reason.startswith(_NO_LIST) for p in report.problems)):
         # Nothing but the index knows what these need: chunk lists stay closed without the identity.
         for ref in _indexed(repo, report):
-            objects.setdefault(ref.object.id, ref.object)
-    progress.stage("reading objects", total=sum(o.cipher_bytes for o in objects.values()), unit="bytes")
-    for object_id in sorted(objects):
-        _check_object(repo, objects[object_id], sorted(needed[object_id]), shelf, report)
-        progress.advance(objects[object_id].cipher_bytes)
+            if ref.object.id not in objects:
+                objects.add(ref.object)
+    progress.stage("reading objects", total=sum(o.cipher_bytes for o in objects.ascending()), unit="bytes")
+    for needed in objects.ascending():
+        _check_object(repo, needed, sorted(lists[n] for n in ground.lists(needed.id)), shelf, report)
+        progress.advance(needed.cipher_bytes)
     shelf.close()
-    needing = {i: (ref, needed[i]) for i, ref in objects.items()}
+    needing = ((ref, frozenset(lists[n] for n in ground.lists(ref.id))) for ref in objects.ascending())
     for file, reason, snapshots in short_locks(repo, manifests, needing, datetime.now(UTC)):
         report.problems.append(Problem(file=file, reason=reason, snapshots=snapshots))
-    present = {s.key for s in repo.storage.list("data/")}
     report.ignored = repo.warnings
-    report.orphans = len(present - {object_key(i) for i in {*objects, *(r.object.id for r in _indexed(repo, report))}})
+    for ref in _indexed(repo, report):
+        objects.add(ref.object)
+    report.orphans = sum(object_id(s.key) not in objects for s in repo.storage.list("data/"))
     _forget_removed(repo, report)
     return report
 
@@ -128,7 +129,13 @@ def _manifests(repo: Repository, ids: Iterable[str], report: CheckReport) -> Ite
             )
 
 
-def _named(repo: Repository, manifest: Manifest) -> Mapping[str, ObjectRef] | None:
+def _added(refs: Iterable[ObjectRef], objects: ObjectMap) -> Iterator[str]:
+    for ref in refs:
+        objects.add(ref)
+        yield ref.id
+
+
+def _named(repo: Repository, manifest: Manifest) -> ObjectMap | None:
     """The snapshot's references file; None where it has none (or a damaged one, which _records tells)."""
     try:
         return repo.references(manifest.id)

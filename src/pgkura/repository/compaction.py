@@ -82,9 +82,9 @@ class Compaction:
 NOTHING = Compaction(untouched={})
 
 
-def choose(packs: Iterable[Sparse], excluded: frozenset[str], share: float) -> list[Sparse]:
-    """Pure: those with less than this share still needed. Packs that somebody else may rely on stay."""
-    found = (p for p in packs if p.id not in excluded and p.live < share * (p.size - ENVELOPE))
+def choose(packs: Iterable[Sparse], share: float) -> list[Sparse]:
+    """Pure: those with less than this share still needed."""
+    found = (p for p in packs if p.live < share * (p.size - ENVELOPE))
     return sorted(found, key=lambda p: (p.modified, p.id))
 
 
@@ -101,7 +101,6 @@ def plan_compaction(
     """Reads every chunk list of the snapshots that stay. Raises StoreError."""
     kept = sorted(kept)
     removing = {s for _, t in survey.tombstones for s in t.snapshots}
-    excluded = {i for claim in survey.claims for i in survey.needs.get(claim, ())}
     untouched: dict[str, str] = {}
     shelf = ChunkShelf()
     lists: dict[str, int] = {}
@@ -117,14 +116,14 @@ def plan_compaction(
             lists[snapshot_id], why = _collect(repo, manifest, shelf, named)
         if why:
             untouched[snapshot_id] = why
-            excluded.update(survey.needs.get(snapshot_id, ()))
             lists.pop(snapshot_id, None)
-        elif not all(i in named for i in survey.needs[snapshot_id]):
+        elif not all(i in named for i in survey.of(snapshot_id)):
             loose.add(snapshot_id)
         progress.advance(1)
-    packs = choose(_packs(shelf, survey), frozenset(excluded), share)
-    ids = {p.id for p in packs}
-    naming = [s for s in lists if not ids.isdisjoint(survey.needs[s])]
+    others = (*survey.claims, *untouched)
+    # Packs that somebody else may rely on stay.
+    packs = [p for p in choose(_packs(shelf, survey), share) if not survey.names(others, p.id)]
+    naming = {s for s in lists if any(survey.names((s,), p.id) for p in packs)}
     found = Compaction(
         packs=tuple(packs),
         snapshots=tuple(s for s in lists if s in loose or s in naming),
@@ -141,7 +140,7 @@ def plan_compaction(
 
 def _packs(shelf: ChunkShelf, survey: Survey) -> Iterator[Sparse]:
     for object_id, live in shelf.live():
-        stored = survey.objects.get(object_id)
+        stored = survey.lying(object_id)
         if stored is not None:
             yield Sparse(id=object_id, size=stored.size, live=live, modified=stored.modified)
 

@@ -5,23 +5,26 @@ Order: keys and head, objects, index, references and manifests, journal. A copy 
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pgkura.core.errors import PgkuraError, RepositoryExists, Tampered
 from pgkura.core.progress import Progress
-from pgkura.core.refs import ChunkRef, ObjectRef
+from pgkura.core.refs import ObjectRef
 from pgkura.core.stop import Stop
 from pgkura.repository import manifest as manifests_format
 from pgkura.repository.claims import SNAPSHOTS, commit_claimed, refuse_taken, replace_claimed
+from pgkura.repository.ground import Ground, Lying
 from pgkura.repository.journal import JOURNAL
-from pgkura.repository.keeping import INDEX, STATE
+from pgkura.repository.keeping import INDEX, STATE, slices
 from pgkura.repository.keyring import REPOSITORY_KEY
-from pgkura.repository.packs import object_key
+from pgkura.repository.packs import object_id, object_key
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.repository import Repository
+from pgkura.repository.shelf import ChunkShelf
+from pgkura.repository.spool import ObjectMap
 from pgkura.repository.survey import reason, references_of
 from pgkura.storage.base import KeyExists, KeyNotFound, Storage
 
@@ -118,14 +121,21 @@ class Copier:
     def copy(self, ids: Sequence[str], *, workers: int) -> None:
         """Objects, index, then each snapshot whose objects are all there. Raises what the target raises."""
         self._progress.stage("reading snapshots", total=len(ids), unit="snapshots")
-        snapshots = [s for s in map(self._read, ids) if s is not None]
-        needed = {i: ref for snapshot in snapshots for i, ref in snapshot.objects.items()}
+        needed = ObjectMap()
+        readable = [i for i in ids if self._note(i, needed)]
         bad = self._copy_objects(needed, workers)
         self._copy_index()
         there = {s.key.removeprefix(SNAPSHOTS): s.size for s in self._target.list(SNAPSHOTS)}
-        for snapshot in snapshots:
+        # Read once more instead of held: of hundreds of snapshots, the lists would fill the memory.
+        for snapshot in filter(None, map(self._read, readable)):
             self._stop.check()
-            if lost := sorted(bad & snapshot.objects.keys()):
+            later = ObjectMap()  # packed anew at the source since
+            for ref in snapshot.objects.values():
+                if ref.id not in needed:
+                    later.add(ref)
+            if later:
+                bad |= self._copy_objects(later, workers)
+            if lost := [i for i in sorted(bad) if i in snapshot.objects]:
                 self._fail(snapshot.id, f"{len(lost)} of its files are not whole, among them {object_key(lost[0])}")
             elif snapshot.id in there:
                 self._compare(snapshot)
@@ -136,13 +146,20 @@ class Copier:
                 commit_claimed(self._source.at(self._target), snapshot.id, snapshot.manifest, snapshot.objects)
                 self.done.snapshots.append(snapshot.id)
 
+    def _note(self, snapshot_id: str, needed: ObjectMap) -> bool:
+        """Whether it can be copied; what it needs is added."""
+        self._progress.advance(1)
+        snapshot = self._read(snapshot_id)
+        for ref in () if snapshot is None else snapshot.objects.values():
+            needed.add(ref)
+        return snapshot is not None
+
     def _fail(self, snapshot_id: str, why: str) -> None:
         self.done.failed.append(snapshot_id)
         self.done.problems[SNAPSHOTS + snapshot_id] = why
 
     def _read(self, snapshot_id: str) -> _Snapshot | None:
         """Every signature checked; None for one that cannot be copied."""
-        self._progress.advance(1)
         key = SNAPSHOTS + snapshot_id
         source = self._source
         try:
@@ -190,11 +207,10 @@ class Copier:
 
     def _compare(self, snapshot: _Snapshot) -> None:
         """A snapshot that the copy has already: its files are those of the source, or put right."""
-        try:
+        named: Mapping[str, ObjectRef] = {}
+        with suppress(PgkuraError):
             named = self._source.at(self._target).references(snapshot.id)
-        except PgkuraError:
-            named = {}
-        wrong = {} if named == snapshot.objects else {REFERENCES + snapshot.id: snapshot.references}
+        wrong = {} if _equal(named, snapshot.objects) else {REFERENCES + snapshot.id: snapshot.references}
         there = self._target.get(SNAPSHOTS + snapshot.id)
         other = there != snapshot.manifest  # damaged, or the source was packed anew since
         if snapshot.state is not None and (other or not _exists(self._target, STATE + snapshot.id)):
@@ -214,13 +230,14 @@ class Copier:
 
     # --- objects
 
-    def _copy_objects(self, needed: Mapping[str, ObjectRef], workers: int) -> set[str]:
+    def _copy_objects(self, needed: ObjectMap, workers: int) -> set[str]:
         """Ids of those that could not be copied; each is named."""
-        there = {s.key: s.size for s in self._target.list("data/")}
-        self._progress.stage("copying objects", total=sum(o.cipher_bytes for o in needed.values()), unit="bytes")
+        ground = Ground()
+        look = ground.look((i, s) for s in self._target.list("data/") if (i := object_id(s.key)))
+        self._progress.stage("copying objects", total=sum(o.cipher_bytes for o in needed.ascending()), unit="bytes")
         bad: set[str] = set()
         with ThreadPoolExecutor(workers) as pool:
-            for ref, why in self._outcomes(pool, [needed[i] for i in sorted(needed)], there, 2 * workers):
+            for ref, why in self._outcomes(pool, needed.ascending(), lambda i: ground.lying(look, i), 2 * workers):
                 if why:
                     bad.add(ref.id)
                     self.done.problems[object_key(ref.id)] = why
@@ -228,14 +245,15 @@ class Copier:
         return bad
 
     def _outcomes(
-        self, pool: ThreadPoolExecutor, refs: Sequence[ObjectRef], there: Mapping[str, int], ahead: int
+        self, pool: ThreadPoolExecutor, refs: Iterable[ObjectRef], there: Callable[[str], Lying | None], ahead: int
     ) -> Iterator[tuple[ObjectRef, str]]:
         """In order, with a few under way: memory holds no more than those."""
         waiting: deque[tuple[ObjectRef, Future[tuple[bool, str]]]] = deque()
         try:
             for ref in refs:
                 self._stop.check()
-                waiting.append((ref, pool.submit(self._copy_object, ref, there.get(object_key(ref.id)))))
+                lying = there(ref.id)
+                waiting.append((ref, pool.submit(self._copy_object, ref, None if lying is None else lying.size)))
                 if len(waiting) >= ahead:
                     yield self._outcome(*waiting.popleft())
             while waiting:
@@ -279,18 +297,21 @@ class Copier:
 
     def _copy_index(self) -> None:
         """Index files as they are. A name that the copy's own backups or prunes took: what is missing is added."""
-        missing: dict[tuple[str, str], ChunkRef] = {}
+        wanted = ChunkShelf()
+        renamed = 0
         for key, data in self._records(INDEX, "index"):
             if self._add(key, data):
-                missing.update(((r.object.id, r.mac), r) for r in self._source.index(key))
-        if not missing:
-            return
-        copy = self._source.at(self._target)
-        for key in copy.index_keys():
-            for ref in copy.index(key):
-                missing.pop((ref.object.id, ref.mac), None)
-        if missing:
-            copy.append_index(missing.values())
+                wanted.put((ref, None) for ref in self._source.index(key))
+                renamed += 1
+        if renamed:
+            copy = self._source.at(self._target)
+            there = ChunkShelf()
+            for key in copy.index_keys():
+                there.put((ref, None) for ref in copy.index(key))
+            for some in slices(ref for ref in wanted.all() if ref not in there):
+                copy.append_index(some)
+            there.close()
+        wanted.close()
 
     def copy_journal(self) -> None:
         """Journal records; where the copy has one of its own under the same name, that one stays and is told."""
@@ -325,6 +346,10 @@ class Copier:
             return self._target.get(key) != data
         self.done.records += 1
         return False
+
+
+def _equal(one: Mapping[str, ObjectRef], other: Mapping[str, ObjectRef]) -> bool:
+    return len(one) == len(other) and all(other.get(i) == ref for i, ref in one.items())
 
 
 def _is(data: bytes, ref: ObjectRef) -> bool:

@@ -1,10 +1,11 @@
 """Which objects nobody needs, and which of them may go now. Pure: a survey, a time and a grace give one answer."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.survey import Survey
-from pgkura.repository.tombstones import TOMBSTONES, Phase
+from pgkura.repository.tombstones import TOMBSTONES, Phase, Tombstone
 
 # A prune that condemned objects and is not heard of for so long is dead; its tombstone is in nobody's way then.
 DEAD_AFTER = 24 * 3600.0
@@ -22,6 +23,7 @@ class Doomed:
     waiting    objects that were marked before and still wait
     due        objects whose grace time is over
     finished   tombstones that have done their work once the due objects are gone
+    sizes      of marked, waiting and due objects
     young      bytes that no snapshot needs, perhaps of a backup that is running
     """
 
@@ -31,6 +33,7 @@ class Doomed:
     waiting: frozenset[str] = frozenset()
     due: frozenset[str] = frozenset()
     finished: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
     young: int = 0
 
 
@@ -42,19 +45,19 @@ def find_doomed(survey: Survey, removed: frozenset[str], *, now: float, grace: f
     blocked = {k: why for k, why in survey.unreadable.items() if k not in ignored and not k.startswith(TOMBSTONES)}
     if blocked:
         return Doomed(blocked=blocked)
-    needed = survey.needed(without=removed | frozenset(abandoned))
+    gone = removed | frozenset(abandoned)
+    free = survey.free(without=gone)
     # An object of a removed snapshot is no running backup's own; one that nobody names may be, until it is old enough.
-    belonged = frozenset().union(*(survey.needs.get(s, frozenset()) for s in removed))
-    free = survey.objects.keys() - needed
-    old = {i for i in free if i in belonged or survey.objects[i].modified <= now - grace}
+    old = {i for i, lying in free.items() if lying.modified <= now - grace or survey.names(removed, i)}
     waiting: set[str] = set()
     due: set[str] = set()
     finished = []
     for stored, tombstone in survey.tombstones:
         over = tombstone.phase is Phase.CONDEMNED or stored.modified + tombstone.grace <= now
-        (due if over else waiting).update(free.intersection(tombstone.objects))
-        if over and _is_done(survey, stored.key, stored.modified, needed, now):
+        (due if over else waiting).update(i for i in tombstone.objects if i in free)
+        if over and _is_done(survey, tombstone, stored.modified, gone, now):
             finished.append(stored.key)
+    doomed = old | waiting | due
     return Doomed(
         blocked={},
         abandoned=abandoned,
@@ -62,16 +65,17 @@ def find_doomed(survey: Survey, removed: frozenset[str], *, now: float, grace: f
         waiting=frozenset(waiting - due),
         due=frozenset(due),
         finished=tuple(finished),
-        young=sum(survey.objects[i].size for i in free - old - waiting - due),
+        sizes={i: free[i].size for i in doomed},
+        young=sum(lying.size for i, lying in free.items() if i not in doomed),
     )
 
 
-def _is_done(survey: Survey, key: str, modified: float, needed: frozenset[str], now: float) -> bool:
+def _is_done(survey: Survey, tombstone: Tombstone, modified: float, gone: frozenset[str], now: float) -> bool:
     """Whether a tombstone whose time is over can go once its due objects are gone.
 
     One that condemns an object which somebody needs may belong to a prune that is running: it protects a backup from
     relying on that object, so it stays until that prune is surely dead.
     """
-    tombstone = next(t for s, t in survey.tombstones if s.key == key)
-    contested = any(i in needed and i in survey.objects for i in tombstone.objects)
-    return tombstone.phase is Phase.MARKED or not contested or modified <= now - DEAD_AFTER
+    if tombstone.phase is Phase.MARKED or modified <= now - DEAD_AFTER:
+        return True
+    return not any(survey.lying(i) and survey.needed(i, without=gone) for i in tombstone.objects)

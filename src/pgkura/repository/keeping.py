@@ -9,6 +9,7 @@ from pgkura.repository.lists import read_index, write_index
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.manifest import encode as encode_manifest
 from pgkura.repository.references import REFERENCES, read_references, write_references
+from pgkura.repository.spool import ObjectMap
 from pgkura.repository.tombstones import TOMBSTONES, Tombstone, read_tombstone, write_tombstone
 from pgkura.storage.base import Storage
 
@@ -74,7 +75,7 @@ class Keeping:
         """The references file of a snapshot."""
         return self._seal_record("references", REFERENCES + snapshot_id, write_references(objects))
 
-    def references(self, snapshot_id: str) -> dict[str, ObjectRef]:
+    def references(self, snapshot_id: str) -> ObjectMap:
         """The objects that a snapshot needs. Raises KeyNotFound for snapshots of before this file, Tampered."""
         key = REFERENCES + snapshot_id
         return read_references(self._open_record("references", key), key)

@@ -1,10 +1,11 @@
 """Object Lock: every file that a snapshot needs is kept by the store until the snapshot's own expiry."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 from pgkura.core.errors import PgkuraError, StoreError
 from pgkura.core.refs import ObjectRef
@@ -19,6 +20,7 @@ from pgkura.storage.retention import LockMode, Retention, need_retention, retent
 
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 _AT_ONCE = 8
+T = TypeVar("T")
 # What opens a snapshot beside its own files.
 _PLAIN = (REPOSITORY_KEY, "RESTORE.md", "restore.sh")
 REFERENCES = "references/"
@@ -55,14 +57,13 @@ class Locked:
         }
 
 
-def lock_snapshot(repo: Repository, manifest: Manifest, objects: Mapping[str, int], mode: LockMode) -> Locked:
-    """Lock everything the snapshot needs until its expiry; longer locks stay. `objects`: id → size.
+def lock_snapshot(repo: Repository, manifest: Manifest, mode: LockMode) -> Locked:
+    """Lock everything the snapshot needs, as its references say, until its expiry; longer locks stay.
 
     Raises UsageError where the store cannot lock; what it refuses file by file is told in the answer.
     """
     retention = need_retention(repo.storage)
     until = _time(manifest.expires)
-    files = dict(_around(repo, manifest)) | {object_key(i): size for i, size in objects.items()}
 
     def lock(item: tuple[str, int | None]) -> tuple[str, str, bool]:
         key, size = item
@@ -71,15 +72,24 @@ def lock_snapshot(repo: Repository, manifest: Manifest, objects: Mapping[str, in
         except StoreError as error:
             return key, f"{error.msg}: {error.detail}" if error.detail else error.msg, False
 
+    objects = ((object_key(o.id), o.cipher_bytes) for o in repo.references(manifest.id).ascending())
+    files = extended = 0
+    refused: list[tuple[str, str]] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        done = list(pool.map(lock, sorted(files.items())))
-    return Locked(
-        until=manifest.expires,
-        mode=mode,
-        files=len(done),
-        extended=sum(changed for _, _, changed in done),
-        refused=tuple((key, why) for key, why, _ in done if why),
-    )
+        for some in _slices(chain(sorted(dict(_around(repo, manifest)).items()), objects)):
+            for key, why, changed in pool.map(lock, some):
+                files += 1
+                extended += changed
+                if why:
+                    refused.append((key, why))
+    return Locked(until=manifest.expires, mode=mode, files=files, extended=extended, refused=tuple(refused))
+
+
+def _slices(items: Iterable[T]) -> Iterator[list[T]]:
+    """Not all at once: a snapshot may need hundreds of thousands of files."""
+    rest = iter(items)
+    while some := list(islice(rest, 1_000)):
+        yield some
 
 
 def _around(repo: Repository, manifest: Manifest) -> Iterator[tuple[str, int | None]]:
@@ -94,7 +104,7 @@ def _around(repo: Repository, manifest: Manifest) -> Iterator[tuple[str, int | N
 
 
 def short_locks(
-    repo: Repository, manifests: Sequence[Manifest], objects: Mapping[str, tuple[ObjectRef, set[str]]], now: datetime
+    repo: Repository, manifests: Sequence[Manifest], objects: Iterable[tuple[ObjectRef, frozenset[str]]], now: datetime
 ) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """(file, what is wrong, snapshots) for every lock that ends before a snapshot that needs the file does.
 
@@ -104,20 +114,22 @@ def short_locks(
     retention = retention_of(repo.storage) if ends else None
     if retention is None:
         return
-    wanted: dict[str, tuple[int | None, set[str]]] = {}
+    around: dict[str, tuple[int | None, set[str]]] = {}
     for manifest in manifests:
         if manifest.id in ends:
             for key, size in _around(repo, manifest):
                 if not key.startswith(INDEX):  # it may be a later one's; losing it costs one full read, no snapshot
-                    wanted.setdefault(key, (size, set()))[1].add(manifest.id)
-    for ref, snapshots in objects.values():
-        if needing := snapshots & ends.keys():
-            wanted[object_key(ref.id)] = (ref.cipher_bytes, needing)
+                    around.setdefault(key, (size, set()))[1].add(manifest.id)
+    wanted = chain(
+        ((key, size, frozenset(who)) for key, (size, who) in sorted(around.items())),
+        ((object_key(o.id), o.cipher_bytes, who & ends.keys()) for o, who in objects if not who.isdisjoint(ends)),
+    )
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        jobs = [(key, size, max(ends[s] for s in who), who) for key, (size, who) in sorted(wanted.items())]
-        for (key, _, _, who), said in zip(jobs, pool.map(lambda j: _short(retention, *j[:3]), jobs), strict=True):
-            if said:
-                yield key, said, tuple(sorted(who))
+        for some in _slices(wanted):
+            jobs = [(key, size, max(ends[s] for s in who)) for key, size, who in some]
+            for (key, _, who), said in zip(some, pool.map(lambda j: _short(retention, *j), jobs), strict=True):
+                if said:
+                    yield key, said, tuple(sorted(who))
 
 
 def _short(retention: Retention, key: str, size: int | None, until: datetime) -> str:

@@ -21,7 +21,7 @@ from pgkura.repository.references import REFERENCES
 from pgkura.repository.repacking import Repacked, Repacker
 from pgkura.repository.repository import Repository
 from pgkura.repository.shelf import ChunkShelf
-from pgkura.repository.survey import Survey, Surveyor, reason, store_now
+from pgkura.repository.survey import Surveyor, reason, store_now
 from pgkura.repository.tombstones import Phase, Tombstone
 from pgkura.storage.base import KeyNotFound
 
@@ -56,7 +56,7 @@ class Pruner:
         self._stop = stop
         self.done = Pruned()
 
-    def remove(self, snapshots: Iterable[str], doomed: Doomed, survey: Survey, *, grace: int) -> None:
+    def remove(self, snapshots: Iterable[str], doomed: Doomed, *, grace: int) -> None:
         """Write the tombstone, then take away manifests, then what belongs to them, then claims of nobody."""
         removed = tuple(sorted(snapshots))
         if removed or doomed.marked:
@@ -70,7 +70,7 @@ class Pruner:
                 )
             )
         self.done.marked = len(doomed.marked)
-        self.done.bytes_marked = sum(survey.objects[i].size for i in doomed.marked)
+        self.done.bytes_marked = sum(doomed.sizes[i] for i in doomed.marked)
         self._progress.stage("removing snapshots", total=len(removed), unit="snapshots")
         for snapshot_id in removed:
             if self._delete(SNAPSHOTS + snapshot_id):
@@ -92,7 +92,7 @@ class Pruner:
             objects = tuple(sorted(doomed.marked))
             self._repo.append_tombstone(Tombstone(phase=Phase.MARKED, created=_now(), grace=grace, objects=objects))
             self.done.marked += len(objects)
-            self.done.bytes_marked += sum(survey.objects[i].size for i in objects)
+            self.done.bytes_marked += sum(doomed.sizes[i] for i in objects)
 
     def shorten_index(self, *, grace: int) -> None:
         """Index files without the objects that nobody needs: the new file first, then the old ones go."""
@@ -155,10 +155,12 @@ class Pruner:
         if blocked:
             self.done.blocked.update(blocked)
             return False
-        needed = survey.needed()
-        condemned = sorted(doomed.due - needed)
-        self.done.spared = len(doomed.due & needed)
-        sizes = {i: survey.objects[i].size for i in condemned if i in survey.objects}
+        sizes: dict[str, int] = {}
+        for object_id in sorted(doomed.due):
+            if survey.needed(object_id):
+                self.done.spared += 1
+            elif (lying := survey.lying(object_id)) is not None:
+                sizes[object_id] = lying.size
         self._progress.stage("deleting objects", total=sum(sizes.values()), unit="bytes")
         looked = time.time()
         for object_id, size in sizes.items():

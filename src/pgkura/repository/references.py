@@ -34,29 +34,41 @@ def write_references(objects: Mapping[str, ObjectRef]) -> Iterator[bytes]:
         yield f"object\t{o.id}\t{o.cipher_bytes}\t{o.sha256}\n".encode()
 
 
-def read_references(payload: bytes, what: str) -> dict[str, ObjectRef]:
+def read_references(payload: bytes, what: str) -> ObjectMap:
     """The inverse. Raises Tampered, FormatTooNew."""
-    found: dict[str, ObjectRef] = {}
+    found = ObjectMap()
     for words in list_lines(payload, "pgkura-references", what):
         if words[0] != "object" or len(words) != 4 or not _ID.match(words[1]) or not _SHA256.match(words[3]):
             raise Tampered(f"{what} is damaged", detail="a line is not as the format says")
-        found[words[1]] = ObjectRef(id=words[1], cipher_bytes=_number(words[2], what), sha256=words[3])
+        found.add(ObjectRef(id=words[1], cipher_bytes=_number(words[2], what), sha256=words[3]))
     return found
 
 
 def list_lines(payload: bytes, header: str, what: str) -> Iterator[list[str]]:
     """Lines of a small list after its header, split into words. Raises Tampered, FormatTooNew."""
-    try:
-        first, *lines, last = payload.decode().split("\n")
-    except ValueError as error:
-        raise Tampered(f"{what} is damaged", detail="it is not text, or has no lines") from error
-    name, _, version = first.partition("\t")
-    if name != header or last:
+    lines = _lines(payload, what)
+    name, _, version = next(lines).partition("\t")
+    if name != header or not payload.endswith(b"\n"):
         raise Tampered(f"{what} is damaged", detail=f"it is no {header} list, or was cut short")
     if version != "1":
         raise FormatTooNew(f"{what} has format {version}", hint="use a newer pgkura")
     for line in lines:
         yield line.split("\t")
+
+
+def _lines(payload: bytes, what: str) -> Iterator[str]:
+    """One at a time: a list may be long."""
+    start = 0
+    while start < len(payload):
+        end = payload.find(b"\n", start)
+        end = len(payload) if end < 0 else end
+        try:
+            yield payload[start:end].decode()
+        except ValueError as error:
+            raise Tampered(f"{what} is damaged", detail="it is not text, or has no lines") from error
+        start = end + 1
+    if not payload:
+        yield ""
 
 
 def _number(text: str, what: str) -> int:

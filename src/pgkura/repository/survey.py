@@ -1,14 +1,16 @@
 """What lies in the store and who needs it: the ground of every deletion. Anything that does not open blocks."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pgkura.core.errors import PgkuraError, StoreError, Tampered, WrongKey
 from pgkura.core.refs import ObjectRef
 from pgkura.repository.claims import SNAPSHOTS
+from pgkura.repository.ground import Ground, Lying
 from pgkura.repository.manifest import Manifest
+from pgkura.repository.packs import object_id
 from pgkura.repository.references import REFERENCES, needed_objects
 from pgkura.repository.repository import Repository
 from pgkura.repository.tombstones import TOMBSTONES, Tombstone
@@ -22,27 +24,47 @@ class Survey:
     """One reading of the store.
 
     manifests   those that open, by id
-    needs       object ids by snapshot id: of manifests, and claims of backups that are not yet snapshots
+    needs       lists of the ground by snapshot id: of manifests, and claims of backups that are not yet snapshots
     claims      references files without a manifest: snapshot id → the store's time of the file
     lacking     manifests without a references file (made before it existed)
     computed    manifests whose needs were read from the chunk list, the references file being missing or damaged
     unreadable  file → why: whatever it needs is unknown, so nothing may be deleted for being unreferenced
-    objects     listed data files by object id
+    listing     the data files, in the ground
     tombstones  those that open, with their files
     """
 
+    ground: Ground
     manifests: dict[str, Manifest] = field(default_factory=dict)
-    needs: dict[str, frozenset[str]] = field(default_factory=dict)
+    needs: dict[str, int] = field(default_factory=dict)
     claims: dict[str, float] = field(default_factory=dict)
     lacking: list[str] = field(default_factory=list)
     computed: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
-    objects: dict[str, Stored] = field(default_factory=dict)
+    listing: int = 0
     tombstones: list[tuple[Stored, Tombstone]] = field(default_factory=list)
 
-    def needed(self, *, without: frozenset[str] = frozenset()) -> frozenset[str]:
-        """Ids of all objects that somebody needs, these snapshots and claims not counted."""
-        return frozenset().union(*(ids for s, ids in self.needs.items() if s not in without))
+    def free(self, *, without: frozenset[str] = frozenset()) -> dict[str, Lying]:
+        """The objects that nobody needs, these snapshots and claims not counted."""
+        return dict(self.ground.free(self.listing, self._lists(without)))
+
+    def needed(self, object_id: str, *, without: frozenset[str] = frozenset()) -> bool:
+        """Whether somebody needs it."""
+        return self.ground.names(self._lists(without), object_id)
+
+    def names(self, snapshots: Iterable[str], object_id: str) -> bool:
+        """Whether one of these snapshots needs it."""
+        return self.ground.names(frozenset(self.needs[s] for s in snapshots if s in self.needs), object_id)
+
+    def of(self, snapshot_id: str) -> Iterator[str]:
+        """The ids of the objects that a snapshot needs."""
+        return self.ground.of(self.needs[snapshot_id])
+
+    def lying(self, object_id: str) -> Lying | None:
+        """An object of the store."""
+        return self.ground.lying(self.listing, object_id)
+
+    def _lists(self, without: frozenset[str]) -> frozenset[int]:
+        return frozenset(number for s, number in self.needs.items() if s not in without)
 
 
 class Surveyor:
@@ -51,14 +73,13 @@ class Surveyor:
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
         self._manifests: dict[Stored, Manifest] = {}
-        self._references: dict[Stored, frozenset[str]] = {}
-        self._computed: dict[str, frozenset[str]] = {}
-        # Hundreds of snapshots name the same objects: one string for each.
-        self._ids: dict[str, str] = {}
+        self._references: dict[Stored, int] = {}
+        self._computed: dict[str, int] = {}
+        self._ground = Ground()
 
     def look(self) -> Survey:
         """Manifests, then references (a snapshot's come first), then tombstones, then data."""
-        survey = Survey()
+        survey = Survey(ground=self._ground)
         storage = self._repo.storage
         for stored in sorted(storage.list(SNAPSHOTS), key=lambda s: s.key):
             self._read_manifest(survey, stored)
@@ -72,7 +93,7 @@ class Surveyor:
                 continue
             except PgkuraError as error:
                 survey.unreadable[stored.key] = reason(error)
-        survey.objects = {s.key.rpartition("/")[2]: s for s in storage.list(DATA)}
+        survey.listing = self._ground.look((i, s) for s in storage.list(DATA) if (i := object_id(s.key)))
         return survey
 
     def _read_manifest(self, survey: Survey, stored: Stored) -> None:
@@ -93,10 +114,10 @@ class Surveyor:
             survey.claims[snapshot_id] = stored.modified
         try:
             if stored is None:
-                survey.needs[snapshot_id] = self._ids_of(self._repo.references(snapshot_id))
+                survey.needs[snapshot_id] = self._ground.keep(self._repo.references(snapshot_id))
             else:
                 if stored not in self._references:
-                    self._references[stored] = self._ids_of(self._repo.references(snapshot_id))
+                    self._references[stored] = self._ground.keep(self._repo.references(snapshot_id))
                 survey.needs[snapshot_id] = self._references[stored]
             if manifest is None or self._covers(survey, manifest):
                 return
@@ -125,10 +146,11 @@ class Surveyor:
             if again:
                 try:
                     survey.manifests[manifest.id] = manifest = self._repo.exact_manifest(manifest.id)
-                    survey.needs[manifest.id] = self._ids_of(self._repo.references(manifest.id))
+                    survey.needs[manifest.id] = self._ground.keep(self._repo.references(manifest.id))
                 except PgkuraError:
                     return False
-            if all(ref.object.id in survey.needs[manifest.id] for c in manifest.components.values() for ref in c.refs):
+            named = (ref.object.id for c in manifest.components.values() for ref in c.refs)
+            if all(survey.names((manifest.id,), i) for i in named):
                 return True
         return False
 
@@ -138,14 +160,11 @@ class Surveyor:
         self._references.clear()
         self._computed.clear()
 
-    def _compute(self, manifest: Manifest) -> frozenset[str]:
+    def _compute(self, manifest: Manifest) -> int:
         """From the chunk list, which needs the identity."""
         if manifest.id not in self._computed:
-            self._computed[manifest.id] = self._ids_of(computed_references(self._repo, manifest))
+            self._computed[manifest.id] = self._ground.keep(computed_references(self._repo, manifest))
         return self._computed[manifest.id]
-
-    def _ids_of(self, objects: Mapping[str, ObjectRef]) -> frozenset[str]:
-        return frozenset(self._ids.setdefault(i, i) for i in objects)
 
 
 def computed_references(repo: Repository, manifest: Manifest) -> Mapping[str, ObjectRef]:
