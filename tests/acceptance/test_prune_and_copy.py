@@ -85,6 +85,29 @@ def test_prune_keeps_what_was_proven(scene: Scene, tmp_path: Path) -> None:
     assert done["removed"] == [] and first in ids(desk)
 
 
+def test_two_repositories_at_once(scene: Scene, tmp_path: Path) -> None:
+    """Each by the same rules for what it holds; one that fails is named and ends nothing."""
+    desk = copied(scene, tmp_path / "first")
+    place = tmp_path / "second"
+    desk.run("copy", "--all", "--to-repository", str(place)).expect()
+    away = {"PGKURA_REPOSITORY": str(place)}
+    extra = desk.run("backup", "--json", env=away | {"DATABASE_URL": scene.source}).expect().json["snapshot"]
+    words = ("prune", "--keep-last", "1", "--grace", "0", "--also", str(place))
+    plan = desk.run(*words, "--dry-run", "--json").expect().json
+    assert [len(p["removed"]) for p in (plan, *plan["also"])] == [1, 2]
+    desk.run(*words).expect(21)
+    newest_here = ids(desk)[-1]
+    done = desk.run(*words, "--yes", "--json").expect().json
+    assert done["result"] == "ok" and [len(p["removed"]) for p in (done, *done["also"])] == [1, 2]
+    assert done["also"][0]["repository"] == str(place)
+    assert ids(desk) == [newest_here]
+    listed = desk.run("snapshots", "--json", env=away).expect().json["snapshots"]
+    assert [s["id"] for s in listed] == [extra]
+    for env in ({}, away):
+        desk.run("verify", env=env).expect()
+    desk.run(*words[:-1], str(tmp_path / "nowhere"), "--yes").expect(10)
+
+
 def test_prune_of_a_damaged_repository(scene: Scene, tmp_path: Path) -> None:
     """A manifest that does not open: named, exit 3, no data deleted, and the file stays."""
     desk = copied(scene, tmp_path)

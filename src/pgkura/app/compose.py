@@ -30,6 +30,11 @@ class Composition:
         """The store of a second repository. Raises UsageError."""
         return open_storage(url, insecure=self.settings.insecure_store)
 
+    def other_repository(self, url: str) -> Repository:
+        """A second repository, with every key at hand. Raises UsageError, RepositoryNotFound."""
+        identity, host = self.keys_at_hand()
+        return Repository.open(self.other_storage(url), identity=identity, host=host)
+
     def identity(self) -> Identity:
         """Raises WrongKey where there is none."""
         return Identity.parse(self.settings.identity.read())

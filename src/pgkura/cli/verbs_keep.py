@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -15,7 +16,8 @@ from pgkura.cli.progress import human_bytes, human_seconds, shown
 from pgkura.core.errors import NotConfirmed, UsageError
 from pgkura.core.outcome import Result
 from pgkura.operations.copy import CopyResult, copy_snapshots
-from pgkura.operations.prune import GRACE_SECONDS, PlannedPrune, PruneResult, execute_prune, plan_prune
+from pgkura.operations.prune import GRACE_SECONDS, PlannedPrune, PruneResult, plan_prune
+from pgkura.operations.prune_also import PrunedAll, execute_all, plans_as_json
 from pgkura.repository.retention import Rules
 
 _DURATION = re.compile(r"(\d+)\s*(s|m|min|h|d|w|y)?\Z")
@@ -57,6 +59,10 @@ def prune(
     storage_class: Annotated[
         str, typer.Option("--storage-class", help="Of packs that are written anew in S3, e.g. GLACIER_IR.")
     ] = "",
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", help="A second repository of the same keys, by the same rules. Repeatable."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the exact plan, delete nothing [env: DRY_RUN]")
     ] = False,
@@ -85,43 +91,66 @@ def prune(
     seconds = seconds_of(grace, "--grace")
     dry_run = dry_run or parse_switch("DRY_RUN", os.environ.get("DRY_RUN", ""))
     settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
-    repo = Composition(settings).repository()
+    composition = Composition(settings)
+    repos = [composition.repository(), *map(composition.other_repository, also or ())]
     with shown(quiet=quiet) as progress:
-        planned = plan_prune(
-            repo,
-            rules,
-            grace=seconds,
-            single_writer=single_writer,
-            repack_below=0.0 if no_repack else repack_below,
-            storage_class=storage_class,
-            progress=progress,
-        )
+        plans = [
+            plan_prune(
+                repo,
+                rules,
+                grace=seconds,
+                single_writer=single_writer,
+                repack_below=0.0 if no_repack else repack_below,
+                storage_class=storage_class,
+                progress=progress,
+            )
+            for repo in repos
+        ]
     if dry_run:
         if as_json:
-            output.print_json(planned.as_json())
+            output.print_json(plans_as_json(plans))
         else:
-            _render_plan(planned)
-        raise typer.Exit(output.exit_code(Result.INCOMPLETE if planned.problems else Result.OK))
+            _render_plans(plans)
+        problems = any(planned.problems for planned in plans)
+        raise typer.Exit(output.exit_code(Result.INCOMPLETE if problems else Result.OK))
     if not as_json and not quiet:
-        _render_plan(planned)
-    _confirm(planned, yes=yes)
+        _render_plans(plans)
+    _confirm(plans, yes=yes)
     with shown(quiet=quiet) as progress:
-        result = execute_prune(planned, progress=progress)
+        done = execute_all(plans, progress=progress)
     if as_json:
-        output.print_json(result.as_json())
-    elif not quiet or result.result is not Result.OK:
-        _render(result)
-    raise typer.Exit(output.exit_code(result.result))
+        output.print_json(done.as_json())
+    elif not quiet or done.result is not Result.OK:
+        _render_all(done)
+    raise typer.Exit(output.exit_code(done.result))
 
 
-def _confirm(planned: PlannedPrune, *, yes: bool) -> None:
-    if yes or not planned.needs_confirmation:
+def _confirm(plans: Sequence[PlannedPrune], *, yes: bool) -> None:
+    doing = [p for p in plans if p.needs_confirmation]
+    if yes or not doing:
         return
-    question = f"remove {len(planned.removed)} snapshots and unreferenced data from {planned.repo.url}?"
+    question = " and ".join(f"remove {len(p.removed)} snapshots and unreferenced data from {p.repo.url}" for p in doing)
     if not sys.stdin.isatty():
-        raise NotConfirmed(question, hint="read the plan with --dry-run, then add --yes")
-    if not typer.confirm(question, default=False, err=True):
+        raise NotConfirmed(f"{question}?", hint="read the plan with --dry-run, then add --yes")
+    if not typer.confirm(f"{question}?", default=False, err=True):
         raise NotConfirmed("nothing was touched", hint="")
+
+
+def _render_plans(plans: Sequence[PlannedPrune]) -> None:
+    for planned in plans:
+        if len(plans) > 1:
+            output.out().print(planned.repo.url, style="bold", markup=False)
+        _render_plan(planned)
+
+
+def _render_all(done: PrunedAll) -> None:
+    for url, end in done.ends:
+        if len(done.ends) > 1:
+            output.out().print(url, style="bold", markup=False)
+        if isinstance(end, PruneResult):
+            _render(end)
+        else:
+            output.out().print(f"failed: {end.msg}", style="bold yellow", markup=False)
 
 
 def _render_plan(planned: PlannedPrune) -> None:

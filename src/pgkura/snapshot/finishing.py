@@ -62,7 +62,6 @@ class Finished:
 
     manifest: Manifest
     result: Result
-    objects: Mapping[str, int]
 
 
 def finish(
@@ -109,8 +108,7 @@ def finish(
         "backup",
         {"snapshot": manifest.id, "database": manifest.database, "result": result.value, "counts": manifest.counts},
     )
-    locked = {i: ref.cipher_bytes for i, ref in repo.references(manifest.id).items()} if desk.options.lock_days else {}
-    return Finished(manifest=manifest, result=result, objects=locked)
+    return Finished(manifest=manifest, result=result)
 
 
 def _later_sequences(session: Session, platform: Platform, facts: SourceFacts) -> tuple[SequenceState, ...]:

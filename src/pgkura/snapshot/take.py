@@ -247,7 +247,6 @@ class _Run:
             accepted=done.manifest.accepted,
             counts=done.manifest.counts,
             seconds=time.monotonic() - self._started,
-            objects=done.objects,
         )
 
     def _open(self, part: Part) -> Session:

@@ -1,7 +1,7 @@
 """What `take` answers, and the numbers in it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pgkura.core.outcome import Finding, Result
@@ -10,10 +10,7 @@ from pgkura.repository.manifest import Manifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A snapshot that exists. `counts` has whole numbers under the names of `backup --json`; `seconds` beside it.
-
-    `objects` (id → size) are all that it needs, if they are to be locked.
-    """
+    """A snapshot that exists. `counts` has whole numbers under the names of `backup --json`; `seconds` beside it."""
 
     manifest: Manifest
     result: Result
@@ -21,7 +18,6 @@ class Taken:
     accepted: tuple[str, ...]
     counts: Mapping[str, int]
     seconds: float
-    objects: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The object that `backup --json` ends with."""
