@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.support import stores
 from tests.support.packed import Days, assert_states_open
 from tests.support.shelf import Aged, Shelf, Through
 
@@ -21,6 +22,7 @@ from pgkura.repository.repository import Repository
 from pgkura.repository.retention import Rules
 from pgkura.storage.local import LocalStorage
 from pgkura.storage.memory import MemoryStorage
+from pgkura.storage.opening import open_storage
 
 DAY = timedelta(days=1)
 
@@ -86,9 +88,9 @@ def test_random_days(seed: int) -> None:
 
 
 @pytest.fixture
-def aged(tmp_path: Path) -> Aged:
-    """A folder in which time passes when told."""
-    return Aged(LocalStorage(tmp_path / "store"))
+def aged() -> Aged:
+    """A store in which time passes when told."""
+    return Aged(MemoryStorage())
 
 
 @pytest.fixture
@@ -342,3 +344,21 @@ def test_a_copy_follows(days: Days, aged: Aged, tmp_path: Path) -> None:
     prune(shelf.host(), share=None)
     assert second.files("data/") == shelf.files("data/")
     whole(second)
+
+
+def test_on_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's own times, in whole seconds; everything within one or two."""
+    server = stores.s3("moto")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    shelf = Shelf(open_storage(server.new_prefix()))
+    days = Days(shelf, random.Random(5), tables=2)
+    for day in range(4):
+        days.next(ago=DAY * (9 - day))
+    size = stored(shelf)
+    done = prune(shelf.both(), grace=0)
+    assert done.result is Result.OK and done.done.repacked.packs and stored(shelf) < size
+    whole(shelf)
+    days.next()
+    assert prune(shelf.both(), grace=0).result is Result.OK
+    whole(shelf)
