@@ -11,12 +11,13 @@ from pgkura.storage.base import Stored
 T = TypeVar("T")
 _AT_ONCE = 1_000
 _TABLES = (
-    # Hundreds of snapshots name the same objects: a number for each.
+    # Hundreds of snapshots name the same objects: a number for each. Of one type, else no index serves a join.
     "CREATE TABLE ids (number INTEGER PRIMARY KEY, id BLOB UNIQUE)",
-    "CREATE TABLE needs (list, number, PRIMARY KEY (number, list)) WITHOUT ROWID",
+    "CREATE TABLE needs (list INTEGER, number INTEGER, PRIMARY KEY (number, list)) WITHOUT ROWID",
     "CREATE INDEX by_list ON needs (list)",
-    "CREATE TABLE lying (look, number, size, modified, PRIMARY KEY (look, number)) WITHOUT ROWID",
-    "CREATE TEMP TABLE chosen (list PRIMARY KEY) WITHOUT ROWID",
+    "CREATE TABLE lying (look INTEGER, number INTEGER, size INTEGER, modified REAL, PRIMARY KEY (look, number)) "
+    "WITHOUT ROWID",
+    "CREATE TEMP TABLE chosen (list INTEGER PRIMARY KEY) WITHOUT ROWID",
 )
 _FREE = (
     "SELECT id, size, modified FROM lying JOIN ids USING (number) WHERE look = ? AND NOT EXISTS "
