@@ -140,7 +140,7 @@ class Days:
         rows = [self.chance.randbytes(20).hex().encode() + b"\n" for _ in range(self.chance.randrange(100, 400))]
         parts = {"places": lists.put(self.chance.randbytes(8 * len(rows)))}
         if binary:
-            parts["sizes"] = lists.put(pack_sizes([len(r) for r in rows]))
+            parts["sizes"] = lists.put(pack_sizes(np.array([len(r) for r in rows], np.int64)))
         return Held(rows=rows, chunk=data.put(b"".join(rows), len(rows)), parts=parts)
 
     def _drop(self, one: Held, lists: Batch) -> None:
