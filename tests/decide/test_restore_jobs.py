@@ -93,9 +93,26 @@ def test_the_schedule_takes_the_heaviest_that_nothing_holds_up() -> None:
     rows = [Job(gives=frozenset({-n}), weight=load_weight(n * SMALL_BYTES)) for n in (1, 2)]
     key = Job(gives=frozenset({5}), deps=frozenset({-1}), uses=frozenset({1}), locks=frozenset({1}), weight=7)
     other = Job(gives=frozenset({6}), uses=frozenset({1}), weight=1)
-    schedule = Schedule([other, key, *rows])
+    schedule = Schedule([other, key, *rows], 3)
     assert [schedule.take() for _ in range(4)] == [rows[1], rows[0], other, None]
     schedule.done(rows[0])
     assert schedule.take() is None
     schedule.done(other)
     assert schedule.take() is key
+
+
+def test_light_jobs_run_beside_heavy_ones_and_never_too_many() -> None:
+    heavy = [Job(gives=frozenset({n}), weight=SMALL_BYTES + n) for n in (1, 2, 3)]
+    light = [Job(gives=frozenset({n}), light=True) for n in (11, 12, 13)]
+    schedule = Schedule([*heavy, *light], 2)
+    taken = [schedule.take() for _ in range(5)]
+    assert taken == [heavy[2], heavy[1], light[0], light[1], None]
+    schedule.done(light[0])
+    assert schedule.take() is light[2]  # the third heavy one waits for a heavy one to end
+    schedule.done(heavy[2])
+    assert schedule.take() is heavy[0]
+
+
+def test_keys_and_indexes_of_small_tables_are_light() -> None:
+    jobs = _builder().jobs([_entry(10, "INDEX", "i1", 1), _entry(11, "INDEX", "i2", 2)])
+    assert [job.light for job in jobs] == [False, True]

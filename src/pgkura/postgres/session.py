@@ -43,8 +43,9 @@ class CopyWriter:
 
     def write(self, data: bytes) -> None:
         """Send bytes; any cut is fine, rows need not be whole."""
+        whole = len(data) <= BATCH_BYTES
         for start in range(0, len(data), BATCH_BYTES):
-            self._pgconn.put_copy_data(data[start : start + BATCH_BYTES])
+            self._pgconn.put_copy_data(data if whole else data[start : start + BATCH_BYTES])
             self._drain()
 
     def _drain(self) -> None:

@@ -196,10 +196,10 @@ class Repository(Journal):
         return self._objects.notes
 
     def read_chunk(self, ref: ChunkRef) -> Iterator[bytes]:
-        """Plain bytes in pieces of at most 1 MiB; the MAC is checked at the end, so keep nothing before that."""
+        """Plain bytes in pieces of at most 256 KiB; the MAC is checked at the end, so keep nothing before that."""
         opened, mac_key = self._opened(ref.object)
         what = f"a chunk of {object_key(ref.object.id)}"
-        frame = opened[ref.offset : ref.offset + ref.stored]
+        frame = memoryview(opened)[ref.offset : ref.offset + ref.stored]
         hasher = blake3(key=mac_key)
         length = 0
         for piece in decompress(frame, what, limit=ref.length):

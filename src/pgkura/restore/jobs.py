@@ -134,5 +134,6 @@ class Builder:
             locks=locks,
             weight=weight // 3 if weight >= SMALL_BYTES else SECOND,
             size=len(entries),
+            light=weight < SMALL_BYTES,
             work=self.make(entries),
         )

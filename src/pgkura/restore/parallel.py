@@ -21,6 +21,7 @@ class Job:
     uses    the tables it works on; locks: those of them that it locks against everything else
     weight  the heavier, the sooner
     size    in the unit of its stage: bytes of rows, or entries
+    light   it waits for the disk more than it computes: it may run beside as many others as there are connections
     """
 
     gives: frozenset[int]
@@ -29,15 +30,21 @@ class Job:
     locks: frozenset[int] = frozenset()
     weight: int = 0
     size: int = 0
+    light: bool = False
     unit: LoadUnit | None = None
     work: Callable[[Session], None] | None = None
 
 
 @dataclass(slots=True)
 class Schedule:
-    """Which jobs may run now, the heaviest first. Pure but for its own state."""
+    """Which jobs may run now, the heaviest first. Pure but for its own state.
+
+    At most `parallel` jobs compute at a time, and as many light ones wait beside them: each new file of an index is
+    flushed to the disk by itself, and until it is there a connection and a processor have nothing to do.
+    """
 
     waiting: list[Job]
+    parallel: int
     unfinished: set[int] = field(default_factory=set)
     running: list[Job] = field(default_factory=list)
 
@@ -47,8 +54,13 @@ class Schedule:
 
     def take(self) -> Job | None:
         """The first job whose dependencies are done and that neither waits for a running one nor holds it up."""
+        heavy = sum(not job.light for job in self.running)
+        if len(self.running) >= 2 * self.parallel:
+            return None
         for place, job in enumerate(self.waiting):
-            if not job.deps & self.unfinished and not any(_conflict(job, other) for other in self.running):
+            if heavy >= self.parallel and not job.light:
+                continue
+            if self.unfinished.isdisjoint(job.deps) and not any(_conflict(job, other) for other in self.running):
                 self.running.append(job)
                 return self.waiting.pop(place)
         return None
@@ -60,21 +72,21 @@ class Schedule:
 
 
 def _conflict(one: Job, other: Job) -> bool:
-    return bool(one.locks & other.uses or other.locks & one.uses)
+    return not (one.locks.isdisjoint(other.uses) and other.locks.isdisjoint(one.uses))
 
 
 def run_jobs(
     jobs: Sequence[Job], pool: Executor, open_session: Callable[[], Session], *, parallel: int, stop: Stop
 ) -> Iterator[tuple[Job, LoadReport | None]]:
     """Run every job once; results as they come. Jobs turn the server's refusals into findings themselves."""
-    schedule = Schedule(list(jobs))
+    schedule = Schedule(list(jobs), parallel)
     sessions: list[Session] = []
     idle: list[Session] = []
     running: dict[Future[LoadReport | None], tuple[Job, Session | None]] = {}
-    with ThreadPoolExecutor(parallel, thread_name_prefix="pgkura-build") as here:
+    with ThreadPoolExecutor(2 * parallel, thread_name_prefix="pgkura-build") as here:
         try:
             while schedule.waiting or running:
-                while len(running) < parallel and (job := schedule.take()) is not None:
+                while (job := schedule.take()) is not None:
                     if job.unit is not None:
                         running[submit(pool, _load, job.unit)] = (job, None)
                         continue
