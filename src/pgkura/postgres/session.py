@@ -157,6 +157,17 @@ class Session:
             raise
         self.execute(f"RELEASE SAVEPOINT {name}")
 
+    @contextmanager
+    def given_back(self, name: str = "pgkura") -> Iterator[None]:
+        """A part of a transaction that only reads, and may fail alone. The locks that it took are given back: one for
+        each table and index of thousands would use up the server's."""
+        self.execute(f"SAVEPOINT {name}")
+        try:
+            yield
+        finally:
+            if not self.broken:
+                self.script(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+
     def replica_role(self) -> None:
         """Triggers and FK checks off for this session. A plain SET: hosted platforms hook exactly that statement."""
         self.execute("SET session_replication_role = replica")

@@ -5,6 +5,7 @@ MATCH SIMPLE (any NULL: not checked), MATCH FULL (all NULL or none), PERIOD (the
 referring one); a key on a plain table says nothing about its inheritance children, hence ONLY.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgkura.core.names import QualifiedName, quote_ident
@@ -106,15 +107,39 @@ def _unmatched(key: ForeignKey, columns: list[str]) -> str:
     return f"NOT EXISTS (SELECT FROM {source})"
 
 
+def check_foreign_keys(session: Session, keys: Sequence[ForeignKey]) -> list[Finding]:
+    """Findings of several keys, counted by one statement; where that is refused, by one for each."""
+    if len(keys) > 1:
+        try:
+            with session.given_back():
+                counts = session.one(f"SELECT {', '.join(map(_orphans, keys))}")
+        except SqlError:
+            if session.broken:
+                raise
+        else:
+            found = [_found(key, int(count)) for key, count in zip(keys, counts, strict=True)]
+            return [finding for finding in found if finding is not None]
+    found = [check_foreign_key(session, key) for key in keys]
+    return [finding for finding in found if finding is not None]
+
+
 def check_foreign_key(session: Session, key: ForeignKey) -> Finding | None:
     """A `lost` finding with the number of orphans, or None."""
     try:
-        with session.savepoint():
-            orphans = sum(int(session.one(sql)[0]) for sql in anti_joins(key))
+        with session.given_back():
+            (orphans,) = session.one(f"SELECT {_orphans(key)}")
     except SqlError as error:
         if session.broken or error.sqlstate != _NO_RIGHT:
             raise
         return _denied(key, "no right to compare its columns")
+    return _found(key, int(orphans))
+
+
+def _orphans(key: ForeignKey) -> str:
+    return " + ".join(f"({sql})" for sql in anti_joins(key))
+
+
+def _found(key: ForeignKey, orphans: int) -> Finding | None:
     if not orphans:
         return None
     return Finding(

@@ -24,6 +24,7 @@ from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
 from pgkura.verify.checks import LARGE_OBJECTS, TableCheck, plan_checks
 from pgkura.verify.foreign_keys import ForeignKey, read_foreign_keys
+from pgkura.verify.grouping import keys_together, tables_together
 from pgkura.verify.merging import merge
 from pgkura.verify.states import Sides, compare_states
 from pgkura.verify.tables import TableResult
@@ -209,7 +210,7 @@ class _Comparing:
             data_bytes=sum(c.bytes for c in checks),
             abort=lambda: end_work(self.access, self.endpoint, name, self.stop),
         ) as pool:
-            found = self._rows(pool, checks, meter), self._keys(pool, keys)
+            found = self._rows(pool, checks, meter), self._keys(pool, keys_together(keys, checks))
         if self.crew.given is not None:
             end_connections(self.endpoint, name)  # of workers that were given up for lost
         return found
@@ -217,7 +218,10 @@ class _Comparing:
     def _rows(self, pool: Executor, checks: Sequence[TableCheck], meter: Meter) -> list[TableResult]:
         # What differs is read again, so this may pass its total; it never stands still.
         self.progress.stage("comparing rows", total=sum(c.bytes for c in checks), unit="bytes")
-        units = [CheckUnit(access=self.access, snapshot=self.snapshot, epoch=self.epoch, check=c) for c in checks]
+        units = [
+            CheckUnit(access=self.access, snapshot=self.snapshot, epoch=self.epoch, checks=some)
+            for some in tables_together(checks)
+        ]
         results = []
         for unit, report in run_units(
             pool,
@@ -228,15 +232,14 @@ class _Comparing:
             tick=lambda: self.progress.advance(meter.take()),
         ):
             meter.add(report.untold)
-            results.append(report.result(unit.check))
+            results += [one.result(check) for check, one in zip(unit.checks, report.reports, strict=True)]
         return results
 
-    def _keys(self, pool: Executor, keys: Sequence[ForeignKey]) -> list[Finding]:
-        self.progress.stage("checking foreign keys", total=len(keys), unit="constraints")
-        units = [KeyUnit(access=self.access, snapshot=self.snapshot, key=k) for k in keys]
+    def _keys(self, pool: Executor, keys: Sequence[tuple[ForeignKey, ...]]) -> list[Finding]:
+        self.progress.stage("checking foreign keys", total=sum(map(len, keys)), unit="constraints")
+        units = [KeyUnit(access=self.access, snapshot=self.snapshot, keys=some) for some in keys]
         findings = []
-        for _, finding in run_units(pool, key_unit, units, at_once=self.parallel, stop=self.stop):
-            self.progress.advance(1)
-            if finding is not None:
-                findings.append(finding)
+        for unit, found in run_units(pool, key_unit, units, at_once=self.parallel, stop=self.stop):
+            self.progress.advance(len(unit.keys))
+            findings += found
         return findings

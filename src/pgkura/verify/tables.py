@@ -19,6 +19,7 @@ from pgkura.verify.checks import LARGE_OBJECTS, TableCheck
 from pgkura.verify.rows import Multiset, RowHasher
 
 _SAVEPOINT = "pgkura_stream"
+_TOGETHER = "pgkura_together"
 _NO_RIGHT = "42501"
 
 
@@ -43,10 +44,36 @@ class Reader:
     received: Callable[[int], None]
 
 
+def compare_tables(session: Session, reader: Reader, checks: Sequence[TableCheck]) -> list[TableResult]:
+    """Several tables, in one round trip each as long as they are equal; what is not, or is refused, is looked at
+    once more by itself."""
+    if len(checks) == 1:
+        return [compare_table(session, reader, checks[0])]
+    equal: dict[int, TableResult] = {}
+    with session.given_back(_TOGETHER):
+        for number, check in enumerate(checks):
+            rows, same = _stream_together(session, reader, check)
+            if same:
+                equal[number] = TableResult(check=check, rows=rows, finding=None, in_order=True)
+    return [equal.get(number) or compare_table(session, reader, check) for number, check in enumerate(checks)]
+
+
+def _stream_together(session: Session, reader: Reader, check: TableCheck) -> tuple[int, bool]:
+    try:
+        rows, same = _stream(session, reader, check)
+    except SqlError:
+        if session.broken:
+            raise
+        rows, same = 0, False
+    if not same:
+        session.execute(f"ROLLBACK TO SAVEPOINT {_TOGETHER}")
+    return rows, same
+
+
 def compare_table(session: Session, reader: Reader, check: TableCheck) -> TableResult:
     """Reads the target's rows once, or twice where their order differs; memory is bounded by the longest row."""
     try:
-        with session.savepoint():
+        with session.given_back():
             return _compare(session, reader, check)
     except SqlError as error:
         if session.broken or error.sqlstate != _NO_RIGHT:
@@ -96,14 +123,23 @@ def _difference(want: Multiset, have: Multiset, check: TableCheck) -> str:
 
 
 def _stream_equal(session: Session, reader: Reader, check: TableCheck) -> tuple[int, bool]:
-    """(rows, whether the bytes are the chunks' bytes in their order). Equal order implies equal rows."""
+    """As `_stream`, and the transaction stays good."""
+    with _abandonable(session):
+        return _stream(session, reader, check)
+
+
+def _stream(session: Session, reader: Reader, check: TableCheck) -> tuple[int, bool]:
+    """(rows, whether the bytes are the chunks' bytes in their order). Equal order implies equal rows.
+
+    One that differs is given up, which may end the transaction.
+    """
 
     def hasher() -> Any:
         return reader.repo.chunk_hasher(reader.epoch)
 
     cutter = Cutter(hasher, cuts(reader.repo, check.parts[0].layers, hasher))
     rows = 0
-    with _abandonable(session), closing(_copied(session, check, 0)) as batches:
+    with closing(_copied(session, check, 0)) as batches:
         for batch in batches:
             reader.stop.check()
             reader.received(len(batch.data))

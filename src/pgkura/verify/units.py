@@ -4,7 +4,7 @@ The key of row hashes is drawn by whoever compares: both sides of a table are ha
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from pgkura.core.access import Access
 from pgkura.core.outcome import Finding
 from pgkura.postgres.session import Session
 from pgkura.verify.checks import TableCheck
-from pgkura.verify.foreign_keys import ForeignKey, check_foreign_key
+from pgkura.verify.foreign_keys import ForeignKey, check_foreign_keys
 from pgkura.verify.rows import new_key
-from pgkura.verify.tables import Reader, TableResult, compare_table
+from pgkura.verify.tables import Reader, TableResult, compare_tables
 from pgkura.work.station import station_for
 
 APPLICATION = "pgkura verify"
@@ -22,45 +22,56 @@ APPLICATION = "pgkura verify"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckUnit:
-    """One table to compare at an exported snapshot of the target. `epoch`: that of the repository's snapshot."""
+    """Tables to compare at an exported snapshot of the target. `epoch`: that of the repository's snapshot."""
 
     access: Access
     snapshot: str
     epoch: int
-    check: TableCheck
+    checks: tuple[TableCheck, ...]
 
     @property
     def title(self) -> str:
         """For people."""
-        return self.check.title
+        return _title([check.title for check in self.checks], "tables")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyUnit:
-    """One foreign key to check there."""
+    """Foreign keys to check there."""
 
     access: Access
     snapshot: str
-    key: ForeignKey
+    keys: tuple[ForeignKey, ...]
 
     @property
     def title(self) -> str:
         """For people."""
-        return self.key.title
+        return _title([key.title for key in self.keys], "keys")
+
+
+def _title(titles: Sequence[str], what: str) -> str:
+    return titles[0] + (f" and {len(titles) - 1} more {what}" if len(titles) > 1 else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
-    """What became of a table; fields as in TableResult. `untold`: bytes received that nobody was told of yet."""
+    """What became of a table; fields as in TableResult."""
 
     rows: int
     finding: Finding | None
     in_order: bool
-    untold: int
 
     def result(self, check: TableCheck) -> TableResult:
         """With the check that only the sender keeps: it may name very many chunks."""
         return TableResult(check=check, rows=self.rows, finding=self.finding, in_order=self.in_order)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReports:
+    """Of a unit, in its order. `untold`: bytes received that nobody was told of yet."""
+
+    reports: tuple[CheckReport, ...]
+    untold: int
 
 
 class Meter:
@@ -87,22 +98,23 @@ def application_name(access: Access) -> str:
     return f"{APPLICATION} {access.run}".strip()
 
 
-def check_unit(unit: CheckUnit) -> CheckReport:
-    """Compare one table."""
+def check_unit(unit: CheckUnit) -> CheckReports:
+    """Compare its tables."""
     shared = station_for(unit.access).shared()
     untold = Meter()
     reader = Reader(
         repo=shared.repo, epoch=unit.epoch, key=new_key(), stop=shared.stop, received=shared.received or untold.add
     )
     with _at_snapshot(unit) as session:
-        found = compare_table(session, reader, unit.check)
-    return CheckReport(rows=found.rows, finding=found.finding, in_order=found.in_order, untold=untold.take())
+        found = compare_tables(session, reader, unit.checks)
+    reports = tuple(CheckReport(rows=one.rows, finding=one.finding, in_order=one.in_order) for one in found)
+    return CheckReports(reports=reports, untold=untold.take())
 
 
-def key_unit(unit: KeyUnit) -> Finding | None:
-    """Check one foreign key."""
+def key_unit(unit: KeyUnit) -> list[Finding]:
+    """Check its foreign keys."""
     with _at_snapshot(unit) as session:
-        return check_foreign_key(session, unit.key)
+        return check_foreign_keys(session, unit.keys)
 
 
 @contextmanager
