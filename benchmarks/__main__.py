@@ -20,7 +20,18 @@ from pathlib import Path
 import psutil
 import psycopg
 from benchmarks.bench import Bench, say
-from benchmarks.figures import full, hash_rows, latency, memory, restore, second_day, thirty_days, tiny, unchanged
+from benchmarks.figures import (
+    full,
+    hash_rows,
+    latency,
+    memory,
+    one_table,
+    restore,
+    second_day,
+    thirty_days,
+    tiny,
+    unchanged,
+)
 from benchmarks.machine import machine, settings, versions
 from benchmarks.results import Figure, Wrong
 from benchmarks.server import VERSION, Server, programs
@@ -30,6 +41,7 @@ FIGURES: dict[str, Callable[[Bench], Figure]] = {
     "full": full.figure,
     "latency": latency.figure,
     "restore": restore.figure,
+    "one-table": one_table.figure,
     "second-day": second_day.figure,
     "unchanged": unchanged.figure,
     "thirty-days": thirty_days.figure,

@@ -7,6 +7,7 @@ from pgkura.core.names import QualifiedName
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.postgres.session import Session
 from pgkura.repository.lists import TableData
+from pgkura.restore.definitions import stretches
 from pgkura.restore.jobs import SMALL_BYTES, TABLES_AT_ONCE, Builder, load_weight, together
 from pgkura.restore.load import GROUP_BYTES, groups
 from pgkura.restore.loads import Load
@@ -116,3 +117,15 @@ def test_light_jobs_run_beside_heavy_ones_and_never_too_many() -> None:
 def test_keys_and_indexes_of_small_tables_are_light() -> None:
     jobs = _builder().jobs([_entry(10, "INDEX", "i1", 1), _entry(11, "INDEX", "i2", 2)])
     assert [job.light for job in jobs] == [False, True]
+
+
+def test_tables_that_know_nothing_of_each_other_are_made_side_by_side() -> None:
+    tables = [_entry(n, "TABLE", f"t{n}") for n in range(100, 300)]
+    heir = _entry(300, "TABLE", "heir", 100)
+    owned = _entry(301, "SEQUENCE OWNED BY", "s", 100, 302)
+    few = [_entry(n, "TABLE", f"t{n}") for n in range(1, 20)]
+    view = _entry(90, "VIEW", "v", 1)
+    out = list(stretches([*few, view, *tables, heir, owned], frozenset({150})))
+    assert [(len(entries), apart) for entries, apart in out] == [(19, False), (1, False), (199, True), (3, False)]
+    assert [e.dump_id for e in out[3][0]] == [150, 300, 301]
+    assert sorted(e.dump_id for some, _ in out for e in some) == [*range(1, 20), 90, *range(100, 302)]

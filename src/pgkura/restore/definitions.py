@@ -1,6 +1,7 @@
 """Executes definitions, many in one script, and what is done once all are there."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence, Set
+from itertools import groupby
 
 from pgkura.catalog.render import definition, ownership
 from pgkura.catalog.toc import Entry
@@ -11,10 +12,15 @@ from pgkura.postgres.session import Session, SqlError
 from pgkura.restore.closing import closed_by, unforced
 from pgkura.restore.guests import Guests
 from pgkura.restore.marker import plain
+from pgkura.restore.parallel import Job, run_jobs
 from pgkura.restore.run import Run, execute, execute_as_owner, script
 
 # Entries that are executed as one script: each holds locks until it ends.
 _AT_ONCE = 64
+# From so many tables on, several connections make them.
+_MANY = 2 * _AT_ONCE
+_APART = frozenset({"TABLE", "SEQUENCE"})
+_BESIDE = frozenset({"SEQUENCE OWNED BY", "DEFAULT", "COMMENT"})
 
 
 def before_rows(run: Run, session: Session, guests: Guests) -> None:
@@ -25,10 +31,46 @@ def before_rows(run: Run, session: Session, guests: Guests) -> None:
     def more(entry: Entry) -> str:
         return closed_by(entry, run.others, relations=closed) + (unforced(entry) if closed else "")
 
-    for start in range(0, len(run.plan.before), _AT_ONCE):
-        entries = run.plan.before[start : start + _AT_ONCE]
-        execute_entries(run, session, guests, entries, more)
-        run.progress.advance(len(entries))
+    for entries, apart in stretches(run.plan.before, run.plan.as_owner):
+        batches = [entries[start : start + _AT_ONCE] for start in range(0, len(entries), _AT_ONCE)]
+        if apart:
+            _side_by_side(run, guests, batches, more)
+            continue
+        for batch in batches:
+            execute_entries(run, session, guests, batch, more)
+            run.progress.advance(len(batch))
+
+
+def stretches(entries: Sequence[Entry], alone: Set[int]) -> Iterator[tuple[Sequence[Entry], bool]]:
+    """All entries in an order that dependencies allow, and whether those put together know nothing of each other.
+    Pure.
+
+    A table takes files, and the index of its long values is flushed to the disk by itself: thousands of them one
+    after the other are thousands of times waiting for the disk.
+    """
+    tables = {e.dump_id for e in entries if e.desc == "TABLE"}  # heirs lock those that they inherit from
+    for relations, group in groupby(entries, lambda e: e.desc in _APART | _BESIDE):
+        stretch = list(group)
+        others = tables | {e.dump_id for e in stretch}
+        free = [e for e in stretch if e.desc in _APART and e.dump_id not in alone and others.isdisjoint(e.deps)]
+        if not relations or len(free) < _MANY:
+            yield stretch, False
+            continue
+        yield free, True
+        taken = {e.dump_id for e in free}
+        yield [e for e in stretch if e.dump_id not in taken], False
+
+
+def _side_by_side(run: Run, guests: Guests, batches: Sequence[Sequence[Entry]], more: Callable[[Entry], str]) -> None:
+    def work(batch: Sequence[Entry]) -> Callable[[Session], None]:
+        return lambda session: execute_entries(run, session, guests, batch, more)
+
+    jobs = [
+        Job(gives=frozenset(e.dump_id for e in batch), size=len(batch), light=True, work=work(batch))
+        for batch in batches
+    ]
+    for job, _ in run_jobs(jobs, None, run.open, parallel=run.plan.options.parallel, stop=run.stop):
+        run.progress.advance(job.size)
 
 
 def execute_entries(

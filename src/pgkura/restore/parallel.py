@@ -76,9 +76,12 @@ def _conflict(one: Job, other: Job) -> bool:
 
 
 def run_jobs(
-    jobs: Sequence[Job], pool: Executor, open_session: Callable[[], Session], *, parallel: int, stop: Stop
+    jobs: Sequence[Job], pool: Executor | None, open_session: Callable[[], Session], *, parallel: int, stop: Stop
 ) -> Iterator[tuple[Job, LoadReport | None]]:
-    """Run every job once; results as they come. Jobs turn the server's refusals into findings themselves."""
+    """Run every job once; results as they come. Jobs turn the server's refusals into findings themselves.
+
+    `pool` is for units, where there are some.
+    """
     schedule = Schedule(list(jobs), parallel)
     sessions: list[Session] = []
     idle: list[Session] = []
@@ -87,7 +90,7 @@ def run_jobs(
         try:
             while schedule.waiting or running:
                 while (job := schedule.take()) is not None:
-                    if job.unit is not None:
+                    if job.unit is not None and pool is not None:
                         running[submit(pool, _load, job.unit)] = (job, None)
                         continue
                     if not idle:
