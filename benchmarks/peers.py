@@ -106,6 +106,12 @@ def restore(archive: Path, url: str, jobs: int, server_cpu: Callable[[], float],
     return run(argv, server_cpu=server_cpu, env=env)
 
 
+def analyze(url: str, jobs: int, server_cpu: Callable[[], float]) -> Cost:
+    """vacuumdb: planner statistics of every table."""
+    env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+    return run([tool("vacuumdb"), "--analyze-only", "--quiet", f"-j{jobs}", "-d", url], server_cpu=server_cpu, env=env)
+
+
 class Restic:
     """A restic repository over one folder of raw dumps."""
 
