@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
+from pgkura.core.errors import DatabaseError
 from pgkura.core.stop import Stop
 from pgkura.postgres.session import Session
 from pgkura.restore.units import LoadReport, LoadUnit, load_unit
@@ -41,21 +42,24 @@ class Schedule:
 
     At most `parallel` jobs compute at a time, and as many light ones wait beside them: each new file of an index is
     flushed to the disk by itself, and until it is there a connection and a processor have nothing to do.
+    `at_most`: all together; less than that where the server has no more connections for us.
     """
 
     waiting: list[Job]
     parallel: int
+    at_most: int = 0
     unfinished: set[int] = field(default_factory=set)
     running: list[Job] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.at_most = self.at_most or 2 * self.parallel
         self.waiting.sort(key=lambda job: -job.weight)
         self.unfinished = {given for job in self.waiting for given in job.gives}
 
     def take(self) -> Job | None:
         """The first job whose dependencies are done and that neither waits for a running one nor holds it up."""
         heavy = sum(not job.light for job in self.running)
-        if len(self.running) >= 2 * self.parallel:
+        if len(self.running) >= self.at_most:
             return None
         for place, job in enumerate(self.waiting):
             if heavy >= self.parallel and not job.light:
@@ -64,6 +68,12 @@ class Schedule:
                 self.running.append(job)
                 return self.waiting.pop(place)
         return None
+
+    def put_back(self, job: Job) -> None:
+        """It could not begin: as many as run now are all that can."""
+        self.running.remove(job)
+        self.waiting.insert(0, job)
+        self.at_most = max(1, len(self.running))
 
     def done(self, job: Job) -> None:
         """A job has ended, well or not."""
@@ -93,10 +103,10 @@ def run_jobs(
                     if job.unit is not None and pool is not None:
                         running[submit(pool, _load, job.unit)] = (job, None)
                         continue
-                    if not idle:
-                        sessions.append(open_session())
-                        idle.append(sessions[-1])
-                    session = idle.pop()
+                    session = idle.pop() if idle else _opened(open_session, sessions, needed=not running)
+                    if session is None:
+                        schedule.put_back(job)
+                        break
                     running[here.submit(_work, job, session)] = (job, session)
                 if not running:
                     # A cycle can only come from a damaged archive: run the rest in its order rather than never.
@@ -120,6 +130,17 @@ def run_jobs(
             wait([future for future, (_, used) in running.items() if used is not None])
             for session in sessions:
                 session.close()
+
+
+def _opened(open_session: Callable[[], Session], sessions: list[Session], *, needed: bool) -> Session | None:
+    """One connection more; None where there is none and we can go on without."""
+    try:
+        sessions.append(open_session())
+    except DatabaseError:
+        if needed:
+            raise
+        return None
+    return sessions[-1]
 
 
 def _load(unit: LoadUnit) -> LoadReport | None:
