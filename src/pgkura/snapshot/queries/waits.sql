@@ -16,11 +16,13 @@ join ours o on o.pid = b.pid
 where not w.granted and not exists (select from ours x where x.pid = w.pid)
 union all
 -- Replay on a standby, of which pg_blocking_pids knows nothing. Only it takes such a lock there; all others conflict.
+-- As a subquery the condition is asked once, before the lock table is read and sorted: with 10,000 tables that took
+-- seconds, each time, on servers that are no standby.
 select o.pid, o.application_name, w.pid, w.locktype, coalesce(w.relation::int8, 0),
        extract(epoch from pg_catalog.clock_timestamp() - coalesce(w.waitstart, pg_catalog.clock_timestamp()))::float8
 from pg_catalog.pg_locks w
 join pg_catalog.pg_locks h
   on h.granted and h.locktype = w.locktype and h.database = w.database and h.relation = w.relation
 join ours o on o.pid = h.pid
-where pg_catalog.pg_is_in_recovery()
+where (select pg_catalog.pg_is_in_recovery())
   and not w.granted and w.locktype = 'relation' and w.mode = 'AccessExclusiveLock'
