@@ -1,19 +1,14 @@
 """A pg_dump archive as structure: its table of contents, never its text split by patterns."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from mmap import ACCESS_READ, mmap
 from typing import IO
 
-from pgdumplib import exceptions
-from pgdumplib.dump import Dump
-from pgdumplib.models import Entry as ArchiveEntry
-
+from pgkura.catalog.archive import ArchiveReader, LaterArchive, RawEntry
 from pgkura.catalog.kinds import KINDS, Section
 from pgkura.core.errors import FormatTooNew, Tampered
-from pgkura.core.scratch import new_scratch, scratch_path
-
-_NEWEST = (1, 16)
-_OLDEST = (1, 12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,58 +72,43 @@ def read_archive(source: IO[bytes] | bytes) -> Toc:
     A file is one of `new_scratch`, and stays open.
     """
     if isinstance(source, bytes):
-        with new_scratch() as file:
-            file.write(source)
-            return read_archive(file)
-    dump = Dump()
+        return _read(source)
+    source.flush()
+    if source.seek(0, os.SEEK_END) == 0:
+        return _read(b"")
+    with mmap(source.fileno(), 0, access=ACCESS_READ) as data:
+        return _read(data)
+
+
+def _read(data: bytes | mmap) -> Toc:
     try:
-        dump.load(scratch_path(source))
-    except (exceptions.PgDumpLibError, ValueError, IndexError, EOFError, KeyError, UnicodeDecodeError) as error:
-        raise _unreadable(source, error) from error
-    finally:
-        _let_go(dump)
-    if not _OLDEST <= tuple(dump.version[:2]) <= _NEWEST:
-        raise FormatTooNew(f"a pg_dump archive of format {dump.version}", hint="use a newer pgkura")
-    unknown = sorted({e.desc for e in dump.entries} - KINDS.keys())
+        archive = ArchiveReader(data)
+        entries = _with_subjects(_entry(e) for e in archive.entries())
+    except LaterArchive as error:
+        raise FormatTooNew(f"a pg_dump archive of format {error}", hint="use a newer pgkura") from error
+    except ValueError as error:  # text that is no UTF-8 and numbers that are none are such errors too
+        raise Tampered("this is no pg_dump archive", detail=f"{type(error).__name__}: {error}") from error
+    unknown = sorted({e.desc for e in entries} - KINDS.keys())
     if unknown:
         raise FormatTooNew(
             f"the archive holds kinds of objects this program does not know: {', '.join(unknown)}",
             hint="use a newer pgkura; nothing is skipped silently",
         )
-    return Toc(
-        entries=_with_subjects(_entry(e) for e in dump.entries),
-        dump_version=str(dump.dump_version),
-        server_version=str(dump.server_version),
-    )
+    return Toc(entries=entries, dump_version=archive.dump_version, server_version=archive.server_version)
 
 
-def _let_go(dump: Dump) -> None:
-    # The library keeps the file and a temporary folder until it is collected, and has no public way to end that.
-    if dump._handle is not None:
-        dump._handle.close()
-    dump._temp_dir.cleanup()
-
-
-def _unreadable(source: IO[bytes], error: Exception) -> Tampered | FormatTooNew:
-    source.seek(0)
-    head = source.read(7)
-    if head[:5] == b"PGDMP" and tuple(head[5:7]) > _NEWEST:
-        return FormatTooNew(f"a pg_dump archive of format {head[5]}.{head[6]}", hint="use a newer pgkura")
-    return Tampered("this is no pg_dump archive", detail=f"{type(error).__name__}: {error}")
-
-
-def _entry(e: ArchiveEntry) -> Entry:
+def _entry(e: RawEntry) -> Entry:
     return Entry(
         dump_id=e.dump_id,
         desc=e.desc,
-        tag=e.tag or "",
-        schema=e.namespace or "",
-        owner=e.owner or "",
-        defn=e.defn or "",
-        drop=e.drop_stmt or "",
-        deps=tuple(e.dependencies),
-        table_am=e.tableam or "",
-        relkind=e.relkind or "",
+        tag=e.tag,
+        schema=e.schema,
+        owner=e.owner,
+        defn=e.defn,
+        drop=e.drop,
+        deps=e.deps,
+        table_am=e.table_am,
+        relkind=e.relkind,
         catalog=int(e.table_oid or 0),
         oid=int(e.oid or 0),
     )

@@ -4,7 +4,7 @@ repository as canonical JSON, read by snapshot, restore and verify. Every class 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from pgkura.core.names import QualifiedName, quote_ident
@@ -16,8 +16,8 @@ class _Record:
     __slots__ = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values only."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]
+        """Plain JSON values only. By hand: `asdict` copies each value, which took a second for 10,000 tables."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -99,7 +99,7 @@ class TableFacts(_Record):
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values only."""
-        return asdict(self)
+        return _Record.as_json(self) | {"columns": [c.as_json() for c in self.columns]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -225,14 +225,14 @@ class SourceFacts:
         return frozenset(secrets | ({("cron", "job")} if self.cron_jobs else set()))
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values only."""
+        """Plain JSON values only; what may be many as iterators."""
         return {
             "server_version_num": self.server_version_num,
             "system_identifier": self.system_identifier,
             "database": self.database.as_json(),
-            "tables": [t.as_json() for t in self.tables],
-            "sequences": [s.as_json() for s in self.sequences],
-            "large_objects": [o.as_json() for o in self.large_objects],
+            "tables": (t.as_json() for t in self.tables),
+            "sequences": (s.as_json() for s in self.sequences),
+            "large_objects": (o.as_json() for o in self.large_objects),
             "roles": [r.as_json() for r in self.roles],
             "memberships": [m.as_json() for m in self.memberships],
             "extensions": [list(e) for e in self.extensions],

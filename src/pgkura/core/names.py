@@ -5,7 +5,10 @@ A name in a repository list must survive tabs, newlines and backslashes in ident
 the standard's U&"..." form (PostgreSQL documentation, "Identifiers and Key Words", 4.1.1).
 """
 
+import re
 from dataclasses import dataclass
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def quote_ident(name: str) -> str:
@@ -16,7 +19,7 @@ def quote_ident(name: str) -> str:
     if not name or "\0" in name:
         raise ValueError(f"not a PostgreSQL identifier: {name!r}")
     doubled = name.replace('"', '""')
-    if all(ch != "\\" and ch >= " " and ch != "\x7f" for ch in name):
+    if _UNPRINTABLE.search(name) is None:
         return f'"{doubled}"'
     escaped = "".join(f"\\{ord(ch):04x}" if ch == "\\" or ch < " " or ch == "\x7f" else ch for ch in doubled)
     return f'U&"{escaped}"'

@@ -12,13 +12,6 @@ def new_scratch() -> IO[bytes]:
     return tempfile.TemporaryFile(prefix="pgkura-")
 
 
-def scratch_path(file: IO[bytes]) -> Path:
-    """A path by which this process can open it again, for libraries that want one; read from the beginning."""
-    file.flush()
-    file.seek(0, os.SEEK_SET)
-    return Path(f"/dev/fd/{file.fileno()}")
-
-
 class LongFile:
     """Such a file that grows at its end and is read anywhere, by any thread; closed when nobody has it any more."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pgkura.core.names import quote_literal
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session
 
@@ -35,11 +36,30 @@ class Item:
 
 def read_inventory(session: Session, classes: Sequence[str] = CLASSES) -> Iterator[Item]:
     """Items class by class, streamed; call it inside the transaction whose state is meant."""
-    for cls in classes:
-        if session.server_version < _SINCE.get(cls, 0):
-            continue
+    for cls in _known_to(session, classes):
         for identity, attributes in session.stream(_expanded(query("inventory", cls))):
             yield Item(cls=cls, identity=identity, attributes=attributes)
+
+
+def read_inventory_lines(session: Session) -> Iterator[bytes]:
+    """The same as lines, a JSON object each, in pieces of whole lines: written by the server, never parsed here."""
+    for cls in _known_to(session, CLASSES):
+        parts = (
+            quote_literal(f'{{"class":"{cls}","identity":'),
+            "pg_catalog.to_jsonb(o.identity::pg_catalog.text)::pg_catalog.text",
+            """',"attributes":'""",
+            "o.attributes::pg_catalog.text",
+            "'}'",
+        )
+        items = f"(\n{_expanded(query('inventory', cls))}\n) AS o (identity, attributes)"
+        statement = f"COPY (SELECT pg_catalog.concat({', '.join(parts)}) FROM {items}) TO STDOUT"
+        for batch in session.copy_out(statement):
+            # JSON holds no control characters, so that all which COPY text writes otherwise is the backslash.
+            yield batch.data.replace(b"\\\\", b"\\")
+
+
+def _known_to(session: Session, classes: Sequence[str]) -> list[str]:
+    return [cls for cls in classes if session.server_version >= _SINCE.get(cls, 0)]
 
 
 def _expanded(sql: str) -> str:

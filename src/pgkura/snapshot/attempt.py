@@ -112,19 +112,18 @@ def wait_for_tables(desk: Desk, holders: Holders, missed: Sequence[Lockable]) ->
         holders.lock_patiently(missed, desk.options.late_lock_seconds, desk.stop)
 
 
-def export_snapshot(exporter: Session) -> Moment:
+def export_snapshot(desk: Desk, exporter: Session) -> Moment:
     """The instant. Every lock that shall protect it must stand before this."""
+    desk.progress.stage("taking the snapshot")
     exporter.begin(isolation="repeatable read", read_only=True)
     snapshot, visible, lsn = exporter.one(query("moment"))
-    return Moment(id=snapshot, visible=visible, lsn=lsn, since=time.monotonic())
-
-
-def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) -> Seen:
-    """Take the snapshot and read what the catalogs say in it. Raises GaveWay."""
-    desk.progress.stage("taking the snapshot")
-    moment = export_snapshot(exporter)
+    moment = Moment(id=snapshot, visible=visible, lsn=lsn, since=time.monotonic())
     desk.watcher.watch_age(exporter.pid, moment.since)
-    locked = holders.read_locked(exporter)
+    return moment
+
+
+def look(desk: Desk, moment: Moment, locked: frozenset[int], platform: Platform) -> Seen:
+    """Read what the catalogs say in the snapshot. Raises GaveWay."""
     inventory = desk.scratch()
     reader = desk.open(Part.READER)
     try:
@@ -153,6 +152,7 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         reader.close()
     comparison = compare_with_locks(read.facts.tables, locked)
     lost = moved(read.facts.tables, now, comparison.held)
+    small = desk.options.small_bytes
     return Seen(
         moment=moment,
         facts=read.facts,
@@ -163,9 +163,9 @@ def look(desk: Desk, exporter: Session, holders: Holders, platform: Platform) ->
         labels=labels,
         divisible=divisible,
         point=_point(read.facts.system_identifier, moment, stands),
-        keys=keys_of(read.facts, divisible, row_types),
+        keys=keys_of(read.facts, divisible, row_types, small),
         public=public,
-        binary=frozenset(t.oid for t in read.facts.tables if t.oid in row_types and binary(t, row_types[t.oid])),
+        binary=frozenset(t.oid for t in read.facts.tables if t.oid in row_types and binary(t, row_types[t.oid], small)),
     )
 
 

@@ -4,6 +4,7 @@ The ledger decides; this keeps.
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 
 from pgkura.core.refs import ChunkRef, Layer
@@ -25,10 +26,16 @@ class Booked:
         self._database = new_database()
         self._database.executescript(_TABLES)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Book many readings at once: a thousand tables are not a thousand transactions."""
+        self._database.execute("BEGIN")
+        yield
+        self._database.execute("COMMIT")
+
     def add(self, number: int, chunks: Collection[StoredChunk], ranges: Iterable[RangeRead]) -> None:
         """Book a reading. A place that is taken is an error: rows would be counted twice."""
         fresh = [ref for c in chunks for ref in c.fresh]
-        self._database.execute("BEGIN")
         self._database.executemany(
             "INSERT INTO layers VALUES (?, ?, ?, ?)",
             [(number, c.piece, c.position, pack_layer(c.layer)) for c in chunks],
@@ -41,7 +48,6 @@ class Booked:
             "INSERT OR IGNORE INTO fresh VALUES (?, ?, ?, 0)",
             [(bytes.fromhex(ref.object.id), bytes.fromhex(ref.mac), pack_ref(ref)) for ref in fresh],
         )
-        self._database.execute("COMMIT")
 
     def forget(self, number: int) -> None:
         """A table's readings do not count after all; what they stored lies there and is known."""
@@ -53,16 +59,16 @@ class Booked:
         sql = "SELECT layer FROM layers WHERE number = ? ORDER BY piece, position"
         return (unpack_layer(row[0]) for row in self._database.execute(sql, (number,)))
 
-    def ranges(self, number: int) -> Iterator[tuple[RangeRead, tuple[Layer, ...]]]:
-        """The followed ranges of one table with their layers, by position."""
+    def ranges(self) -> Iterator[tuple[int, RangeRead, tuple[Layer, ...]]]:
+        """The followed ranges of all tables with their layers, by number and position."""
         sql = (
-            'SELECT r.start, r.piece, r."end", r.rows, r.since, l.layer FROM ranges r LEFT JOIN layers l '
-            "ON l.number = r.number AND l.piece = r.piece WHERE r.number = ? ORDER BY r.start, l.position"
+            'SELECT r.number, r.start, r.piece, r."end", r.rows, r.since, l.layer FROM ranges r LEFT JOIN layers l '
+            "ON l.number = r.number AND l.piece = r.piece ORDER BY r.number, r.start, l.position"
         )
-        for head, rows in groupby(self._database.execute(sql, (number,)), lambda row: row[:5]):
-            start, piece, end, count, since = head
-            layers = tuple(unpack_layer(row[5]) for row in rows if row[5] is not None)
-            yield RangeRead(piece=piece, start=start, end=end, rows=count, since=since), layers
+        for head, rows in groupby(self._database.execute(sql), lambda row: row[:6]):
+            number, start, piece, end, count, since = head
+            layers = tuple(unpack_layer(row[6]) for row in rows if row[6] is not None)
+            yield number, RangeRead(piece=piece, start=start, end=end, rows=count, since=since), layers
 
     def fresh(self) -> Iterator[ChunkRef]:
         """Chunks whose bytes this run stored, those of one object together."""

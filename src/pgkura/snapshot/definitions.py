@@ -1,20 +1,25 @@
 """Definitions: pg_dump at the snapshot, its archive read as structure, one text per kind that has a history."""
 
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import IO
+from threading import Event
+from typing import IO, Self
 
 from pgkura.catalog.components import component_texts
 from pgkura.catalog.toc import Toc, read_archive
 from pgkura.core.errors import ToolError
-from pgkura.core.facts import TableFacts
 from pgkura.core.names import QualifiedName
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.relay import client_environment
-from pgkura.programs.pgtools import dump_schema, find_client
-from pgkura.snapshot.attempt import Desk, GaveWay, Seen
+from pgkura.postgres.session import Session
+from pgkura.programs.pgtools import Tool, dump_schema, find_client
+from pgkura.snapshot.attempt import Desk, GaveWay
+from pgkura.snapshot.conductor import Moment
+from pgkura.snapshot.queries import query
 from pgkura.snapshot.yielding import Part, application_name
 
+# How often we look whether the run shall stop, while pg_dump is waited for.
+TICK_SECONDS = 0.2
 # What pg_dump says when it was ended, waited too long, or met an object that vanished: the attempt is repeated.
 _AGAIN = (
     "statement timeout",
@@ -43,36 +48,64 @@ class Definitions:
         return [QualifiedName(e.schema, e.tag) for e in self.toc.entries if e.desc == "MATERIALIZED VIEW"]
 
 
-def read_definitions(desk: Desk, source: Endpoint, run: str, seen: Seen) -> Definitions:
-    """Run pg_dump in the snapshot. Raises GaveWay when it had to be ended, ToolError when it failed."""
-    tool = find_client("pg_dump", seen.facts.server_version_num // 10000)
-    desk.progress.stage(f"reading definitions ({tool.title})")
-    archive = desk.scratch()
-    try:
-        with client_environment(source, has_tls=tool.has_tls) as environment:
+class Dumping:
+    """pg_dump at work in the snapshot, beside the reading of the catalogs. Leaving early ends it."""
+
+    def __init__(self, desk: Desk, source: Endpoint, run: str, exporter: Session, moment: Moment) -> None:
+        desk.progress.stage("reading definitions (pg_dump)")
+        self._desk = desk
+        self._source = source
+        self._name = application_name(run, Part.DUMP)
+        self._moment = moment
+        # Asked of the session that holds the snapshot: nothing else has to be known before pg_dump can begin.
+        self._left_out = [_pattern(schema, name) for schema, name in exporter.rows(query("unlockable"))]
+        self._major = exporter.server_version // 10000
+        self._archive = desk.scratch()
+        self._given_up = Event()
+        self._tool: Tool | None = None
+        desk.watcher.take_ended()  # of the attempt before
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="pgkura-definitions")
+        self._future = self._pool.submit(self._run)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._given_up.set()
+        self._pool.shutdown(wait=True)
+
+    def definitions(self) -> Definitions:
+        """When it has ended. Raises GaveWay when it had to be ended, ToolError when it failed."""
+        try:
+            while not self._future.done():
+                self._desk.stop.check()
+                wait([self._future], TICK_SECONDS)
+            return self._future.result()
+        except ToolError as error:
+            self._desk.stop.check()
+            if self._tool is None:
+                raise  # there is none
+            if self._desk.watcher.take_ended():
+                raise GaveWay("gave way to the application") from error
+            if any(sign in error.detail for sign in _AGAIN):
+                raise GaveWay(f"pg_dump could not finish ({error.detail})") from error
+            raise
+
+    def _run(self) -> Definitions:
+        self._tool = tool = find_client("pg_dump", self._major)
+        with client_environment(self._source, has_tls=tool.has_tls) as environment:
             dump_schema(
                 tool,
-                environment | {"PGAPPNAME": application_name(run, Part.DUMP)},
-                archive,
-                snapshot=seen.moment.id,
-                exclude_tables=_unlockable(seen.facts.tables),
-                lock_wait_ms=desk.options.queue_wait_ms,
-                cancelled=desk.stop.event,
+                environment | {"PGAPPNAME": self._name},
+                self._archive,
+                snapshot=self._moment.id,
+                exclude_tables=self._left_out,
+                lock_wait_ms=self._desk.options.queue_wait_ms,
+                cancelled=self._given_up,
             )
-    except ToolError as error:
-        desk.stop.check()
-        if desk.watcher.take_ended():
-            raise GaveWay("gave way to the application") from error
-        if any(sign in error.detail for sign in _AGAIN):
-            raise GaveWay(f"pg_dump could not finish ({error.detail})") from error
-        raise
-    return Definitions(archive=archive, toc=read_archive(archive), pg_dump_version=tool.title)
+        return Definitions(archive=self._archive, toc=read_archive(self._archive), pg_dump_version=tool.title)
 
 
-def _unlockable(tables: Sequence[TableFacts]) -> list[str]:
-    """Tables that pg_dump could not lock, so it would fail as a whole; as patterns that mean just them."""
-    return [
-        ".".join('"' + part.replace('"', '""') + '"' for part in (t.schema, t.name))
-        for t in tables
-        if not t.readable and t.kind in ("r", "p")
-    ]
+def _pattern(schema: str, name: str) -> str:
+    """A pattern that means just this table."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))

@@ -159,13 +159,11 @@ def _store_state(repo: Repository, reading: Reading, pages: int) -> Parts:
 
 def _followed(reading: Reading) -> Iterator[tuple[int, TableKey, Iterator[FollowedRange]]]:
     """The tables that the next run can go on from, by number; each one's ranges must be read before the next."""
-    keys = reading.seen.keys
-    for number, table in enumerate(reading.seen.facts.tables):
-        if table.oid in keys:
-            ranges = reading.ledger.followed(number, reading.today)
-            first = next(ranges, None)
-            if first is not None:
-                yield number, keys[table.oid], chain((first,), ranges)
+    seen = reading.seen
+    for number, ranges in reading.ledger.followed(reading.today):
+        key = seen.keys.get(seen.facts.tables[number].oid)
+        if key is not None:
+            yield number, key, ranges
 
 
 def _places(reading: Reading) -> Iterator[ChunkRef]:
@@ -249,7 +247,7 @@ def _store(
     contents: dict[str, Iterable[bytes]] = {name: [texts[name].encode()] for name in COMPONENTS}
     if archive is None:
         contents["archive"] = _pieces(definitions.archive)
-    contents["facts"] = [canonical.encode(facts.as_json())]
+    contents["facts"] = canonical.encode_in_pieces(facts.as_json())
     contents["inventory"] = _pieces(reading.seen.inventory)
     contents["chunks"] = write_chunk_list(tables)
     contents["before.sql"] = [before_script(facts, platform).encode()]

@@ -140,9 +140,11 @@ class Holders:
 
     def read_locked(self, asker: Session) -> frozenset[int]:
         """Object ids that they really hold, from the server's lock table; remembered per holder."""
+        found: dict[int, list[int]] = {}
+        for pid, oid in asker.rows(query("locked"), ([h.pid for h in self._holders if h.released_at is None],)):
+            found.setdefault(pid, []).append(oid)
         for holder in self._holders:
-            rows = asker.rows(query("locked"), ([holder.pid],)) if holder.released_at is None else []
-            holder.oids = frozenset(int(oid) for (oid,) in rows)
+            holder.oids = frozenset(found.get(holder.pid, ()))
         return frozenset[int]().union(*(h.oids for h in self._holders))
 
     def release_by_pid(self, pid: int, at: float) -> bool:

@@ -7,6 +7,7 @@ is never green.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from pgkura.core.facts import TableFacts
 from pgkura.core.outcome import Finding, FindingClass
@@ -86,7 +87,8 @@ class Ledger:
 
     def record(self, result: UnitResult) -> list[Request]:
         """Book a unit's report; returns what has to be read next."""
-        return [r for table in result.tables for r in self._book(result, table)]
+        with self._booked.together():
+            return [r for table in result.tables for r in self._book(result, table)]
 
     def stored(self) -> list[StoredTable]:
         """All tables that were read, by number; tables without rows included."""
@@ -102,11 +104,17 @@ class Ledger:
             for number, state in sorted(self._states.items())
         ]
 
-    def followed(self, number: int, today: str) -> Iterator[FollowedRange]:
-        """The ranges of a table that the next run can go on from, by position."""
-        for r, layers in self._booked.ranges(number):
-            yield FollowedRange(
-                start=r.start, before=Before(rows=r.rows, end=r.end, since=r.since or today, layers=layers)
+    def followed(self, today: str) -> Iterator[tuple[int, Iterator[FollowedRange]]]:
+        """Per table, by number, the ranges that the next run can go on from; each to be read before the next."""
+        for number, ranges in groupby(self._booked.ranges(), lambda found: found[0]):
+            yield (
+                number,
+                (
+                    FollowedRange(
+                        start=r.start, before=Before(rows=r.rows, end=r.end, since=r.since or today, layers=layers)
+                    )
+                    for _, r, layers in ranges
+                ),
             )
 
     def new_chunks(self) -> Iterator[ChunkRef]:

@@ -33,24 +33,28 @@ class RowType:
     binary_safe: bool
 
 
-def binary(table: TableFacts, row_type: RowType) -> bool:
+def binary(table: TableFacts, row_type: RowType, small_bytes: int) -> bool:
     """Whether its rows travel in binary form: a fifth less work for the server, each way. Pure.
+
+    A small table is not worth the second chunk, with the sizes of its rows.
 
     Text where somebody may want to look into rows: columns that a target lacks (managed tables), rows that move to
     other leaves (load_root), rows chosen by an extension's condition.
     """
     own = not table.managed and not table.config_of and not table.load_root
-    return own and row_type.binary_safe and bool(table.data_columns)
+    return own and row_type.binary_safe and bool(table.data_columns) and table.bytes > small_bytes
 
 
-def keys_of(facts: SourceFacts, divisible: frozenset[int], row_types: Mapping[int, RowType]) -> dict[int, TableKey]:
+def keys_of(
+    facts: SourceFacts, divisible: frozenset[int], row_types: Mapping[int, RowType], small_bytes: int
+) -> dict[int, TableKey]:
     """The tables whose tuples can be followed, by object id: plain heaps whose values print the same for ever. Pure."""
     keys = {}
     for table in facts.tables:
         row_type = row_types.get(table.oid)
         if row_type is None or row_type.unsteady or table.oid not in divisible or not _plain_heap(table):
             continue
-        form = "binary" if binary(table, row_type) else "text"
+        form = "binary" if binary(table, row_type, small_bytes) else "text"
         keys[table.oid] = TableKey(filenode=table.filenode, row_type=row_type.fingerprint, form=form)
     return keys
 

@@ -69,6 +69,7 @@ class Checkpoint:
         self._wait = self._every * max(1.0, self._last - begun)
 
     def _tables(self) -> Iterator[tuple[int, TableKey, Iterator[FollowedRange]]]:
-        for number, table in enumerate(self._seen.facts.tables):
-            if table.oid in self._seen.keys:
-                yield table.oid, self._seen.keys[table.oid], self._ledger.followed(number, self._today)
+        for number, ranges in self._ledger.followed(self._today):
+            oid = self._seen.facts.tables[number].oid
+            if oid in self._seen.keys:
+                yield oid, self._seen.keys[oid], ranges

@@ -22,11 +22,20 @@ from pgkura.postgres.facts import read_platform_names
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session
 from pgkura.repository.repository import Repository
-from pgkura.snapshot.attempt import Desk, GaveWay, Seen, enumerate_tables, lock_before, look, wait_for_tables
+from pgkura.snapshot.attempt import (
+    Desk,
+    GaveWay,
+    Seen,
+    enumerate_tables,
+    export_snapshot,
+    lock_before,
+    look,
+    wait_for_tables,
+)
 from pgkura.snapshot.booked import Booked
 from pgkura.snapshot.budget import Capacity, ConnectionPlan, LockPlan, plan_connections
 from pgkura.snapshot.conductor import Conductor
-from pgkura.snapshot.definitions import Definitions, read_definitions
+from pgkura.snapshot.definitions import Definitions, Dumping
 from pgkura.snapshot.finishing import Finished, Reading, finish
 from pgkura.snapshot.holders import Holders
 from pgkura.snapshot.ledger import Ledger, by_oid, first_requests
@@ -153,17 +162,31 @@ class _Run:
                 exporter.rollback()
                 self._lock_newcomers(desk, exporter, holders, plan)
             try:
-                seen = look(desk, exporter, holders, platform)
-                unlocked = [seen.facts.tables[i] for i in seen.comparison.late]
-                if attempt < last and any(t.oid not in plan.late for t in unlocked):
-                    desk.progress.note("tables were made or could not be locked in time; taking a new snapshot")
-                    continue
-                return seen, read_definitions(desk, self._source, self._name, seen)
+                found = self._attempt(desk, exporter, holders, plan, platform, is_last=attempt == last)
             except GaveWay as gave_way:
                 if attempt == last:
                     raise busy_again(self._options.attempts, gave_way.reason) from gave_way
                 desk.progress.note(f"{gave_way.reason}; taking a new snapshot")
+            else:
+                if found is not None:
+                    return found
+                desk.progress.note("tables were made or could not be locked in time; taking a new snapshot")
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _attempt(
+        self, desk: Desk, exporter: Session, holders: Holders, plan: LockPlan, platform: Platform, *, is_last: bool
+    ) -> tuple[Seen, Definitions] | None:
+        """pg_dump runs while we read the catalogs. None: tables are unlocked that another attempt can lock."""
+        moment = export_snapshot(desk, exporter)
+        locked = holders.read_locked(exporter)
+        lockable = locked | plan.late
+        if not is_last and any(t.oid not in lockable for t in enumerate_tables(exporter)):
+            return None
+        with Dumping(desk, self._source, self._name, exporter, moment) as dumping:
+            seen = look(desk, moment, locked, platform)
+            if not is_last and any(seen.facts.tables[i].oid not in plan.late for i in seen.comparison.late):
+                return None
+            return seen, dumping.definitions()
 
     def _recall(self, remembered: Remembered, seen: Seen) -> None:
         if self._options.full:
