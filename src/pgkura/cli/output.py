@@ -3,13 +3,13 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from pgkura.core.errors import EXIT_INCOMPLETE, EXIT_OK, PgkuraError
 from pgkura.core.outcome import Finding, FindingClass, Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _MEANING = {
     FindingClass.LOST: "not as it was",
@@ -20,8 +20,10 @@ _MEANING = {
 _SHOWN_PER_CLASS = 12
 
 
-def out() -> Console:
+def out() -> "Console":
     """The console for results (stdout), as wide as the terminal."""
+    from rich.console import Console  # takes a while to load: not where all is said in JSON
+
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
@@ -40,6 +42,8 @@ def print_error(error: PgkuraError, *, as_json: bool) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table that folds its long cells instead of leaving the terminal."""
+    from rich.table import Table
+
     shape = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
     for column in columns:
         shape.add_column(column, overflow="fold", justify="right" if column.endswith("#") else "left")

@@ -17,7 +17,6 @@ from pgkura.core.errors import UsageError
 from pgkura.core.outcome import Result
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
-from pgkura.operations.also import copy_also
 from pgkura.operations.backup import BackupResult, Limits, Lock, back_up
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.standby import check_same_system
@@ -133,7 +132,11 @@ def backup(
                 stop=stop,
                 crew=crew,
             )
-        return copy_also(repo, made, others, storage_class=storage_class, progress=progress) if others else made
+        if not others:
+            return made
+        from pgkura.operations.also import copy_also
+
+        return copy_also(repo, made, others, storage_class=storage_class, progress=progress)
 
     flags = Flags(
         repository=repository,

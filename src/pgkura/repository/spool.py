@@ -19,6 +19,7 @@ _BLOCK = 64 * 1024
 _REF = struct.Struct("<16sQ32sQQQQ32s")
 _HEAD = struct.Struct("<BQ")
 _PARTS = ("drops", "sizes", "places")
+_WITH_PLACES = 1 << _PARTS.index("places")
 
 
 def pack_ref(ref: ChunkRef) -> bytes:
@@ -72,6 +73,11 @@ def unpack_layer(data: bytes, at: int = 0) -> Layer:
             at += _REF.size
             parts[name] = unpack_ref(data, at)
     return Layer(chunk=chunk, dropped=dropped, **parts)
+
+
+def places_of(packed: bytes) -> ChunkRef | None:
+    """Of a packed layer its places alone, which stand last."""
+    return unpack_ref(packed, len(packed) - _REF.size) if packed[0] & _WITH_PLACES else None
 
 
 class Layers(Collection[Layer]):

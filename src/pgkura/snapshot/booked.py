@@ -9,7 +9,7 @@ from itertools import groupby
 
 from pgkura.core.refs import ChunkRef, Layer
 from pgkura.core.scratch import new_database
-from pgkura.repository.spool import pack_layer, pack_ref, unpack_layer, unpack_ref
+from pgkura.repository.spool import pack_layer, pack_ref, places_of, unpack_layer, unpack_ref
 from pgkura.snapshot.units import RangeRead, StoredChunk
 
 _TABLES = """
@@ -69,6 +69,11 @@ class Booked:
             number, start, piece, end, count, since = head
             layers = tuple(unpack_layer(row[6]) for row in rows if row[6] is not None)
             yield number, RangeRead(piece=piece, start=start, end=end, rows=count, since=since), layers
+
+    def places(self) -> Iterator[ChunkRef]:
+        """Of the rows of followed ranges."""
+        sql = "SELECT l.layer FROM ranges r JOIN layers l ON l.number = r.number AND l.piece = r.piece"
+        return (ref for row in self._database.execute(sql) if (ref := places_of(row[0])) is not None)
 
     def fresh(self) -> Iterator[ChunkRef]:
         """Chunks whose bytes this run stored, those of one object together."""

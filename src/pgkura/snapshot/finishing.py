@@ -15,7 +15,6 @@ from pgkura.core.facts import SequenceState, SourceFacts, TableFacts
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass, Result, decide
 from pgkura.core.platform import Platform
-from pgkura.core.refs import ChunkRef
 from pgkura.postgres.facts import read_sequences
 from pgkura.postgres.session import Session, SqlError
 from pgkura.repository import canonical
@@ -99,7 +98,7 @@ def finish(
         counts=_counts(tables, ledger, stored_bytes, elapsed(), peak_memory()),
         lock_days=desk.options.lock_days,
     )
-    needed = chain(_places(reading) if state.refs else (), (ref for table in tables for ref in table.refs()))
+    needed = chain(ledger.places() if state.refs else (), (ref for table in tables for ref in table.refs()))
     new = chain(ledger.untold_chunks(), stored.new, state.new)
     repo.commit_snapshot(manifest, new, state.refs, needed=needed)
     if (newest := repo.manifest_ids()[-1]) != manifest.id:
@@ -164,13 +163,6 @@ def _followed(reading: Reading) -> Iterator[tuple[int, TableKey, Iterator[Follow
         key = seen.keys.get(seen.facts.tables[number].oid)
         if key is not None:
             yield number, key, ranges
-
-
-def _places(reading: Reading) -> Iterator[ChunkRef]:
-    """What the state names and a restore need not read."""
-    for _, _, ranges in _followed(reading):
-        layers = (layer for one in ranges for layer in one.before.layers)
-        yield from (layer.places for layer in layers if layer.places is not None)
 
 
 def _wait_for_flush(desk: Desk, session: Session, lsn: str) -> bool:

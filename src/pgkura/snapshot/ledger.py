@@ -117,6 +117,10 @@ class Ledger:
                 ),
             )
 
+    def places(self) -> Iterator[ChunkRef]:
+        """Where the rows of those ranges lie: what a restore need not read."""
+        return self._booked.places()
+
     def new_chunks(self) -> Iterator[ChunkRef]:
         """Chunks whose bytes this run stored; those of a reading that was thrown away may be among them."""
         return self._booked.fresh()

@@ -5,10 +5,10 @@
 -- Relations that may hold rows, and foreign tables; extension members only where they are configuration tables.
 SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, pg_catalog.pg_get_userbyid(c.relowner),
        c.relpersistence::text, COALESCE(am.amname, ''), c.relfilenode::bigint,
-       CASE WHEN c.relkind IN ('r', 'm')
-            THEN COALESCE(pg_catalog.pg_relation_size(c.oid), 0) / pg_catalog.current_setting('block_size')::bigint
-            ELSE 0 END,
-       CASE WHEN c.relkind IN ('r', 'm') THEN COALESCE(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END,
+       -- Estimates of the work: the heap's main file and its TOAST table's. All files, of 10,000 tables, took a second.
+       s.heap / pg_catalog.current_setting('block_size')::bigint,
+       s.heap + CASE WHEN c.relkind IN ('r', 'm')
+                     THEN COALESCE(pg_catalog.pg_relation_size(NULLIF(c.reltoastrelid, 0)), 0) ELSE 0 END,
        c.relrowsecurity, c.relforcerowsecurity, c.relispartition, c.relispopulated,
        COALESCE(cfg.extname, ''), COALESCE(cfg.cond, ''),
        -- NULL for what was dropped after the snapshot: no right is missing, the reader finds out that it is gone
@@ -16,6 +16,8 @@ SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, pg_catalog.pg_get_u
                 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true)
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (SELECT CASE WHEN c.relkind IN ('r', 'm')
+                                THEN COALESCE(pg_catalog.pg_relation_size(c.oid), 0) ELSE 0 END AS heap OFFSET 0) s
 LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
 LEFT JOIN pg_catalog.pg_depend d
        ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.objsubid = 0

@@ -5,12 +5,16 @@
 with recursive heaps as (
     select c.oid from pg_catalog.pg_class c join pg_catalog.pg_am m on m.oid = c.relam
     where c.relkind = 'r' and c.oid >= 16384 and m.amname = 'heap'
-), uses (relid, typid) as (
-    select a.attrelid, a.atttypid from pg_catalog.pg_attribute a join heaps h on h.oid = a.attrelid
+), fields as materialized (
+    select a.attrelid, a.attnum, a.atttypid, a.atttypmod, a.attgenerated, a.atthasmissing
+    from pg_catalog.pg_attribute a join heaps h on h.oid = a.attrelid
     where a.attnum > 0 and not a.attisdropped
+), reached (root, typid) as (
+    -- Each type once, however many columns are of it.
+    select distinct f.atttypid, f.atttypid from fields f
     union
-    select u.relid, x.typid
-    from uses u
+    select u.root, x.typid
+    from reached u
     join pg_catalog.pg_type t on t.oid = u.typid
     cross join lateral (
         select t.typelem where t.typelem <> 0
@@ -20,7 +24,9 @@ with recursive heaps as (
         union all select a.atttypid from pg_catalog.pg_attribute a
                   where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
     ) as x(typid)
-), described as (
+), uses as (
+    select distinct f.attrelid as relid, r.typid from fields f join reached r on r.root = f.atttypid
+), described as materialized (
     select t.oid,
            pg_catalog.concat_ws(' ', t.oid, t.typtype, t.typelem, t.typbasetype, t.typtypmod, p.oid, p.xmin,
                (select pg_catalog.string_agg(pg_catalog.concat_ws('=', e.oid, e.enumlabel), ',' order by e.oid)
@@ -36,14 +42,13 @@ with recursive heaps as (
                '{bool,int2,int4,int8,float4,float8,numeric,text,varchar,bpchar,bytea,uuid,date,timestamp,timestamptz,json,jsonb}'::pg_catalog.regtype[]::pg_catalog.oid[]) as binary_safe
     from pg_catalog.pg_type t
     join pg_catalog.pg_proc p on p.oid = t.typoutput
-    where t.oid in (select typid from uses)
+    where t.oid in (select typid from reached)
 ), columns as (
-    select a.attrelid,
-           pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, a.atttypid, a.atttypmod, a.attgenerated, a.atthasmissing),
-                                 ',' order by a.attnum) as text
-    from pg_catalog.pg_attribute a join heaps h on h.oid = a.attrelid
-    where a.attnum > 0 and not a.attisdropped
-    group by a.attrelid
+    select f.attrelid,
+           pg_catalog.string_agg(pg_catalog.concat_ws(':', f.attnum, f.atttypid, f.atttypmod, f.attgenerated, f.atthasmissing),
+                                 ',' order by f.attnum) as text
+    from fields f
+    group by f.attrelid
 )
 select c.attrelid::int8,
        pg_catalog.md5(c.text || '|' || pg_catalog.string_agg(d.text, '|' order by d.oid)),
