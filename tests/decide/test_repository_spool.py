@@ -7,7 +7,7 @@ from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.repository.known import KnownChunks
 from pgkura.repository.lists import Lines
 from pgkura.repository.shelf import ChunkShelf
-from pgkura.repository.spool import LayerPile, ObjectMap, objects_of, pack_layer, unpack_layer
+from pgkura.repository.spool import LayerPile, ObjectMap, objects_of, pack_layer, places_of, unpack_layer
 
 
 def an_object(number: int) -> ObjectRef:
@@ -39,6 +39,7 @@ def layers(count: int, first: int = 0) -> list[Layer]:
 def test_a_packed_layer_is_the_same_layer() -> None:
     for layer in layers(8):
         assert unpack_layer(pack_layer(layer)) == layer
+        assert places_of(pack_layer(layer)) == layer.places
 
 
 def test_tables_of_a_pile_keep_their_layers_in_memory_or_in_a_file() -> None:

@@ -1,5 +1,7 @@
 """The ledger: whatever happens to a table, it ends with the rows of one instant or with a `lost` finding."""
 
+from dataclasses import replace
+
 from tests.support.snapshot_facts import column, table
 
 from pgkura.core.access import Access
@@ -13,6 +15,7 @@ from pgkura.snapshot.units import (
     BlobRange,
     Mode,
     Piece,
+    RangeRead,
     Read,
     StoredChunk,
     TableRead,
@@ -118,6 +121,28 @@ def test_rows_read_after_the_holder_gave_way_do_not_count() -> None:
     assert ledger.record(before) == []
     assert ledger.record(after) == [Request(mode=Mode.LATE, pieces=(_piece(0, 1),))]
     assert [_name(x.chunk) for x in ledger.stored()[0].layers] == ["a"]
+
+
+def test_what_can_be_followed_comes_table_by_table_with_the_places_of_its_rows() -> None:
+    ledger = Ledger(TABLES, Booked())
+    places = _chunk(0, 0, "places").layer.chunk
+    placed = _chunk(1, 0, "b")
+    placed = replace(placed, layer=replace(placed.layer, places=places))
+    for number, first, chunks in ((1, 0, ()), (0, 1, (placed,)), (0, 0, (_chunk(0, 1, "d"), _chunk(0, 0, "c")))):
+        read = replace(
+            _done(number, *chunks), ranges=(RangeRead(piece=first, start=10 * first, end=None, rows=len(chunks)),)
+        )
+        ledger.record(UnitResult(unit=_unit(Mode.HELD, _piece(number, first)), tables=(read,)))
+    found = [
+        (number, [(r.start, r.before.since, [_name(x.chunk) for x in r.before.layers]) for r in ranges])
+        for number, ranges in ledger.followed("today")
+    ]
+    assert found == [(0, [(0, "today", ["c", "d"]), (10, "today", ["b"])]), (1, [(0, "today", [])])]
+    assert list(ledger.places()) == [places]
+    gone = TableRead(number=0, outcome=Read.GONE)
+    ledger.record(UnitResult(unit=_unit(Mode.LATE, _piece(0, 2)), tables=(gone,)))
+    assert [number for number, _ in ledger.followed("today")] == [1]
+    assert list(ledger.places()) == []
 
 
 def test_dropped_and_refused_tables_keep_no_rows_and_are_named() -> None:

@@ -119,6 +119,11 @@ def _shared(first: Session, second: Session) -> bool:
         second.rollback()
 
 
+def rename(session: Session, application_name: str) -> None:
+    """What the connection is for from now on."""
+    session.execute(f"SET application_name = {quote_literal(application_name)}")
+
+
 def _pin(session: Session, application_name: str, statement_timeout: int) -> None:
     settings = dict(PINNED) | {"statement_timeout": str(statement_timeout)}
     # Poolers put their own name in place of the one given at the start.

@@ -42,7 +42,12 @@ class Tool:
 
 def find_client(name: str, server_major: int) -> Tool:
     """The best `name` for a server. Raises ToolError when there is none, or only older ones."""
-    tools = [t for t in _candidates(name) if t.major >= server_major]
+    tools: list[Tool] = []
+    for tool in _candidates(name):
+        if tool.major == server_major and not tool.embedded:
+            return tool  # none can be better; each one asked is a process
+        if tool.major >= server_major:
+            tools.append(tool)
     if tools:
         return min(tools, key=lambda t: (t.major, t.embedded))
     older = sorted({t.major for t in _candidates(name)})

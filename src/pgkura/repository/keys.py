@@ -13,7 +13,6 @@ import pyrage
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pgkura.core.errors import FormatTooNew, WrongKey
 
@@ -39,7 +38,7 @@ def chunk_mac_key(epoch_secret: str) -> bytes:
 
 def public_hex(key: Ed25519PublicKey) -> str:
     """64 hex digits."""
-    return key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+    return key.public_bytes_raw().hex()
 
 
 def public_from_hex(text: str) -> Ed25519PublicKey:

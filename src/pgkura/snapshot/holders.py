@@ -6,6 +6,7 @@ CONCURRENTLY.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 from pgkura.core.errors import DatabaseError
@@ -104,14 +105,17 @@ class Holders:
         return iter(tuple(self._holders))
 
     def lock(self, groups: Sequence[Sequence[Lockable]], stop: Stop) -> list[Lockable]:
-        """One new holder per group; returns the tables that others have locked."""
-        missed: list[Lockable] = []
-        for group in groups:
-            stop.check()
-            holder = Holder(self._connect(), self._wait)
-            self._holders.append(holder)
-            missed.extend(holder.lock(group))
-        return missed
+        """One new holder per group, all at once; returns the tables that others have locked."""
+        stop.check()
+        if not groups:
+            return []
+        with ThreadPoolExecutor(len(groups), thread_name_prefix="pgkura-holder") as pool:
+            return [table for missed in pool.map(self._hold, groups) for table in missed]
+
+    def _hold(self, tables: Sequence[Lockable]) -> list[Lockable]:
+        holder = Holder(self._connect(), self._wait)
+        self._holders.append(holder)
+        return holder.lock(tables)
 
     def lock_more(self, tables: Sequence[Lockable]) -> list[Lockable]:
         """Lock what is missing before another snapshot; returns the tables that others have locked.

@@ -19,7 +19,7 @@ from pgkura.core.scratch import new_scratch
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.facts import read_platform_names
-from pgkura.postgres.pinning import connect
+from pgkura.postgres.pinning import connect, rename
 from pgkura.postgres.session import Session
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.attempt import (
@@ -139,10 +139,11 @@ class _Run:
             holders.check_alive()
             exporter.rollback()  # nothing is read in the snapshot any more: VACUUM may go on
             watcher.watch_age(0, 0)
-        closing = self._open_until_end(Part.READER)
+        # One connection less to open: from now on it is a reader, which gives way as such.
+        rename(exporter, application_name(self._name, Part.READER))
         done = finish(
             desk,
-            closing,
+            exporter,
             self._repo,
             platform,
             Reading(seen=seen, definitions=definitions, ledger=ledger, today=remembered.today.isoformat()),

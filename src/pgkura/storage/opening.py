@@ -8,7 +8,6 @@ from pgkura.core.errors import UsageError
 from pgkura.storage.as_of import AsOfStorage
 from pgkura.storage.base import Storage
 from pgkura.storage.local import LocalStorage
-from pgkura.storage.s3 import S3Storage
 
 
 def open_storage(url: str, *, insecure: bool = False, as_of: datetime | None = None) -> Storage:
@@ -27,6 +26,8 @@ def _open(url: str, *, insecure: bool) -> Storage:
     if parts.scheme == "file" and not parts.netloc:
         return LocalStorage(Path(parts.path))
     if parts.scheme == "s3" and parts.netloc:
+        from pgkura.storage.s3 import S3Storage  # a folder needs none of it
+
         if "@" in parts.netloc:
             raise UsageError(
                 "a credential in the repository URL", hint="use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

@@ -2,11 +2,9 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
 from pgkura.core.access import Access, held
@@ -62,8 +60,7 @@ def workers(
 ) -> Iterator[Executor]:
     """An executor for units of this access. On the way out our own end; in an error at once, after `abort` has
     ended their connections on the server."""
-    children = _Spawned()
-    context: Any = children
+    end_children: Callable[[], None] | None = None
     if crew.given is not None:
         pool: Executor = Visiting(crew.given)
     elif crew.kind == "threads" or (
@@ -71,46 +68,21 @@ def workers(
     ):
         pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix="pgkura-worker")
     else:
-        pool = ProcessPoolExecutor(
-            max_workers=count,
-            mp_context=context,
-            initializer=start_worker_process,
-            initargs=(held(access.references),),
-        )
+        from pgkura.work.processes import spawn_pool  # takes a while to load
+
+        pool, end_children = spawn_pool(count, start_worker_process, held(access.references))
     try:
         yield pool
     except BaseException:
         leave(access)
         pool.shutdown(wait=False, cancel_futures=True)
         abort()
-        children.terminate()
+        if end_children is not None:
+            end_children()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         close_stations(access)
-
-
-class _Spawned:
-    """The spawn context, which remembers what was started through it: other runs of this process have theirs."""
-
-    def __init__(self) -> None:
-        self._context = get_context("spawn")
-        self._children: list[BaseProcess] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
-
-    def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # noqa: N802
-        """Called by the pool for each worker."""
-        child = self._context.Process(*args, **kwargs)
-        self._children.append(child)
-        return child
-
-    def terminate(self) -> None:
-        """End those that run."""
-        for child in self._children:
-            if child.is_alive():
-                child.terminate()
 
 
 class Visiting(Executor):

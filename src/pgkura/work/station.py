@@ -9,8 +9,6 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import parent_process
-from multiprocessing.connection import wait
 from threading import Lock, Thread, local
 from typing import Any, Protocol
 
@@ -234,6 +232,9 @@ def start_worker_process(secrets: dict[str, str]) -> None:
 
 
 def _die_with_parent() -> None:
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+
     # A killed parent leaves its workers waiting for ever, with a connection and a snapshot each.
     parent = parent_process()
     if parent is not None:
