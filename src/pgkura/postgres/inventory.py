@@ -55,7 +55,7 @@ def read_inventory_lines(session: Session) -> Iterator[bytes]:
         statement = f"COPY (SELECT pg_catalog.concat({', '.join(parts)}) FROM {items}) TO STDOUT"
         for batch in session.copy_out(statement):
             # JSON holds no control characters, so that all which COPY text writes otherwise is the backslash.
-            yield batch.data.replace(b"\\\\", b"\\")
+            yield bytes(batch.data).replace(b"\\\\", b"\\")
 
 
 def _known_to(session: Session, classes: Sequence[str]) -> list[str]:
