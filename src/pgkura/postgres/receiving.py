@@ -7,7 +7,7 @@ answer past it: it sees a connection at rest before and after, and all its messa
 import os
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 
 from psycopg import pq
@@ -69,6 +69,12 @@ class Rows:
         self.count += made.rows
         return made
 
+    def end(self, tag: bytes) -> None:
+        """The server says that a statement has ended. Raises Broken."""
+        if tag != b"COPY %d" % self.count:
+            raise Broken(f"the server says {tag.decode(errors='replace')!r}, and {self.count} rows came")
+        self.count = 0
+
 
 class Wire:
     """A plain connection's socket. One COPY at a time; `at_rest` tells whether its answer has come to its end."""
@@ -90,6 +96,13 @@ class Wire:
         with self._opened() as connection:
             self._send(connection, sql)
             yield from self._answer(connection, rows)
+
+    def copy_several(self, sql: str, rows: Rows) -> Generator[CopyBatch | None, None, None]:
+        """The same of several statements in one query: None after the rows of each."""
+        self.at_rest = False
+        with self._opened() as connection:
+            self._send(connection, sql)
+            yield from self._answers(connection, rows)
 
     def drain(self) -> None:
         """Read to the end of an answer that was cancelled. Raises Broken, OSError."""
@@ -118,8 +131,12 @@ class Wire:
                 _wait(connection, select.POLLOUT, None)
 
     def _answer(self, connection: socket.socket, rows: Rows | None) -> Iterator[CopyBatch]:
+        """The rows of one statement."""
+        return (batch for batch in self._answers(connection, rows) if batch is not None)
+
+    def _answers(self, connection: socket.socket, rows: Rows | None) -> Iterator[CopyBatch | None]:
+        """The rows of each statement, and None after them."""
         patience = _IDLE_MILLISECONDS
-        tag = b""
         refused: Refused | None = None
         while not self.at_rest:
             view = memoryview(self._buffer)[self._from : self._to]
@@ -141,13 +158,13 @@ class Wire:
             elif message[0] == "E":
                 refused = Refused(message[1])
             elif message[0] == "C":
-                tag = message[1].rstrip(b"\0")
+                if rows:
+                    rows.end(message[1].rstrip(b"\0"))
+                yield None
             elif message[0] == "Z":
                 self.at_rest = True
         if refused is not None:
             raise refused
-        if rows and tag != b"COPY %d" % rows.count:
-            raise Broken(f"the server says {tag.decode(errors='replace')!r}, and {rows.count} rows came")
 
     def _unpacked(self, view: memoryview, starts: Numbers, stop: int) -> tuple[Data, Numbers]:
         try:

@@ -5,7 +5,7 @@ Runs inside a worker's transaction, under its locks. The decisions are detector.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from pgkura.core.errors import Tampered, WrongKey
 from pgkura.core.names import QualifiedName
 from pgkura.core.refs import ChunkRef
 from pgkura.postgres.session import Session
+from pgkura.postgres.several import Several
 from pgkura.repository.lines import Numbers, read_numbers
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.copying import Copier, Draft
@@ -55,14 +56,19 @@ class Follower:
         counted |= self._counts([p for p in known if p not in counted and p.number not in busy], name)
         changed: list[tuple[Piece, Before, int | None]] = []
         whole: list[tuple[Piece, list[Draft]]] = []
+        small: list[Piece] = []
         for piece in pieces:
             verdict = self._verdict(piece, counted, busy)
             if piece.before is None or verdict is Verdict.WHOLE:
-                whole.append((piece, self._whole(piece, name)))
+                if self._is_small(piece):
+                    small.append(piece)
+                else:
+                    whole.append((piece, self._whole(piece, name)))
             elif verdict is Verdict.CHANGED:
                 changed.append((piece, piece.before, counted[piece].new if piece in counted else None))
             else:
                 self._kept(piece, piece.before, counted[piece].new, name)
+        whole.extend(self._together(small, name))
         whole.extend(self._changed(changed, name))
         self._place(whole, name)
 
@@ -94,6 +100,19 @@ class Follower:
 
     def _whole(self, piece: Piece, name: QualifiedName | None) -> list[Draft]:
         return self._copier.copy(self._session, piece, copy_statement(piece, name=name))
+
+    def _is_small(self, piece: Piece) -> bool:
+        return piece.whole and not piece.binary and piece.table.bytes <= self._unit.small_bytes
+
+    def _together(self, pieces: Sequence[Piece], name: QualifiedName | None) -> Iterator[tuple[Piece, list[Draft]]]:
+        """Whole small tables, many to a query."""
+        for some in _slices(pieces):
+            statements = [copy_statement(piece, name=name) for piece in some]
+            with Several(self._session, statements) as several:
+                # The copier asks nothing else of a session.
+                session = cast(Session, several)
+                for piece, statement in zip(some, statements, strict=True):
+                    yield piece, self._copier.copy(session, piece, statement)
 
     def _kept(self, piece: Piece, before: Before, new: int, name: QualifiedName | None) -> None:
         """Quiet or grown: no row that was there is gone."""
