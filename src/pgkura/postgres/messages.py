@@ -132,7 +132,7 @@ def unpack(view: memoryview, starts: Numbers, stop: int, scratch: Scratch) -> tu
     sizes = np.diff(starts, append=np.int64(stop)) - HEADER
     if sizes.min() < 0:
         raise ValueError("a message that is shorter than its own length")
-    if stop - starts[0] > len(starts) * _LARGE:
+    if len(starts) < _SAMPLE or stop - starts[0] > len(starts) * _LARGE:
         firsts = (starts + HEADER).tolist()
         return b"".join([view[a : a + n] for a, n in zip(firsts, sizes.tolist(), strict=True)]), sizes
     kept = scratch.kept(stop)

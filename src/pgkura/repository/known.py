@@ -47,6 +47,8 @@ class KnownChunks:
 
     def get(self, mac: str) -> ChunkRef | None:
         """The chunk with this MAC."""
+        if not self._count:
+            return None  # of a first backup every chunk is new
         with self._lock:
             row = self._database.execute(
                 "SELECT id, size, sha256, offset, stored, length, rows FROM chunks JOIN objects ON number = object "

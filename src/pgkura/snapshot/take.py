@@ -181,7 +181,7 @@ class _Run:
         moment = export_snapshot(desk, exporter)
         locked = holders.read_locked(exporter)
         lockable = locked | plan.late
-        if not is_last and any(t.oid not in lockable for t in enumerate_tables(exporter)):
+        if not is_last and any(oid not in lockable for oid, *_ in exporter.rows(query("lockable"))):
             return None
         with Dumping(desk, self._source, self._name, exporter, moment) as dumping:
             seen = look(desk, moment, locked, platform)
