@@ -56,6 +56,7 @@ def new_database() -> sqlite3.Connection:
         # Nobody reads it after a crash; without a name there can be no journal beside it either.
         database.execute("PRAGMA journal_mode = OFF")
         database.execute("PRAGMA synchronous = OFF")
-        database.execute("PRAGMA temp_store = MEMORY")
+        # What is sorted grows too: SQLite's own working files have no name either.
+        database.execute("PRAGMA temp_store = FILE")
         database.execute("CREATE TABLE opened (never)")  # the file is made by the first write: now
     return database

@@ -13,9 +13,15 @@ from pgkura.repository.spool import pack_layer, pack_ref, places_of, unpack_laye
 from pgkura.snapshot.units import RangeRead, StoredChunk
 
 _TABLES = """
-CREATE TABLE layers (number, piece, position, layer BLOB, PRIMARY KEY (number, piece, position)) WITHOUT ROWID;
+CREATE TABLE layers (
+    number, piece, position, object BLOB, layer BLOB, PRIMARY KEY (number, piece, position)) WITHOUT ROWID;
 CREATE TABLE ranges (number, start, piece, "end", rows, since, PRIMARY KEY (number, start)) WITHOUT ROWID;
 CREATE TABLE fresh (object BLOB, mac BLOB, ref BLOB, told, PRIMARY KEY (object, mac)) WITHOUT ROWID;
+"""
+_BY_OBJECT = """
+SELECT layer FROM layers JOIN (
+    SELECT object, max(position) AS age, min(piece) AS first FROM layers WHERE number = ?1 GROUP BY object
+) USING (object) WHERE number = ?1 ORDER BY age, first, object, piece, position
 """
 
 
@@ -25,6 +31,8 @@ class Booked:
     def __init__(self) -> None:
         self._database = new_database()
         self._database.executescript(_TABLES)
+        # Tables with ranges of several layers.
+        self._deep: set[int] = set()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -37,9 +45,14 @@ class Booked:
         """Book a reading. A place that is taken is an error: rows would be counted twice."""
         fresh = [ref for c in chunks for ref in c.fresh]
         self._database.executemany(
-            "INSERT INTO layers VALUES (?, ?, ?, ?)",
-            [(number, c.piece, c.position, pack_layer(c.layer)) for c in chunks],
+            "INSERT INTO layers VALUES (?, ?, ?, ?, ?)",
+            [
+                (number, c.piece, c.position, bytes.fromhex(c.layer.chunk.object.id), pack_layer(c.layer))
+                for c in chunks
+            ],
         )
+        if any(c.position for c in chunks):
+            self._deep.add(number)
         self._database.executemany(
             "INSERT INTO ranges VALUES (?, ?, ?, ?, ?, ?)",
             [(number, r.start, r.piece, r.end, r.rows, r.since) for r in ranges],
@@ -55,8 +68,14 @@ class Booked:
         self._database.execute("DELETE FROM ranges WHERE number = ?", (number,))
 
     def layers(self, number: int) -> Iterator[Layer]:
-        """Of one table, in reading order."""
-        sql = "SELECT layer FROM layers WHERE number = ? ORDER BY piece, position"
+        """Of one table, as they will be read: as they lie in it, or, once ranges have several, as they lie in objects.
+
+        A day's layers of neighbouring ranges are one object. Range by range, a month of them would be opened for each.
+        """
+        if number in self._deep:
+            sql = _BY_OBJECT
+        else:
+            sql = "SELECT layer FROM layers WHERE number = ? ORDER BY piece"
         return (unpack_layer(row[0]) for row in self._database.execute(sql, (number,)))
 
     def ranges(self) -> Iterator[tuple[int, RangeRead, tuple[Layer, ...]]]:

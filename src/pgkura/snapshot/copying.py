@@ -87,16 +87,19 @@ class Copier:
         return drafts
 
     def copy_placed(self, session: Session, piece: Piece, statement: str) -> Places:
-        """Run a COPY of a few rows, each with its place in front; store the rows as one more chunk.
+        """Run a COPY of a few rows, each with its place in front; store the rows as further chunks.
 
         Returns the places, in the order of the rows; without rows nothing is stored.
         """
-        draft = Draft(rows=0)
+        drafts = self._drafts(piece.number, piece.first)
+        found = [from_server(b"")]
         sent: list[bytes] = []
         sizes: list[Numbers] = []
+        size = 0
         for batch in self._batches(session, statement, binary=piece.binary):
             if not sent:
-                self._writer.begin((draft, "chunk"))
+                drafts.append(Draft(rows=0))
+                self._writer.begin((drafts[-1], "chunk"))
             if piece.binary:
                 places, rest, rows = split_binary(batch.data, batch.sizes)
                 sizes.append(rows)
@@ -104,12 +107,19 @@ class Copier:
                 places, rest = split_text(bytes(batch.data))
             sent.append(places)
             self._writer.write(rest)
+            size += len(rest)
             self.received(piece.number, len(batch.data))
-        found = from_server(b"".join(sent)) if piece.binary else from_text(b"".join(sent))
-        if not sent:
-            return found
+            if size >= self._unit.chunk_bytes:
+                found.append(self._end_placed(drafts[-1], piece, sent, sizes))
+                sent, sizes, size = [], [], 0
+        if sent:
+            found.append(self._end_placed(drafts[-1], piece, sent, sizes))
+        return np.concatenate(found)
+
+    def _end_placed(self, draft: Draft, piece: Piece, sent: Sequence[bytes], sizes: Sequence[Numbers]) -> Places:
+        joined = b"".join(sent)
+        found = from_server(joined) if piece.binary else from_text(joined)
         self._end(draft, len(found), sizes)
-        self._drafts(piece.number, piece.first).append(draft)
         self.store_places(draft, found)
         return found
 

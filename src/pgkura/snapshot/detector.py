@@ -127,7 +127,7 @@ def judge(before: Before, count: int, new: int, policy: Policy) -> Verdict:
     if new == 0 and old == before.rows:
         return Verdict.QUIET
     vain = before.stored + new - count
-    if old > before.rows or not before.placed or vain > policy.share * count or new > count / 2:
+    if old > before.rows or not before.placed or vain > policy.share * count or not old:
         return Verdict.WHOLE
     if len(before.layers) >= policy.layers:
         return Verdict.WHOLE

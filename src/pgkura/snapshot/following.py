@@ -18,7 +18,7 @@ from pgkura.repository.lines import Numbers, read_numbers
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.copying import Copier, Draft
 from pgkura.snapshot.detector import Before, Verdict, judge
-from pgkura.snapshot.places import Contradiction, Places, ascending, decode, from_server, gone
+from pgkura.snapshot.places import Contradiction, Places, ascending, decode, from_server, gone, still
 from pgkura.snapshot.statements import copy_statement, counts_statement, new_statement, places_statement
 from pgkura.snapshot.units import Piece, RangeRead, WorkUnit
 
@@ -144,16 +144,21 @@ class Follower:
         self, piece: Piece, before: Before, count: int | None, visible: Places, name: QualifiedName | None
     ) -> None:
         remembered = [(self._places_of(layer.places), self._drops_of(layer.drops)) for layer in before.layers]
+        # What is stored and then not wanted stays in its pack: look first, as far as can be told without the rows.
+        self._not_too_much(before, len(visible), len(visible) - still(remembered, visible))
         drafts = self._copier.keep(piece, before.layers)
         new = self._new_rows(piece, count, name)
-        if judge(before, len(visible), len(new), self._unit.policy) is Verdict.WHOLE:
-            raise Contradiction("it has changed too much")
+        self._not_too_much(before, len(visible), len(new))
         if not ascending(visible) or not ascending(new):
             raise Contradiction("rows did not come in the order in which they lie")
         for draft, (_, were), lines in zip(drafts, remembered, gone(remembered, visible, new), strict=False):
             if len(lines) != len(were):
                 self._copier.drop(draft, lines)
         self._remember(piece, drafts, before.since)
+
+    def _not_too_much(self, before: Before, visible: int, new: int) -> None:
+        if judge(before, visible, new, self._unit.policy) is Verdict.WHOLE:
+            raise Contradiction("it has changed too much")
 
     def _places_of(self, ref: ChunkRef | None) -> Places:
         if ref is None:
