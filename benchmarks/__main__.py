@@ -14,8 +14,9 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="1 is 3 GB of COPY text")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved runs of every contestant")
     parser.add_argument("--days", type=int, default=30, help="of the figure thirty-days")
+    parser.add_argument("--chunks", type=int, default=0, help="simulated by the figure memory; 0: a million × scale")
     parser.add_argument("--keep-data", type=Path, help="folder of the filled cluster, made or used again")
     parser.add_argument("--out", type=Path, default=Path("results.json"), help="the result file")
     given = parser.parse_args()
@@ -72,10 +74,11 @@ def main() -> None:
     if wrong:
         parser.error(f"no figure {', '.join(wrong)}; there are {', '.join(FIGURES)}")
     names = given.figures or list(FIGURES)
-    sys.exit(measure(names, given.scale, given.rounds, given.days, given.keep_data, given.out))
+    asked = {"scale": given.scale, "rounds": given.rounds, "days": given.days, "chunks": given.chunks}
+    sys.exit(measure(names, asked, given.keep_data, given.out))
 
 
-def measure(names: Sequence[str], scale: float, rounds: int, days: int, keep: Path | None, out: Path) -> int:
+def measure(names: Sequence[str], asked: Mapping[str, Any], keep: Path | None, out: Path) -> int:
     """Run figures one after the other; 1 when one of them failed."""
     home = programs()
     if home is None:
@@ -85,12 +88,18 @@ def measure(names: Sequence[str], scale: float, rounds: int, days: int, keep: Pa
     failed: list[str] = []
     try:
         server = Server(home, (keep or folder / "data").resolve())
-        told = {"format": 1, "machine": machine(), "scale": scale, "rounds": rounds, "settings": settings()}
+        told = {
+            "format": 1,
+            "machine": machine(),
+            "scale": asked["scale"],
+            "rounds": asked["rounds"],
+            "settings": settings(),
+        }
         figures: list[Figure] = []
         try:
             server.start()
             told["versions"] = versions(server)
-            bench = Bench(server=server, folder=folder, scale=scale, rounds=rounds, days=days)
+            bench = Bench(server=server, folder=folder, **asked)
             for name in names:
                 say(f"== {name}")
                 try:

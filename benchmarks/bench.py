@@ -23,13 +23,14 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """scale 1 is 3 GB of COPY text; days is for the thirty-days figure alone."""
+    """scale 1 is 3 GB of COPY text; days is for the thirty-days figure alone, chunks for memory (0: by the scale)."""
 
     server: Server
     folder: Path
     scale: float
     rounds: int
     days: int = 30
+    chunks: int = 0
     note: Callable[[str], None] = say
 
     def fresh(self, name: str) -> Path:

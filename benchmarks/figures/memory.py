@@ -20,7 +20,7 @@ def figure(bench: Bench) -> Figure:
     """One run each: a peak is a peak."""
     small, large = f"at scale {bench.scale / 10:g}", f"at scale {bench.scale:g}"
     runs = [*_verbs(bench, bench.scale / 10, small), *_verbs(bench, bench.scale, large)]
-    many = max(1000, int(CHUNKS * min(1.0, bench.scale)))
+    many = bench.chunks or max(1000, int(CHUNKS * min(1.0, bench.scale)))
     simulated = _many_chunks(bench, many)
     verdicts: list[Verdict] = []
     for verb in VERBS:

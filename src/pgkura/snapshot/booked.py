@@ -13,15 +13,16 @@ from pgkura.repository.spool import pack_layer, pack_ref, places_of, unpack_laye
 from pgkura.snapshot.units import RangeRead, StoredChunk
 
 _TABLES = """
-CREATE TABLE layers (
-    number, piece, position, object BLOB, layer BLOB, PRIMARY KEY (number, piece, position)) WITHOUT ROWID;
+CREATE TABLE layers (number, piece, position, layer BLOB, PRIMARY KEY (number, piece, position)) WITHOUT ROWID;
 CREATE TABLE ranges (number, start, piece, "end", rows, since, PRIMARY KEY (number, start)) WITHOUT ROWID;
 CREATE TABLE fresh (object BLOB, mac BLOB, ref BLOB, told, PRIMARY KEY (object, mac)) WITHOUT ROWID;
 """
+# In a packed layer the id of its chunk's object stands behind nine bytes (repository/spool.py).
 _BY_OBJECT = """
 SELECT layer FROM layers JOIN (
-    SELECT object, max(position) AS age, min(piece) AS first FROM layers WHERE number = ?1 GROUP BY object
-) USING (object) WHERE number = ?1 ORDER BY age, first, object, piece, position
+    SELECT substr(layer, 10, 16) AS object, max(position) AS age, min(piece) AS first
+    FROM layers WHERE number = ?1 GROUP BY object
+) ON object = substr(layer, 10, 16) WHERE number = ?1 ORDER BY age, first, object, piece, position
 """
 
 
@@ -45,11 +46,8 @@ class Booked:
         """Book a reading. A place that is taken is an error: rows would be counted twice."""
         fresh = [ref for c in chunks for ref in c.fresh]
         self._database.executemany(
-            "INSERT INTO layers VALUES (?, ?, ?, ?, ?)",
-            [
-                (number, c.piece, c.position, bytes.fromhex(c.layer.chunk.object.id), pack_layer(c.layer))
-                for c in chunks
-            ],
+            "INSERT INTO layers VALUES (?, ?, ?, ?)",
+            [(number, c.piece, c.position, pack_layer(c.layer)) for c in chunks],
         )
         if any(c.position for c in chunks):
             self._deep.add(number)

@@ -1,5 +1,6 @@
 """Pools of workers: threads, spawned processes, or an executor that somebody gave us."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -64,7 +65,7 @@ def workers(
     if crew.given is not None:
         pool: Executor = Visiting(crew.given)
     elif crew.kind == "threads" or (
-        crew.kind == "auto" and (count <= THREADS_ENOUGH or data_bytes < PROCESS_THRESHOLD)
+        crew.kind == "auto" and (min(count, processors()) <= THREADS_ENOUGH or data_bytes < PROCESS_THRESHOLD)
     ):
         pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix="pgkura-worker")
     else:
@@ -83,6 +84,11 @@ def workers(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         close_stations(access)
+
+
+def processors() -> int:
+    """Those that we may use: more workers than that wait for the server or its distance, not for an interpreter."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Visiting(Executor):
