@@ -70,12 +70,13 @@ def _before(*rows: int, dropped: int = 0) -> Before:
         (_before(100), 101, 1, Verdict.GROWN),
         (_before(100), 900, 800, Verdict.GROWN),  # what was there is not stored again
         (_before(100), 100, 20, Verdict.CHANGED),
-        (_before(100), 100, 40, Verdict.WHOLE),
+        (_before(100), 100, 50, Verdict.CHANGED),
+        (_before(100), 100, 51, Verdict.WHOLE),
         (_before(100), 500, 410, Verdict.CHANGED),
         (_before(100), 500, 500, Verdict.WHOLE),
         (_before(0), 500, 500, Verdict.WHOLE),
-        (_before(100, 5, dropped=25), 80, 0, Verdict.QUIET),
-        (_before(100, 5, dropped=25), 80, 1, Verdict.WHOLE),
+        (_before(100, 5, dropped=45), 60, 0, Verdict.QUIET),
+        (_before(100, 5, dropped=45), 60, 1, Verdict.WHOLE),
         (_before(*[2] * 48), 97, 1, Verdict.WHOLE),
     ],
 )

@@ -91,3 +91,18 @@ def test_blob_statement_names_every_object() -> None:
     assert "{7,9}" in text
     assert text.startswith("COPY (SELECT ")
     assert text.endswith(") TO STDOUT")
+
+
+def test_ranges_of_a_table_whose_rows_lie_in_toast_are_shorter() -> None:
+    """Each range is some megabytes, however small the heap; the number of its pages seldom changes."""
+    for pages, size, step in (
+        (5000, 5000 * PAGE, 512),
+        (5000, 7 * 5000 * PAGE, 512),
+        (5000, 8 * 5000 * PAGE, 64),
+        (800, 300 * MIB, 64),
+        (800, 400 * MIB, 8),
+        (35, 30 * MIB, 8),
+        (1, 900 * MIB, 8),
+    ):
+        pieces = pieces_of(0, table(pages=pages, size=size), OPTIONS, divisible=True)
+        assert pieces[0].end == (step if pages > 2 * step else None)

@@ -116,7 +116,7 @@ class Policy:
     days     since it was last read whole
     """
 
-    share: float = 0.3
+    share: float = 0.5
     layers: int = 48
     days: int = 30
 

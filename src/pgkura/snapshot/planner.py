@@ -7,6 +7,8 @@ from pgkura.core.facts import LargeObjectFacts, TableFacts
 from pgkura.snapshot.options import MIB, Options
 from pgkura.snapshot.units import BlobRange, Piece
 
+PAGE_BYTES = 8192
+FEWER = 8
 # One unit of a split table: long enough to pay for its five round trips, short enough to give up.
 UNIT_BYTES = 64 * MIB
 # Tables below this share a unit, its transaction and its pack.
@@ -63,10 +65,21 @@ def pieces_of(number: int, table: TableFacts, options: Options, *, divisible: bo
     `divisible`: whether a planned query on it runs nobody's code (see queries/divisible.sql); COPY of a whole
     table plans nothing.
     """
-    pages, step = table.pages, options.range_pages
+    pages, step = table.pages, step_of(table, options.range_pages)
     if pages <= 2 * step or not divisible or options.gentle or table.access_method != "heap" or table.config_where:
         return [Piece(number=number, table=table)]
     return Ranges(number, table, step, 0, -(-pages // step))
+
+
+def step_of(table: TableFacts, pages: int) -> int:
+    """Pages of one range: fewer where most of the table lies beside its heap (TOAST), else one change reads it all.
+
+    By powers of eight: where the step changes, the table is read anew.
+    """
+    weight = table.bytes // max(1, table.pages * PAGE_BYTES)
+    while weight >= FEWER and pages >= 2 * FEWER:
+        weight, pages = weight // FEWER, pages // FEWER
+    return pages
 
 
 def size_of(piece: Piece) -> int:
