@@ -156,7 +156,11 @@ def test_ddl_that_waits_for_pg_dump_behind_the_pooler_waits_no_longer_than_the_b
 
         def freeze_pg_dump() -> None:
             # It holds t and waits for n: frozen there, it keeps what it has until somebody ends its server process.
-            while not scene.rows("SELECT FROM pg_locks WHERE NOT granted AND relation = 'n'::regclass"):
+            # The reader of catalogs waits for n as well.
+            waits = (
+                "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND relation = 'n'::regclass"
+            )
+            while not scene.rows(f"{waits} AND application_name LIKE '%dump'"):
                 time.sleep(0.01)
             (dump,) = [p for p in psutil.Process().children(recursive=True) if p.name() == "pg_dump"]
             dump.suspend()
