@@ -21,7 +21,6 @@ def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """On a plain connection, or the way an encrypted one goes; to a database of its own."""
     if request.param == "libpq":
         monkeypatch.setattr("pgkura.postgres.session.plain", lambda pgconn: False)
-        monkeypatch.setattr("pgkura.postgres.several.plain", lambda pgconn: False)
     url = newest().create_database(f"copy_several_{request.param}")
     with connect(Endpoint.parse(url), application_name="copy several") as made:
         for name, count in zip(NAMES, ROWS, strict=True):

@@ -180,34 +180,51 @@ class Session:
         Abandoning the iterator early cancels the statement. Raises SqlError when the server ends it with an error,
         also after rows were delivered: nothing may be kept before the iterator is exhausted.
         """
+        wire = self.wire()
+        if wire is not None:
+            return self._copy_by_wire(wire, sql, Rows(binary=binary))
+        return self._copy_by_libpq(self._connection.pgconn, sql, Rows(binary=binary))
+
+    def wire(self) -> Wire | None:
+        """The connection's socket, to read answers past the driver; None where it is encrypted."""
         pgconn = self._connection.pgconn
         if self._plain is None:
             self._plain = plain(pgconn)
-        if self._plain and not pgconn.flush():
-            return self._copy_by_wire(pgconn, sql, Rows(binary=binary))
-        return self._copy_by_libpq(pgconn, sql, Rows(binary=binary))
+        if not self._plain or pgconn.flush():
+            return None
+        if self._wire is None:
+            self._wire = Wire(pgconn)
+        return self._wire
 
-    def _copy_by_wire(self, pgconn: pq.abc.PGconn, sql: str, rows: Rows) -> Generator[CopyBatch, None, None]:
-        wire = self._wire = self._wire or Wire(pgconn)
+    @contextmanager
+    def wire_errors(self, sql: str) -> Iterator[None]:
+        """What a wire raises, as SqlError."""
         try:
-            yield from wire.copy(sql, rows)
+            yield
         except Refused as refused:
-            pgconn.exec_(b"")  # libpq learns what has become of the transaction
-            raise self._refused(refused, sql) from None
+            self._connection.pgconn.exec_(b"")  # libpq learns what has become of the transaction
+            raise _server_error(refused.field("M"), refused.field("C"), refused.field("W"), sql) from None
         except (Broken, OSError) as error:
             self.close()
             raise SqlError("the connection broke", detail=f"{' '.join(str(error).split())}; {_short(sql)}") from None
-        finally:
-            if not wire.at_rest and not self.broken:
-                self._give_up(wire, pgconn)
 
-    def _give_up(self, wire: Wire, pgconn: pq.abc.PGconn) -> None:
+    def leave(self, wire: Wire) -> None:
+        """Cancel what was not read to its end, if anything."""
+        if wire.at_rest or self.broken:
+            return
         self.cancel()
         try:
             wire.drain()
-            pgconn.exec_(b"")
+            self._connection.pgconn.exec_(b"")
         except (Broken, OSError):
             self.close()
+
+    def _copy_by_wire(self, wire: Wire, sql: str, rows: Rows) -> Generator[CopyBatch, None, None]:
+        try:
+            with self.wire_errors(sql):
+                yield from wire.copy(sql, rows)
+        finally:
+            self.leave(wire)
 
     def _copy_by_libpq(self, pgconn: pq.abc.PGconn, sql: str, rows: Rows) -> Generator[CopyBatch, None, None]:
         if not self._roomy:
@@ -290,9 +307,6 @@ class Session:
         primary = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
         context = (result.error_field(pq.DiagnosticField.CONTEXT) or b"").decode(errors="replace")
         return _server_error(primary or result.error_message.decode(errors="replace").strip(), code, context, sql)
-
-    def _refused(self, refused: Refused, sql: str) -> SqlError:
-        return _server_error(refused.field("M"), refused.field("C"), refused.field("W"), sql)
 
     def cancel(self) -> None:
         """Ask the server to stop the running statement. Safe from another thread."""

@@ -4,15 +4,23 @@ For ten rows, asking and waiting is most of the work, on both sides.
 """
 
 from collections.abc import Generator, Sequence
-from typing import Self
+from typing import Protocol, Self
 
 from pgkura.postgres.messages import CopyBatch
-from pgkura.postgres.receiving import Broken, Refused, Rows, Wire, plain
-from pgkura.postgres.session import Session, SqlError
+from pgkura.postgres.receiving import Rows
+from pgkura.postgres.session import Session
+
+
+class CopySource(Protocol):
+    """What rows are copied from: a session, or several statements on one."""
+
+    def copy_out(self, sql: str, *, binary: bool = False) -> Generator[CopyBatch, None, None]:
+        """See Session."""
+        ...
 
 
 class Several:
-    """Like a session, as far as `copy_out` goes: of these statements, as text, in this order, each to its end.
+    """A CopySource: of these statements, as text, in this order, each to its end.
 
     An encrypted connection is asked one by one. Leaving early cancels what runs.
     """
@@ -21,10 +29,7 @@ class Several:
         self._session = session
         self._statements = statements
         self._next = 0
-        self._pgconn = session._connection.pgconn
-        self._wire: Wire | None = None
-        if plain(self._pgconn) and not self._pgconn.flush():
-            self._wire = session._wire = session._wire or Wire(self._pgconn)
+        self._wire = session.wire()
         self._answers: Generator[CopyBatch | None, None, None] | None = None
 
     def __enter__(self) -> Self:
@@ -33,8 +38,8 @@ class Several:
     def __exit__(self, *_: object) -> None:
         if self._answers is not None:
             self._answers.close()
-        if self._wire is not None and not self._wire.at_rest and not self._session.broken:
-            self._session._give_up(self._wire, self._pgconn)
+        if self._wire is not None:
+            self._session.leave(self._wire)
 
     def copy_out(self, sql: str, *, binary: bool = False) -> Generator[CopyBatch, None, None]:
         """As a session's. Raises SqlError; then nothing of any of them may be kept."""
@@ -46,15 +51,9 @@ class Several:
             return
         if self._answers is None:
             self._answers = self._wire.copy_several("; ".join(self._statements), Rows(binary=False))
-        try:
+        with self._session.wire_errors(sql):
             for batch in self._answers:
                 if batch is not None:
                     yield batch
                 elif self._next < len(self._statements):
                     return  # after the last one the query's own end is still to come
-        except Refused as refused:
-            self._pgconn.exec_(b"")  # libpq learns what has become of the transaction
-            raise self._session._refused(refused, sql) from None
-        except (Broken, OSError) as error:
-            self._session.close()
-            raise SqlError("the connection broke", detail=" ".join(str(error).split())) from None

@@ -8,7 +8,7 @@ import numpy as np
 
 from pgkura.core.refs import ChunkRef, Layer
 from pgkura.postgres.messages import CopyBatch
-from pgkura.postgres.session import Session
+from pgkura.postgres.several import CopySource
 from pgkura.repository.lines import Numbers, pack_sizes, write_numbers
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.pacing import Pacer
@@ -60,18 +60,18 @@ class Copier:
         self.pacer = pacer
         self.largest = 0
 
-    def copy(self, session: Session, piece: Piece, statement: str) -> list[Draft]:
+    def copy(self, source: CopySource, piece: Piece, statement: str) -> list[Draft]:
         """Run the COPY of a piece and store its rows as chunks."""
-        return self.copy_rows(session, piece.number, piece.first, statement, binary=piece.binary)
+        return self.copy_rows(source, piece.number, piece.first, statement, binary=piece.binary)
 
     def copy_rows(
-        self, session: Session, number: int, piece: int, statement: str, *, binary: bool = False
+        self, source: CopySource, number: int, piece: int, statement: str, *, binary: bool = False
     ) -> list[Draft]:
         """Run one COPY and store its rows as chunks."""
         drafts = self._drafts(number, piece)
         sizes: list[Numbers] = []
         rows = size = 0
-        for batch in self._batches(session, statement, binary=binary):
+        for batch in self._batches(source, statement, binary=binary):
             if not size:
                 drafts.append(Draft(rows=0))
                 self._writer.begin((drafts[-1], "chunk"))
@@ -86,7 +86,7 @@ class Copier:
             self._end(drafts[-1], rows, sizes)
         return drafts
 
-    def copy_placed(self, session: Session, piece: Piece, statement: str) -> Places:
+    def copy_placed(self, source: CopySource, piece: Piece, statement: str) -> Places:
         """Run a COPY of a few rows, each with its place in front; store the rows as further chunks.
 
         Returns the places, in the order of the rows; without rows nothing is stored.
@@ -96,7 +96,7 @@ class Copier:
         sent: list[bytes] = []
         sizes: list[Numbers] = []
         size = 0
-        for batch in self._batches(session, statement, binary=piece.binary):
+        for batch in self._batches(source, statement, binary=piece.binary):
             if not sent:
                 drafts.append(Draft(rows=0))
                 self._writer.begin((drafts[-1], "chunk"))
@@ -187,9 +187,9 @@ class Copier:
                     draft.fresh.append(ref)
         return {n: _table_read(n, s) for n, s in self._sums.items()}
 
-    def _batches(self, session: Session, statement: str, *, binary: bool) -> Iterator[CopyBatch]:
+    def _batches(self, source: CopySource, statement: str, *, binary: bool) -> Iterator[CopyBatch]:
         with self.pacer.statement():
-            yield from session.copy_out(statement, binary=binary)
+            yield from source.copy_out(statement, binary=binary)
 
 
 def _table_read(number: int, total: _Sum) -> TableRead:

@@ -5,7 +5,7 @@ Runs inside a worker's transaction, under its locks. The decisions are detector.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 
@@ -109,10 +109,8 @@ class Follower:
         for some in _slices(pieces):
             statements = [copy_statement(piece, name=name) for piece in some]
             with Several(self._session, statements) as several:
-                # The copier asks nothing else of a session.
-                session = cast(Session, several)
                 for piece, statement in zip(some, statements, strict=True):
-                    yield piece, self._copier.copy(session, piece, statement)
+                    yield piece, self._copier.copy(several, piece, statement)
 
     def _kept(self, piece: Piece, before: Before, new: int, name: QualifiedName | None) -> None:
         """Quiet or grown: no row that was there is gone."""
