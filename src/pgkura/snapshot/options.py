@@ -45,7 +45,7 @@ class Options:
     range_pages: int = 512
     full: bool = False
     follow: Policy = DEFAULT_POLICY
-    small_bytes: int = 256 * 1024
+    small_bytes: int = 64 * 1024
     checkpoint_seconds: float = 30.0
     max_blocking_seconds: float = 2.0
     max_snapshot_age_seconds: float = DEFAULT_SNAPSHOT_AGE
