@@ -191,6 +191,8 @@ def _render(result: BackupResult) -> None:
         f"{human_seconds(result.seconds)}, peak memory {human_bytes(result.peak_memory_bytes)}",
         markup=False,
     )
+    if result.warning:
+        out.print(f"warning: {result.warning}", style="bold yellow", markup=False)
     if result.lock is not None:
         out.print(
             f"{result.lock.files:,} files locked ({result.lock.mode}) until {result.lock.until}; "

@@ -136,6 +136,10 @@ class PlanOutdated(PgkuraError):
     exit_code = 22
 
 
+class DataGone(PlanOutdated):
+    """Stored data that a new snapshot would build on is gone, or about to be deleted."""
+
+
 class Interrupted(PgkuraError):
     """Stopped by the operator (SIGINT, SIGTERM). What was stored stays; a rerun continues."""
 

@@ -1,9 +1,10 @@
 """`backup`: one snapshot, journaled."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pgkura.core.access import Access
+from pgkura.core.errors import DataGone
 from pgkura.core.outcome import Finding, FindingClass, Result, decide, unused
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
@@ -39,6 +40,7 @@ class BackupResult:
     accepted_unused: tuple[str, ...] = ()
     lock: Locked | None = None
     copies: tuple[dict[str, Any], ...] = ()
+    warning: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The `--json` object."""
@@ -58,6 +60,7 @@ class BackupResult:
             "accepted_unused": list(self.accepted_unused),
             "copies": list(self.copies),
             **({"lock": self.lock.as_json()} if self.lock else {}),
+            **({"warning": self.warning} if self.warning else {}),
         }
 
 
@@ -117,7 +120,15 @@ def back_up(
     )
     if lock.days:
         need_retention(repo.storage)  # said before anything starts
-    taken = take(source, repo, options, progress, access=access, stop=stop, executor=crew.given)
+    warning = ""
+    try:
+        taken = take(source, repo, options, progress, access=access, stop=stop, executor=crew.given)
+    except DataGone as gone:
+        warning = f"{gone.msg} ({gone.detail}): it was read again; `verify` names the older snapshots that are touched"
+        progress.note(warning)
+        repo.look_again()
+        options = replace(options, doubt_stored=True)
+        taken = take(source, repo, options, progress, access=access, stop=stop, executor=crew.given)
     locked, unlocked = _lock(repo, taken, lock, progress) if lock.days else (None, ())
     findings = (*taken.findings, *unlocked)
     counts = taken.counts
@@ -136,6 +147,7 @@ def back_up(
         accepted=taken.accepted,
         accepted_unused=unused(findings, accepted),
         lock=locked,
+        warning=warning,
     )
 
 

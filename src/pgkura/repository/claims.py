@@ -7,7 +7,7 @@ what is condemned. Whichever came second sees the other (docs/decisions/0005). N
 from collections.abc import Mapping
 from contextlib import suppress
 
-from pgkura.core.errors import PlanOutdated, StoreError
+from pgkura.core.errors import DataGone, PlanOutdated, StoreError
 from pgkura.core.refs import ObjectRef
 from pgkura.repository.packs import object_id, object_key
 from pgkura.repository.references import REFERENCES
@@ -27,7 +27,7 @@ def commit_claimed(repo: Opener, snapshot_id: str, manifest: bytes, objects: Map
 
 
 def refuse_taken(repo: Opener, objects: Mapping[str, ObjectRef]) -> None:
-    """The look between claim and manifest. Raises PlanOutdated when a prune takes away what is claimed."""
+    """The look between claim and manifest. Raises DataGone when a prune takes away what is claimed."""
     refuse_condemned(objects, objects_in(open_tombstones(repo).values(), Phase.CONDEMNED))
     refuse_missing(repo.storage, objects)
 
@@ -62,9 +62,9 @@ def _stored(storage: Storage, key: str) -> bytes | None:
 
 
 def refuse_condemned(objects: Mapping[str, ObjectRef], condemned: frozenset[str]) -> None:
-    """Raises PlanOutdated when something is needed that is about to be deleted."""
+    """Raises DataGone when something is needed that is about to be deleted."""
     if taken := sorted(i for i in condemned if i in objects):
-        raise PlanOutdated(
+        raise DataGone(
             "a prune is deleting data that this snapshot needs",
             detail=f"{len(taken)} objects, among them {object_key(taken[0])}; the snapshot does not exist",
             hint=_AGAIN,
@@ -72,7 +72,7 @@ def refuse_condemned(objects: Mapping[str, ObjectRef], condemned: frozenset[str]
 
 
 def refuse_missing(storage: Storage, objects: Mapping[str, ObjectRef]) -> None:
-    """Raises PlanOutdated when something that is needed does not lie there in its size."""
+    """Raises DataGone when something that is needed does not lie there in its size."""
     there = ObjectMap()
     for stored in storage.list("data/"):
         needed = objects.get(object_id(stored.key))
@@ -80,7 +80,7 @@ def refuse_missing(storage: Storage, objects: Mapping[str, ObjectRef]) -> None:
             there.add(needed)
     if len(there) < len(objects):
         gone = [object_key(i) for i in sorted(objects) if i not in there]
-        raise PlanOutdated(
+        raise DataGone(
             "data that this snapshot needs is no longer in the store",
             detail=f"{len(gone)} objects, among them {gone[0]}; the snapshot does not exist",
             hint=_AGAIN,

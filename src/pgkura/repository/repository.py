@@ -152,6 +152,11 @@ class Repository(Journal):
                     self._index = self._load_index()
         return self._index.get(mac)
 
+    def look_again(self) -> None:
+        """What lies in the store may have changed: `known` reads it anew."""
+        with self._index_lock:
+            self._index = None
+
     def _load_index(self) -> KnownChunks:
         # Tombstones before data: one that is gone by then has taken its objects with it.
         unwanted = objects_in(open_tombstones(self).values())

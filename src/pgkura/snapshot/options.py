@@ -19,6 +19,7 @@ class Options:
     chunk_bytes               plain bytes of COPY text per chunk; memory grows with it
     range_pages               heap pages that are followed, read and given up together
     full                      read everything, whatever is known of the last run
+    doubt_stored              look whether what would be built upon still lies in the store; else read it again
     follow                    how long what is known of a range is built upon
     small_bytes               tables up to this size are read whole when they changed
     checkpoint_seconds        how much reading a run that is cut short may lose
@@ -44,6 +45,7 @@ class Options:
     chunk_bytes: int = 8 * MIB
     range_pages: int = 512
     full: bool = False
+    doubt_stored: bool = False
     follow: Policy = DEFAULT_POLICY
     small_bytes: int = 64 * 1024
     checkpoint_seconds: float = 30.0

@@ -9,7 +9,7 @@ from pgkura.core.errors import FormatTooNew, Tampered, WrongKey
 from pgkura.core.facts import SourceFacts, TableFacts
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.components import LOOK_BACK
-from pgkura.snapshot.detector import Point, due, why_not
+from pgkura.snapshot.detector import Before, Point, due, why_not
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.state import PreviousState, TableKey
 from pgkura.snapshot.units import Piece
@@ -72,6 +72,7 @@ class Remembered:
         self.today = today
         self._options = options
         self._previous: PreviousState | None = None
+        self._stored: Repository | None = None
         self._partial: PreviousState | None = None
 
     def recall_partial(self, repo: Repository, name: str, now: Point) -> bool:
@@ -97,6 +98,7 @@ class Remembered:
 
     def recall(self, repo: Repository, database: str, now: Point) -> str:
         """Find the newest state of this database that can be believed; says why there is none, '' if there is one."""
+        self._stored = repo if self._options.doubt_stored else None
         reason = "there is no earlier backup of it"
         for snapshot_id in reversed(repo.manifest_ids()[-LOOK_BACK:]):
             try:
@@ -145,10 +147,17 @@ class Remembered:
             if state is None or state.point is None or state.key(table.oid) != key:
                 continue
             before = state.of(table.oid, piece.start)
-            if before is not None and before.covers(piece.end, table.pages):
+            if before is not None and before.covers(piece.end, table.pages) and self._lies_there(before):
                 overdue = due(before, self.today, piece.start, self._options.follow)
                 return replace(piece, follow=True, before=before, since=state.point.xmin, due=overdue)
         return replace(piece, follow=True)
+
+    def _lies_there(self, before: Before) -> bool:
+        if self._stored is None:
+            return True
+        refs = [r for x in before.layers for r in (x.chunk, x.drops, x.sizes, x.places) if r is not None]
+        known = [self._stored.known(ref.mac) for ref in refs]
+        return all(found is not None and found.object == ref.object for found, ref in zip(known, refs, strict=True))
 
     def close(self) -> None:
         """Let go of the state."""
