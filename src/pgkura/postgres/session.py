@@ -105,8 +105,9 @@ class Session:
             yield from cursor.stream(sql.encode(), params or None, size=at_once)
 
     def script(self, text: str) -> None:
-        """Several statements by the simple protocol: one implicit transaction unless one is open."""
-        result = self._connection.pgconn.exec_(text.encode())
+        """Several statements by the simple protocol, in one round trip: one implicit transaction unless one is open."""
+        with _translated(text):
+            result = self._connection.pgconn.exec_(text.encode())
         if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY):
             raise self._failed(result, text)
 
@@ -117,10 +118,9 @@ class Session:
 
     def adopt(self, snapshot: str) -> None:
         """Open a repeatable-read transaction at an exported snapshot."""
-        self.begin()
         if not re.fullmatch(r"[0-9A-F]+-[0-9A-F]+-[0-9]+", snapshot):
             raise SqlError(f"not a snapshot id: {snapshot!r}")
-        self.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+        self.script(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'")
 
     def commit(self) -> None:
         """End the transaction; raises SqlError when the server turned it into a rollback."""
@@ -216,7 +216,7 @@ class Session:
         try:
             wire.drain()
             self._connection.pgconn.exec_(b"")
-        except (Broken, OSError):
+        except (Broken, OSError, psycopg.Error):
             self.close()
 
     def _copy_by_wire(self, wire: Wire, sql: str, rows: Rows) -> Generator[CopyBatch, None, None]:

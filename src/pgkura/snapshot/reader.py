@@ -210,9 +210,9 @@ class _Reader:
 
     def _lock(self, session: Session, names: Sequence[QualifiedName]) -> None:
         # Granted at once while a holder has it; otherwise a short wait, never long in a queue before others.
-        session.execute(f"SET LOCAL lock_timeout = '{self._unit.lock_wait_ms}ms'")
         listed = ", ".join(dict.fromkeys(f"ONLY {name.sql}" for name in names))
-        session.execute(f"LOCK TABLE {listed} IN ACCESS SHARE MODE")
+        wait = f"SET LOCAL lock_timeout = '{self._unit.lock_wait_ms}ms'"
+        session.script(f"{wait}; LOCK TABLE {listed} IN ACCESS SHARE MODE")
 
     def _limit(self, session: Session) -> None:
         """From here on rows are read."""
