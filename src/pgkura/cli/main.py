@@ -35,6 +35,9 @@ _VERBS = {
     "export": "verbs_repository",
     "prune": "verbs_keep",
     "copy": "verbs_keep",
+    "watch": "verbs_changes",
+    "mark": "verbs_changes",
+    "timeline": "verbs_changes",
     "demo": "verbs_demo",
 }
 _GROUPS = {"people": "verbs_keys", "hosts": "verbs_keys", "epoch": "verbs_keys"}

@@ -13,9 +13,9 @@ from pgkura.core.errors import RepositoryNotFound, Tampered, WrongKey
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.repository import manifest as manifests_format
 from pgkura.repository.belief import Belief
+from pgkura.repository.changes import Changes
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.container import ROOT, open_signature, seal_signature
-from pgkura.repository.journal import Journal
 from pgkura.repository.keeping import INDEX, slices
 from pgkura.repository.keyring import Keyring, open_keyring
 from pgkura.repository.keys import HostKey, Identity
@@ -36,7 +36,7 @@ from pgkura.storage.base import KeyExists, KeyNotFound, Storage, Stored
 KEPT_BYTES = 16 * 1024 * 1024
 
 
-class Repository(Journal):
+class Repository(Changes):
     """See docs/formats/repository.md. Safe to use from several threads; a PackWriter is not."""
 
     def __init__(self, storage: Storage, keyring: Keyring) -> None:
@@ -274,6 +274,9 @@ class Repository(Journal):
         signer, body = open_signature(data, kind, self.repository_id, key, self._keys.signers)
         self._belief.check(signer, key, data)
         return signer, unpack_record(body, self._keys.secrets, key)
+
+    def _believe(self, signer: str, key: str, data: bytes) -> None:
+        self._belief.check(signer, key, data)
 
     def believed(self, prefix: str) -> list[Stored]:
         """Files below `prefix`, by key, without those that a revoked host wrote after its revocation."""

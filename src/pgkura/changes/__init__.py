@@ -1,0 +1,1 @@
+"""The change log: receive, cut, store, read back."""

@@ -1,0 +1,301 @@
+"""Follow a slot: receive, cut, seal, store, and only then confirm. SIGKILL at any point loses and doubles nothing."""
+
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pgkura.changes.chains import Chain, ChainBroken, Origin, check_slot, cover, end_chain, look, open_chain, publish
+from pgkura.changes.segment import BEAT, Cut, Segmenter, record_of, widening
+from pgkura.core.errors import DatabaseError, SourceBusy, StoreError
+from pgkura.core.progress import Progress
+from pgkura.core.stop import Stop
+from pgkura.core.wal import lsn_text, parse_lsn
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.pinning import connect
+from pgkura.postgres.replication import Alive, Replication
+from pgkura.postgres.session import Session, SqlError
+from pgkura.postgres.shape import Poll
+from pgkura.repository.changes import PartRef, SegmentName
+from pgkura.repository.repository import Repository
+from pgkura.storage.base import KeyExists
+
+APPLICATION = "pgkura watch"
+_IN_USE = "55006"
+_LOST = ("55000", "42704", "58P01")
+_SLOT_CHECK_SECONDS = 30.0
+# Segments that may wait for a slow store; then receiving stops, and the server keeps the log.
+_WAITING = 2
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to follow.
+
+    period        seconds from a commit to the cut of its segment; also between two looks at the shape
+    segment_bytes plain bytes at which a segment is cut earlier
+    once          end when everything of now is stored
+    beat          seconds without a segment after which one is provoked: the proof that all is well
+    max_retained  bytes the server may keep for us before we give the slot up; 0 = no limit of ours
+    """
+
+    period: float = 2.0
+    segment_bytes: int = 16 * 1024 * 1024
+    once: bool = False
+    beat: float = 60.0
+    max_retained: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Watched:
+    """What a run has done so far."""
+
+    chain: str = ""
+    position: str = ""
+    segments: int = 0
+    transactions: int = 0
+    bytes: int = 0
+    holes: int = 0
+
+
+def follow(source: Endpoint, repo: Repository, options: Options, progress: Progress, stop: Stop) -> Watched:
+    """Until stopped, or (once) up to now. Comes back after a lost connection or a store that refuses.
+
+    Raises RightsError, DatabaseError for what will not pass by itself, WrongKey, Tampered.
+    """
+    repo.need_host()
+    told = Watched()
+    failures = 0
+    while True:
+        before = told.segments
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="pgkura-store") as pool:
+                _Run(source, repo, options, progress, stop, told, pool).run()
+            return told
+        except (SqlError, StoreError, SourceBusy) as error:
+            failures = 1 if told.segments > before else failures + 1
+            if stop.requested or (options.once and failures > 5) or not told.chain:
+                raise
+            progress.note(f"{error.msg}; trying again ({error.detail})" if error.detail else f"{error.msg}; again")
+            if stop.wait(min(0.2 * 2**failures, 15.0)):
+                return told
+
+
+class _Run:
+    """One connection's time."""
+
+    def __init__(
+        self,
+        source: Endpoint,
+        repo: Repository,
+        options: Options,
+        progress: Progress,
+        stop: Stop,
+        told: Watched,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._source, self._repo, self._options = source, repo, options
+        self._progress, self._stop, self._told, self._pool = progress, stop, told, pool
+        self._storing: deque[tuple[Future[None], Cut]] = deque()
+        self._first_commit = self._last_stored = self._slot_seen = time.monotonic()
+        self._until = 0
+
+    def run(self) -> None:
+        """Connect, find the chain, follow."""
+        with connect(self._source, application_name=APPLICATION) as session:
+            session.execute("SET lock_timeout = '2s'")
+            replication = Replication.open(self._source, application_name=APPLICATION)
+            try:
+                self._follow(session, replication)
+            finally:
+                replication.close()
+
+    def _follow(self, session: Session, replication: Replication) -> None:
+        seen = replication.identify()
+        database = str(session.one("SELECT pg_catalog.current_database()::text")[0])
+        origin = Origin(system=seen.system, timeline=seen.timeline, database=database)
+        self._progress.stage("following the change log")
+        self._chain = chain = open_chain(self._repo, session, origin, self._note_hole)
+        self._told.chain, self._told.position = chain.id, lsn_text(chain.position)
+        self._session, self._replication = session, replication
+        try:
+            self._poll = self._look()
+            self._start(chain)
+            self._segmenter = Segmenter(chain.position, self._spill)
+            self._segmenter.widen = widening(self._poll.visible)
+            if self._options.once:
+                self._until = self._beat()
+            self._loop_or_lost()
+        except ChainBroken as broken:
+            replication.close()
+            self._note_hole(f"the change log is broken: {broken.reason}; a new chain begins, and it needs a new backup")
+            end_chain(self._repo, session, chain.id, chain.slot, broken.reason)
+            raise SqlError("the chain has ended", detail=broken.reason) from broken
+
+    def _note_hole(self, text: str) -> None:
+        self._told.holes += "broken" in text
+        self._progress.note(text)
+
+    def _start(self, chain: Chain) -> None:
+        try:
+            self._replication.start(chain.slot, chain.slot, chain.position)
+        except DatabaseError as error:
+            state = getattr(error, "sqlstate", "")
+            if state == _IN_USE:
+                raise SourceBusy(
+                    "the slot is in use", detail=error.msg, hint="another watcher follows this database"
+                ) from error
+            if state in _LOST:
+                raise ChainBroken(f"the slot cannot be read: {error.msg}") from error
+            raise
+
+    def _loop_or_lost(self) -> None:
+        try:
+            self._loop()
+        except SqlError as error:
+            if error.sqlstate not in _LOST:
+                raise
+            raise ChainBroken(f"the slot cannot be read any more: {error.msg}") from error
+
+    def _loop(self) -> None:
+        polled = time.monotonic()
+        while True:
+            self._receive()
+            self._confirm()
+            now = time.monotonic()
+            if self._due(now):
+                self._store()
+                polled = now
+            elif now - polled >= self._options.period:
+                self._poll, polled = self._look(), now
+            if now - self._slot_seen >= _SLOT_CHECK_SECONDS:
+                self._watch_slot(now)
+            if self._done():
+                return
+
+    def _receive(self) -> None:
+        if len(self._storing) > _WAITING:
+            self._replication.keep_alive()
+            wait([self._storing[0][0]], timeout=0.5)
+            return
+        segmenter = self._segmenter
+        for message in self._replication.receive(min(self._options.period / 4, 0.25)):
+            if isinstance(message, Alive):
+                continue
+            was_empty = segmenter.empty
+            segmenter.take(message.lsn, message.payload)
+            if was_empty and not segmenter.empty:
+                self._first_commit = time.monotonic()
+            if segmenter.size >= self._options.segment_bytes and not segmenter.inside:
+                return
+
+    def _due(self, now: float) -> bool:
+        segmenter = self._segmenter
+        if segmenter.inside:
+            return False
+        if segmenter.empty:
+            if now - self._last_stored >= self._options.beat and not self._storing:
+                self._last_stored = now
+                self._beat()
+            return False
+        waited = now - self._first_commit >= self._options.period
+        last = self._stop.requested or 0 < self._until <= segmenter.position
+        return waited or last or segmenter.size >= self._options.segment_bytes
+
+    def _done(self) -> bool:
+        if self._stop.requested:
+            # What is half here is sent again to whoever comes next.
+            if not self._segmenter.inside and not self._segmenter.empty:
+                self._store()
+            while self._storing:
+                self._confirm(patiently=True)
+            return True
+        return 0 < self._until <= self._chain.position and not self._storing
+
+    def _look(self) -> Poll:
+        """The shape of now; tables that can be logged join, those that lost their key leave at once."""
+        seen = look(self._session, self._chain)
+        if any(t.wanted != t.published for t in seen.tables) and publish(
+            self._session, self._chain.slot, self._progress.note
+        ):
+            seen = look(self._session, self._chain)
+        known: Poll | None = getattr(self, "_poll", None)
+        if known is None or known.shape.rows != seen.shape.rows:
+            cover(self._repo, self._chain, seen)
+            if known is not None:
+                self._progress.note("tables changed: moments from here on need a new backup")
+        if hasattr(self, "_segmenter"):
+            self._segmenter.widen = widening(seen.visible)
+        return seen
+
+    def _store(self) -> None:
+        # The look comes after the last commit of the segment: its shape is a shape of after all of it.
+        self._poll = seen = self._look()
+        chain, cut = self._chain, self._segmenter.cut()
+        sealed = self._repo.seal_messages(cut.rest) if cut.rest else b""
+        record = record_of(cut, chain=chain.id, before=(chain.top_xid, chain.top_time), rest_bytes=len(sealed))
+        record["poll"] = {
+            "position": seen.position,
+            "visible": seen.visible,
+            "time": seen.time,
+            "rows": seen.shape.rows,
+            "definitions": seen.shape.definitions,
+        }
+        record["sequences"] = [list(s) for s in self._new_values(seen)]
+        chain.top_xid, chain.top_time = record["top_xid"], record["top_time"]
+        name = SegmentName(cut.tally.start, cut.tally.end)
+        self._storing.append((self._pool.submit(self._put, name, record, sealed, cut), cut))
+        self._last_stored = time.monotonic()
+
+    def _new_values(self, seen: Poll) -> list[tuple[str, str, int]]:
+        """Sequences that moved since the last segment; all of them in the first one of a run."""
+        known: dict[tuple[str, str], int] = getattr(self, "_values", {})
+        moved = [(s, n, v) for s, n, v in seen.sequences if known.get((s, n)) != v]
+        self._values = {(s, n): v for s, n, v in seen.sequences}
+        return moved
+
+    def _put(self, name: SegmentName, record: dict[str, object], sealed: bytes, cut: Cut) -> None:
+        chain = self._chain.id
+        for mark in cut.tally.marks:
+            told = {"name": mark.name, "lsn": lsn_text(mark.lsn), "end": lsn_text(mark.end), "time": mark.time}
+            with suppress(KeyExists):
+                self._repo.put_chain_record(chain, f"mark-{mark.end:016X}", {**told, "xid": mark.xid})
+        with suppress(KeyExists):  # it was stored, and nobody lived to hear it
+            self._repo.put_segment(chain, name, record, sealed)
+
+    def _confirm(self, *, patiently: bool = False) -> None:
+        while self._storing and (patiently or self._storing[0][0].done()):
+            future, cut = self._storing[0]
+            self._attend(future)
+            self._storing.popleft()
+            self._chain.position = cut.tally.end
+            self._replication.confirm(cut.tally.end)
+            told = self._told
+            told.segments += 1
+            told.transactions += cut.tally.transactions
+            told.bytes += len(cut.rest) + sum(ref.bytes for ref, _ in cut.parts)
+            told.position = lsn_text(cut.tally.end)
+
+    def _spill(self, packed: bytes) -> PartRef:
+        return self._attend(self._pool.submit(self._repo.put_part, self._chain.id, packed))
+
+    def _attend(self, future: "Future[R]") -> R:
+        """Its result; meanwhile the server hears that we live."""
+        while not future.done():
+            wait([future], timeout=1.0)
+            self._replication.keep_alive()
+        return future.result()
+
+    def _beat(self) -> int:
+        """Something to receive. Returns where the log is after it."""
+        said = self._session.one("SELECT pg_catalog.pg_logical_emit_message(true, %s, '')::text", (BEAT,))[0]
+        return parse_lsn(str(said))
+
+    def _watch_slot(self, now: float) -> None:
+        self._slot_seen = now
+        retained = check_slot(self._session, self._chain.slot, 1 << 64)
+        if self._options.max_retained and retained > self._options.max_retained:
+            raise ChainBroken(f"the server kept {retained:,} bytes of log for us: the slot was given up, not its disk")

@@ -1,0 +1,103 @@
+"""watch, mark, timeline: the change log."""
+
+import signal
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from pgkura.app.compose import Composition
+from pgkura.app.settings import read_settings
+from pgkura.changes.watching import Options
+from pgkura.cli import durations, options, output
+from pgkura.cli.progress import human_bytes, shown
+from pgkura.core.stop import Stop
+from pgkura.operations import watch as operation
+
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database", help="Source URL, or env:NAME or file:PATH (a password shows in `ps`) [env: DATABASE_URL]"
+    ),
+]
+
+
+def watch(
+    database: Database = None,
+    period: Annotated[
+        str, typer.Option("--period", help="How old a commit may grow before it is stored: one request for each.")
+    ] = "2s",
+    segment_bytes: Annotated[
+        int, typer.Option("--segment-bytes", min=4096, help="Store earlier when so much has come.")
+    ] = 16 * 1024 * 1024,
+    once: Annotated[bool, typer.Option("--once", help="Store everything up to now, then end.")] = False,
+    beat: Annotated[
+        str, typer.Option("--beat", help="On an idle database write one small message so often, as a sign of life.")
+    ] = "60s",
+    max_retained: Annotated[
+        int,
+        typer.Option(
+            "--max-retained", min=0, help="Give the slot up when the server keeps so many bytes for us; 0 = never."
+        ),
+    ] = 0,
+    repository: options.Repository = "",
+    host_key: options.HostKey = "",
+    insecure_store: options.InsecureStore = False,
+    insecure_database: options.InsecureDatabase = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Follow the database's changes into the repository, for `restore --at`. SIGTERM stores what is whole and ends."""
+    composition = Composition(
+        read_settings(
+            database=options.not_blank("--database", database),
+            repository=repository,
+            host_key=host_key,
+            insecure_store=insecure_store,
+            insecure_database=insecure_database,
+        )
+    )
+    wanted = Options(
+        period=durations.seconds(period, "--period", least=0.1) or 2.0,
+        segment_bytes=segment_bytes,
+        once=once,
+        beat=durations.seconds(beat, "--beat", least=1) or 60.0,
+        max_retained=max_retained,
+    )
+    stop = Stop()
+
+    def gently(signum: int, frame: FrameType | None) -> None:
+        stop.request()
+
+    signal.signal(signal.SIGTERM, gently)
+    signal.signal(signal.SIGINT, gently)
+    with shown(quiet=quiet) as progress:
+        done = operation.watch(composition.source(), composition.repository(need_host=True), wanted, progress, stop)
+    if as_json:
+        output.print_json(done.as_json())
+    elif not quiet:
+        told = done.told
+        output.out().print(
+            f"chain {told.chain} up to {told.position}: {told.segments:,} segments, "
+            f"{told.transactions:,} transactions, {human_bytes(told.bytes)} stored",
+            markup=False,
+        )
+
+
+def mark(
+    name: Annotated[str, typer.Argument(help="A name for the moment, for `restore --at NAME`.")],
+    database: Database = None,
+    insecure_database: options.InsecureDatabase = False,
+    as_json: options.Json = False,
+) -> None:
+    """Name this moment of a watched database."""
+    settings = read_settings(database=options.not_blank("--database", database), insecure_database=insecure_database)
+    position = operation.mark(Composition(settings).source(), name)
+    if as_json:
+        output.print_json({"result": "ok", "name": name, "position": position})
+    else:
+        output.out().print(f"marked {name} at {position}", markup=False)
+
+
+def timeline() -> None:
+    """What can be restored."""

@@ -1,0 +1,49 @@
+"""`watch` and `mark`: follow a database's change log; name a moment in it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pgkura.changes.segment import MARK
+from pgkura.changes.watching import Options, Watched, follow
+from pgkura.core.errors import UsageError
+from pgkura.core.progress import Progress
+from pgkura.core.stop import Stop
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.pinning import connect
+from pgkura.repository.repository import Repository
+
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchResult:
+    """What `watch` prints when it ends; as_json is the documented object."""
+
+    told: Watched
+
+    def as_json(self) -> dict[str, Any]:
+        """The `--json` object."""
+        told = self.told
+        return {
+            "result": "ok",
+            "chain": told.chain,
+            "position": told.position,
+            "segments": told.segments,
+            "transactions": told.transactions,
+            "bytes_stored": told.bytes,
+            "holes": told.holes,
+        }
+
+
+def watch(source: Endpoint, repo: Repository, options: Options, progress: Progress, stop: Stop) -> WatchResult:
+    """Until stopped. Holes are journaled by their chain's end record."""
+    return WatchResult(told=follow(source, repo, options, progress, stop))
+
+
+def mark(source: Endpoint, name: str) -> str:
+    """Name the moment: a transaction of its own in the log. Returns its position."""
+    if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise UsageError("a mark needs a printable name", detail=f"of 1 to {_LONGEST_NAME} characters")
+    with connect(source, application_name="pgkura mark") as session:
+        session.execute("SET synchronous_commit = on")
+        return str(session.one("SELECT pg_catalog.pg_logical_emit_message(true, %s, %s)::text", (MARK, name))[0])

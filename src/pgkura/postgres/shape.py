@@ -1,0 +1,96 @@
+"""What a change log needs to know of its source beside the changes: the shape of its tables, where its sequences stand.
+
+Watchers ask each time they cut, backups ask in their snapshot: only what both know can be put together.
+"""
+
+from dataclasses import dataclass
+
+from pgkura.core.names import QualifiedName
+from pgkura.postgres.queries import query
+from pgkura.postgres.session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Fingerprints: `rows` of all that decides what a logged row means, `definitions` of everything else."""
+
+    rows: str
+    definitions: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedTable:
+    """A table and how its rows are told apart: `key`, `full` (the whole old row), or '' (not at all)."""
+
+    qname: QualifiedName
+    persistence: str
+    owned: bool
+    identity: str
+    published: bool
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it belongs into a publication: one without identity would make its owner's UPDATE fail there."""
+        return self.owned and bool(self.identity) and self.persistence == "p"
+
+    @property
+    def why_not(self) -> str:
+        """In words; '' for one that is logged."""
+        if self.published:
+            return ""
+        if self.persistence != "p":
+            return "unlogged tables never reach the log"
+        if not self.identity:
+            return "it has no primary key or other replica identity"
+        return "it belongs to a role that ours is no member of" if not self.owned else "it is not published"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poll:
+    """One look at the source, all in one snapshot.
+
+    position  of the log before the snapshot was taken: what was committed up to there is seen, but for transactions
+              that still wait to be told that they are
+    visible   `pg_current_snapshot()`; time: the server's clock, microseconds since 1970
+    """
+
+    position: str
+    visible: str
+    time: int
+    shape: Shape
+    tables: tuple[LoggedTable, ...]
+    sequences: tuple[tuple[str, str, int], ...]
+
+
+def read_shape(session: Session, publication: str) -> Shape:
+    """In the caller's transaction."""
+    rows, definitions = session.one(query("changes", "shape"), (publication,))
+    return Shape(rows=rows, definitions=definitions)
+
+
+def read_tables(session: Session, publication: str) -> tuple[LoggedTable, ...]:
+    """In the caller's transaction."""
+    return tuple(
+        LoggedTable(
+            qname=QualifiedName(schema, name), persistence=kind, owned=owned, identity=identity, published=published
+        )
+        for schema, name, kind, owned, identity, published in session.rows(query("changes", "tables"), (publication,))
+    )
+
+
+def poll(session: Session, publication: str) -> Poll:
+    """Position first, then everything else in one snapshot."""
+    position = str(session.one(query("changes", "position"))[0])
+    session.begin()
+    try:
+        visible, time = session.one(query("changes", "moment"))
+        return Poll(
+            position=position,
+            visible=visible,
+            time=time,
+            shape=read_shape(session, publication),
+            tables=read_tables(session, publication),
+            sequences=tuple((s, n, v) for s, n, v in session.rows(query("changes", "sequences"))),
+        )
+    finally:
+        session.rollback()

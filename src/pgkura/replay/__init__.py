@@ -1,0 +1,1 @@
+"""From a base and the change log to a moment: targets, choice, folding, applying."""
