@@ -26,13 +26,17 @@ TABLES = ("ledger", "account", "item", "auto", "scratch")
 
 @dataclass(slots=True)
 class Load:
-    """Writers that run until stopped; `committed` are ledger numbers whose commit was confirmed."""
+    """Writers that run until stopped; `committed` are ledger numbers whose commit was confirmed.
+
+    gentle  no TRUNCATE: a backup would read that table as of a later instant, and could be no base of the log
+    """
 
     url: str
     clients: int = 3
     seed: int = 1
     committed: list[int] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    gentle: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -110,7 +114,7 @@ class Load:
         elif kind < 90:
             with connection.transaction(force_rollback=chance.random() < 0.5):  # a savepoint
                 connection.execute("DELETE FROM auto WHERE id = (SELECT min(id) FROM auto)")
-        elif kind < 99:
+        elif kind < 99 or self.gentle:
             connection.execute("INSERT INTO scratch (v) VALUES (E'line\\nand \\\\ \t tab')")
         else:
             connection.execute("SET LOCAL lock_timeout = '1s'")

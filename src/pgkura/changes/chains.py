@@ -87,18 +87,6 @@ def check_source(session: Session) -> None:
         raise SourceBusy("all replication slots are in use", hint="raise max_replication_slots, or drop an unused slot")
 
 
-def living(repo: Repository, system: str, database: str) -> str:
-    """The newest chain of a database that has begun and not ended, '' if there is none."""
-    for chain in reversed(repo.chain_ids()):
-        head = repo.chain_record(chain, HEAD)
-        if head is None or (head["system"], head["database"]) != (system, database):
-            continue
-        if repo.chain_record(chain, START) is None or repo.chain_record(chain, END) is not None:
-            return ""
-        return chain
-    return ""
-
-
 def open_chain(repo: Repository, session: Session, origin: Origin, note: Callable[[str], None]) -> Chain:
     """The chain that can be gone on with, or a new one; what was broken is ended, with its reason, in the store."""
     for chain in reversed(repo.chain_ids()):

@@ -17,7 +17,7 @@ EPILOG = (
     "Exit codes: 0 ok · 1 failed · 2 usage · 3 incomplete (something could not be saved or restored; it is named) · "
     "10 no repository · 11 repository exists · 12 wrong key · 13 store · 14 database · 15 rights · "
     "16 damaged or forged file · 17 newer format · 18 target not empty · 19 client program · 20 source busy · "
-    "21 not confirmed · 22 plan outdated · 130 interrupted"
+    "21 not confirmed · 22 plan outdated · 23 moment not reachable · 130 interrupted"
 )
 
 # Where each verb is made. Modules are loaded when asked for: starting up is a good part of a backup that finds nothing.

@@ -14,6 +14,7 @@ from pgkura.cli.progress import human_bytes, human_seconds, shown
 from pgkura.core.errors import NotConfirmed
 from pgkura.core.outcome import Result
 from pgkura.operations.release import release_jobs
+from pgkura.operations.replay import parse_moment
 from pgkura.operations.restore import PlannedRestore, RestoreResult, execute_restore, plan_restore
 
 To = Annotated[
@@ -41,6 +42,13 @@ def restore(
         bool,
         typer.Option("--trust-code", help="Let the backup's own CHECK and default functions run with your rights."),
     ] = False,
+    at: Annotated[
+        str,
+        typer.Option(
+            "--at",
+            help="A moment of the change log: TIME, LSN, `before xid N`, `xid N`, `snapshot X:Y:Z`, `latest`, a mark.",
+        ),
+    ] = "",
     accept: options.Accept = None,
     repository: options.Repository = "",
     identity: options.Identity = "",
@@ -61,6 +69,7 @@ def restore(
         insecure_database=insecure_database,
     )
     composition = Composition(settings)
+    moment = parse_moment(at) if at else None
     choice, access = choose(executor), composition.access_for_reading()
     choice.check(access)
     with shown(quiet=quiet) as progress:
@@ -72,6 +81,7 @@ def restore(
             trust_code=trust_code,
             accepted=tuple(accept or ()),
             parallel=workers,
+            at=moment,
             progress=progress,
         )
     if dry_run:

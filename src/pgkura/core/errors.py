@@ -140,6 +140,12 @@ class DataGone(PlanOutdated):
     """Stored data that a new snapshot would build on is gone, or about to be deleted."""
 
 
+class Unreachable(PgkuraError):
+    """The change log does not lead to the moment that was asked for; the hint names moments that it leads to."""
+
+    exit_code = 23
+
+
 class Interrupted(PgkuraError):
     """Stopped by the operator (SIGINT, SIGTERM). What was stored stays; a rerun continues."""
 

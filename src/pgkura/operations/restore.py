@@ -16,8 +16,12 @@ from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.operations.listing import server_name
 from pgkura.operations.proofs import keep_proof
+from pgkura.operations.replay import beyond_of, findings_of, replay_json, replay_notes, replayed_json
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
+from pgkura.replay.moments import Moment
+from pgkura.replay.planning import plan_replay
+from pgkura.replay.running import Replay, ReplayPlan
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
 from pgkura.restore.executor import Executor
@@ -49,6 +53,7 @@ class PlannedRestore:
     manifest: Manifest
     endpoint: Endpoint
     plan: RestorePlan
+    replay: ReplayPlan | None = None
 
     @property
     def snapshot(self) -> str:
@@ -107,6 +112,8 @@ class PlannedRestore:
         lines = [
             f"snapshot of {m.database} (PostgreSQL {server_name(m.server_version_num)}) taken {m.created}, {m.result}"
         ]
+        if self.replay is not None:
+            lines += replay_notes(self.replay)
         if self.plan.started_over:
             lines.append("the target holds a restore that was cut short: what it created is dropped first")
         if self.plan.goes_on:
@@ -129,6 +136,7 @@ class PlannedRestore:
             "snapshot": self.snapshot,
             "target": self.target_display,
             "kind": self.target_kind,
+            **({"at": replay_json(self.replay)} if self.replay is not None else {}),
             "needs_confirmation": self.needs_confirmation,
             "stages": [{"stage": s.name, "objects": s.objects, "rows": s.rows, "bytes": s.bytes} for s in self.stages],
             "steps": [s.as_json() for s in self.steps],
@@ -163,6 +171,7 @@ class RestoreResult:
     skipped: tuple[Finding, ...]
     accepted: tuple[str, ...]
     accepted_unused: tuple[str, ...]
+    replayed: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The `--json` object."""
@@ -170,6 +179,7 @@ class RestoreResult:
             "result": self.result.value,
             "snapshot": self.snapshot,
             "target": self.target,
+            **({"at": self.replayed} if self.replayed is not None else {}),
             "rows": self.rows,
             "rows_kept": self.rows_kept,
             "bytes_kept": self.bytes_kept,
@@ -193,11 +203,16 @@ def plan_restore(
     trust_code: bool = False,
     accepted: tuple[str, ...] = (),
     parallel: int = 2,
+    at: Moment | None = None,
     progress: Progress,
 ) -> PlannedRestore:
-    """Reads the snapshot and the target, writes nothing. Raises TargetNotEmpty, Tampered, DatabaseError …"""
+    """Reads the snapshot and the target, writes nothing. Raises TargetNotEmpty, Tampered, DatabaseError …
+
+    `at`: a moment of the change log, reached from the best base, or from `snapshot` if it is not `latest`.
+    """
     progress.stage("reading the snapshot")
-    manifest = repo.manifest(snapshot)
+    replay = plan_replay(repo, snapshot, at) if at is not None else None
+    manifest = replay.base.manifest if replay is not None else repo.manifest(snapshot)
     facts = SourceFacts.from_json(json.loads(repo.component(manifest, "facts")))
     toc = read_archive(repo.component(manifest, "archive"))
     tables = list(repo.chunk_list(manifest))
@@ -207,7 +222,9 @@ def plan_restore(
     options = Options(allow_non_empty=allow_non_empty, trust_code=trust_code, accepted=accepted, parallel=parallel)
     items = read_items(repo.component(manifest, "inventory"))
     plan = make_plan(manifest.id, facts, toc, tables, items, target, options)
-    return PlannedRestore(repo=repo, manifest=manifest, endpoint=endpoint, plan=plan)
+    if replay is not None:
+        plan = replace(plan, findings=(*plan.findings, *findings_of(replay, plan)))
+    return PlannedRestore(repo=repo, manifest=manifest, endpoint=endpoint, plan=plan, replay=replay)
 
 
 def execute_restore(
@@ -228,7 +245,10 @@ def _restore_and_prove(
     planned: PlannedRestore, progress: Progress, token: Stop, access: Access | None, crew: Crew | None
 ) -> RestoreResult:
     begun = time.monotonic()
-    restored = Executor(planned.plan, planned.endpoint, planned.repo, progress, token, access=access, crew=crew).run()
+    replay = Replay(planned.replay) if planned.replay is not None else None
+    restored = Executor(
+        planned.plan, planned.endpoint, planned.repo, progress, token, access=access, crew=crew, between=replay
+    ).run()
     accepted = planned.plan.options.accepted
     # What the backup itself could not read is missing here for the same reason.
     told = merge(planned.manifest.skipped, restored.findings)
@@ -243,10 +263,16 @@ def _restore_and_prove(
         stop=token,
         access=access,
         crew=crew,
+        beyond=beyond_of(replay, planned.plan) if replay is not None else None,
     )
     for note in planned.repo.notes:
         progress.note(note)
-    keep_proof(planned.repo, "proof", proof.as_json(), progress)
+    told_at = replayed_json(replay) if replay is not None else None
+    # A moment of the log is not the snapshot: its proof is of another kind.
+    if told_at is None:
+        keep_proof(planned.repo, "proof", proof.as_json(), progress)
+    else:
+        keep_proof(planned.repo, "replay", {**proof.as_json(), "at": told_at}, progress)
     return RestoreResult(
         result=decide(proof.differences, (*accepted, *planned.manifest.accepted)),
         snapshot=planned.manifest.id,
@@ -262,4 +288,5 @@ def _restore_and_prove(
         skipped=proof.differences,
         accepted=proof.accepted,
         accepted_unused=unused(proof.differences, accepted),
+        replayed=told_at,
     )

@@ -78,9 +78,14 @@ def read_tables(session: Session, publication: str) -> tuple[LoggedTable, ...]:
     )
 
 
+def read_position(session: Session) -> str:
+    """Where the server writes its log now."""
+    return str(session.one(query("changes", "position"))[0])
+
+
 def poll(session: Session, publication: str) -> Poll:
     """Position first, then everything else in one snapshot."""
-    position = str(session.one(query("changes", "position"))[0])
+    position = read_position(session)
     session.begin()
     try:
         visible, time = session.one(query("changes", "moment"))

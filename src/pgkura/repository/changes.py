@@ -52,6 +52,14 @@ class PartRef:
         return {"id": self.id, "bytes": self.bytes, "sha256": self.sha256}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LivingChain:
+    """A chain that goes on. `slot` is also the name of its publication."""
+
+    id: str
+    slot: str
+
+
 class Changes(Journal):
     """A part of Repository, which has the keys."""
 
@@ -65,6 +73,17 @@ class Changes(Journal):
     def chain_ids(self) -> list[str]:
         """Of all chains, oldest first."""
         return sorted({s.key.split("/")[1] for s in self.believed(CHAINS) if s.key.endswith(f"/{HEAD}")})
+
+    def living_chain(self, system: str, database: str) -> LivingChain | None:
+        """The newest chain of a database, if it has begun and not ended: what is committed from now on is in it."""
+        for chain in reversed(self.chain_ids()):
+            head = self.chain_record(chain, HEAD)
+            if head is None or (head["system"], head["database"]) != (system, database):
+                continue
+            if self.chain_record(chain, START) is None or self.chain_record(chain, END) is not None:
+                return None
+            return LivingChain(id=chain, slot=head["slot"])
+        return None
 
     def put_chain_record(self, chain: str, name: str, record: Mapping[str, Any]) -> None:
         """Raises KeyExists."""

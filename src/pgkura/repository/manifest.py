@@ -44,6 +44,7 @@ class Manifest:
     counts       tables, rows, bytes_read, bytes_stored, chunks, chunks_unchanged, …
     epoch        whose key its chunks are sealed to and keyed with
     expires      until when its files are locked in the store, '' if they are not
+    log          of the change log that it is a base of: chain, rows and definitions (fingerprints), after (position)
     components   `archive`, `facts`, `inventory`, `chunks`, `before.sql`, `after.sql`, and one per history kind
     """
 
@@ -64,6 +65,7 @@ class Manifest:
     components: Mapping[str, Component]
     epoch: int = 1
     expires: str = ""
+    log: Mapping[str, str] | None = None
 
 
 def valid_id(text: str) -> bool:
@@ -117,6 +119,7 @@ def encode(m: Manifest) -> bytes:
         # Absent in the first epoch and without a lock, as in all manifests of before.
         **({"epoch": m.epoch} if m.epoch != 1 else {}),
         **({"expires": m.expires} if m.expires else {}),
+        **({"log": dict(m.log)} if m.log else {}),
     }
     return canonical.encode(record) + b"\n" + _lines(m.components)
 
@@ -191,6 +194,7 @@ def decode(data: bytes, what: str) -> Manifest:
             },
             epoch=int(r.get("epoch", 1)),
             expires=str(r.get("expires", "")),
+            log={str(k): str(v) for k, v in r["log"].items()} if "log" in r else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Tampered(f"{what} is no manifest", detail=f"{type(error).__name__}: {error}") from error

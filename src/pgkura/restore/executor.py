@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pgkura.catalog.kinds import Stage
@@ -63,6 +63,7 @@ class Executor:
         *,
         access: Access | None = None,
         crew: Crew | None = None,
+        between: Callable[[Run, Session], None] | None = None,
     ) -> None:
         """Without `access` nothing but threads of this process can do the work."""
         self._plan = plan
@@ -78,6 +79,7 @@ class Executor:
             access=replace(access, host_key="", run=name),
             crew=crew if crew is not None and has_access else Crew(kind="threads"),
             findings=list(plan.findings),
+            between=between,
         )
 
     def run(self) -> Restored:

@@ -23,11 +23,27 @@ ENTRIES_AT_ONCE = 64
 # another and so must not be left to the end; then what can be divided: indexes of large tables.
 FIRST, SECOND = 1 << 62, 1 << 61
 _EARLY = frozenset({"INDEX", "CONSTRAINT"})
+_KEYS = frozenset({*_EARLY, "INDEX ATTACH"})
 # These lock their tables against everything that works on them; pg_restore keeps them apart too (has_lock_conflicts).
 _EXCLUSIVE = frozenset(
     {"CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "RULE", "TRIGGER", "ROW SECURITY", "POLICY", "DEFAULT"}
 )
 Make = Callable[[Sequence[Entry]], Callable[[Session], None]]
+
+
+def keys_of(entries: Sequence[Entry]) -> list[Entry]:
+    """Indexes and keys that wait for nothing else of `entries`: what changes of rows need, and nothing that fires."""
+    known = {e.dump_id for e in entries}
+    chosen: set[int] = set()
+    while True:
+        more = {
+            e.dump_id
+            for e in entries
+            if e.desc in _KEYS and e.dump_id not in chosen and not any(d in known - chosen for d in e.deps)
+        }
+        if not more:
+            return [e for e in entries if e.dump_id in chosen]
+        chosen |= more
 
 
 def together(loads: Sequence[Load], alone: Callable[[Load], bool]) -> list[tuple[Load, ...]]:

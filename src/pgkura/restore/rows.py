@@ -15,7 +15,7 @@ from pgkura.repository.lists import BLOBS
 from pgkura.restore import ledger
 from pgkura.restore.definitions import analyze_tables, execute_entries
 from pgkura.restore.guests import Guests
-from pgkura.restore.jobs import SMALL_BYTES, Builder, load_weight, together
+from pgkura.restore.jobs import SMALL_BYTES, Builder, keys_of, load_weight, together
 from pgkura.restore.load import Item, Loaded, Loader, load_large_objects
 from pgkura.restore.loads import Load
 from pgkura.restore.parallel import Job, run_jobs
@@ -97,8 +97,22 @@ class Rows:
         loads = [self._load_job(-(place + 1), unit) for place, unit in enumerate(units)]
         loads += [self._own_job(-(len(units) + place + 1), load, owner) for place, (load, owner) in enumerate(own)]
         entries = [e for e in run.plan.after if e.dump_id not in run.there]
-        building = self._builder(loads, units, exposed).jobs(entries)
-        jobs = [*loads, *building, *self._analyzing(loads, units, building)]
+        builder = self._builder(loads, units, exposed)
+        first = keys_of(entries) if run.between is not None else entries
+        building = builder.jobs(first)
+        self._carry_out(loads, [*building, *self._analyzing(loads, units, building)], len(first), units)
+        if run.between is not None:
+            if run.ledger:
+                ledger.note(self._session, ledger.OPENING)  # rows are no longer those of the chunks
+            run.between(run, self._session)
+            builder.loads = {}
+            builder.all_rows = frozenset()
+            rest = [e for e in entries if e not in first]
+            self._carry_out([], builder.jobs(rest), len(rest), ())
+
+    def _carry_out(self, loads: Sequence[Job], building: Sequence[Job], count: int, units: Sequence[LoadUnit]) -> None:
+        run = self._run
+        jobs = [*loads, *building]
         left, built = len(loads), 0
         run.progress.stage("rows", total=run.plan.bytes_left, unit="bytes")
         for job, report in self._done(jobs, sum(unit.bytes for unit in units)):
@@ -111,7 +125,7 @@ class Rows:
             if left:
                 continue
             if job in loads:
-                run.progress.stage(BUILDING, total=len(entries) - built, unit="objects")
+                run.progress.stage(BUILDING, total=count - built, unit="objects")
             else:
                 run.progress.advance(job.size)
         if not loads:

@@ -1,5 +1,6 @@
 """What every step of one restore shares, and how an archive's entry is executed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pgkura.catalog.render import ownership
@@ -35,6 +36,7 @@ class Run:
     analyzed  tables that have their statistics
     others  roles that the target's default privileges favour
     access  how workers open target and repository; crew: who they are
+    between  what else comes after rows and keys, before whatever fires or refers: the replay of a change log
     """
 
     plan: RestorePlan
@@ -52,6 +54,7 @@ class Run:
     ledger: bool = False
     kept: Kept = NOTHING
     memory: str = _MAINTENANCE_MEMORY
+    between: "Callable[[Run, Session], None] | None" = None
 
     def __post_init__(self) -> None:
         self.kept = self.plan.kept

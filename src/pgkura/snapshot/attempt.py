@@ -13,6 +13,8 @@ from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.facts import read_facts
 from pgkura.postgres.session import Session, SqlError
+from pgkura.postgres.shape import read_position, read_shape
+from pgkura.repository.changes import LivingChain
 from pgkura.snapshot.budget import Capacity, ConnectionPlan, Lockable, LockPlan, plan_locks
 from pgkura.snapshot.changed import Comparison, compare_with_locks, moved
 from pgkura.snapshot.conductor import Moment
@@ -30,6 +32,7 @@ from pgkura.snapshot.watcher import Watcher
 from pgkura.snapshot.yielding import Part
 
 LOCK_NOT_AVAILABLE = "55P03"
+DEADLOCK = "40P01"
 # What a reader of catalogs meets when an object vanishes between two of its statements.
 VANISHED = frozenset({"42P01", "3F000", "XX000", "42704"})
 
@@ -50,6 +53,7 @@ class Seen:
     binary: frozenset[int]
     public: tuple[str | None, ...]
     absent: frozenset[int] = frozenset()
+    log: Mapping[str, str] | None = None
 
 
 class GaveWay(Exception):
@@ -70,6 +74,7 @@ class Desk:
     stop: Stop
     watcher: Watcher
     scratch: Callable[[], IO[bytes]]
+    chain: LivingChain | None = None
 
 
 def enumerate_tables(session: Session) -> list[Lockable]:
@@ -138,12 +143,13 @@ def look(desk: Desk, moment: Moment, locked: frozenset[int], platform: Platform)
         stands = reader.rows(query("point"))
         public = tuple(privilege for (privilege,) in reader.rows(query("public_privileges")))
         absent = unlogged(read.facts.tables) if on_standby(reader) else frozenset[int]()
+        log = _log(reader, desk.chain)
         reader.commit()
         now = read_live(reader, [t.oid for t in read.facts.tables])
     except SqlError as error:
         if desk.watcher.take_ended():
             raise GaveWay("gave way to the application") from error
-        if error.sqlstate == LOCK_NOT_AVAILABLE:
+        if error.sqlstate in (LOCK_NOT_AVAILABLE, DEADLOCK):
             raise GaveWay("the application keeps a table locked") from error
         if error.sqlstate in VANISHED:
             raise GaveWay(f"something vanished while the catalogs were read ({error.msg})") from error
@@ -165,8 +171,22 @@ def look(desk: Desk, moment: Moment, locked: frozenset[int], platform: Platform)
         point=_point(read.facts.system_identifier, moment, stands),
         keys=keys_of(read.facts, divisible, row_types, small),
         public=public,
+        log=log,
         binary=frozenset(t.oid for t in read.facts.tables if t.oid in row_types and binary(t, row_types[t.oid], small)),
     )
+
+
+def _log(reader: Session, chain: LivingChain | None) -> dict[str, str] | None:
+    """What makes this a base of the change log: its shape in the snapshot, and a position that lies after it."""
+    if chain is None or on_standby(reader):
+        return None
+    shape = read_shape(reader, chain.slot)
+    return {
+        "chain": chain.id,
+        "rows": shape.rows,
+        "definitions": shape.definitions,
+        "after": read_position(reader),
+    }
 
 
 def _point(system: str, moment: Moment, stands: Sequence[tuple[str, int, str]]) -> Point | None:

@@ -101,6 +101,8 @@ def finish(
     needed = chain(ledger.places() if state.refs else (), (ref for table in tables for ref in table.refs()))
     new = chain(ledger.untold_chunks(), stored.new, state.new)
     repo.commit_snapshot(manifest, new, state.refs, needed=needed)
+    if reading.seen.log is not None and manifest.log is None:
+        desk.progress.note("this snapshot is no base of the change log: not all of it is of one instant")
     if (newest := repo.manifest_ids()[-1]) != manifest.id:
         desk.progress.note(f"snapshot {newest} is dated later than this one, {manifest.id}: `latest` names that one")
     repo.append_journal(
@@ -304,4 +306,6 @@ def _manifest(
         components=components,
         epoch=repo.epoch,
         expires=expiry(f"{now:%Y-%m-%dT%H:%M:%SZ}", lock_days),
+        # A table that was read as of a later instant would get what happened until then twice.
+        log=None if any(f.cls is FindingClass.LOST for f in findings) else reading.seen.log,
     )

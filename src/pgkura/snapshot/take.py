@@ -18,7 +18,7 @@ from pgkura.core.progress import Progress, Silent
 from pgkura.core.scratch import new_scratch
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
-from pgkura.postgres.facts import read_platform_names
+from pgkura.postgres.facts import read_platform_names, read_system_identifier
 from pgkura.postgres.pinning import connect, rename
 from pgkura.postgres.session import Session
 from pgkura.repository.repository import Repository
@@ -125,6 +125,10 @@ class _Run:
             stop=self._stop,
             watcher=watcher,
             scratch=lambda: self._stack.enter_context(new_scratch()),
+            # Looked for before the snapshot: then its slot saw everything that the snapshot does not.
+            chain=self._repo.living_chain(
+                read_system_identifier(exporter), str(exporter.one("SELECT pg_catalog.current_database()::text")[0])
+            ),
         )
         standby = on_standby(exporter)
         if standby and (warning := standby_note(exporter)):

@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from pgkura.catalog.inventory import Versions, compare, read_items
 from pgkura.catalog.platform import detect
 from pgkura.core.access import Access, own_access
-from pgkura.core.facts import SourceFacts
+from pgkura.core.facts import SequenceState, SourceFacts
+from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding, Result, decide
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
@@ -20,6 +21,7 @@ from pgkura.postgres.facts import read_facts, read_platform_names
 from pgkura.postgres.inventory import read_inventory
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session
+from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
 from pgkura.verify.checks import LARGE_OBJECTS, TableCheck, plan_checks
@@ -34,6 +36,22 @@ from pgkura.work.running import end_connections, end_work, run_units
 from pgkura.work.station import seed
 
 _BESIDE = "parameter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beyond:
+    """Where a target was carried on from its snapshot: tables whose rows are later, values of all sequences."""
+
+    sequences: tuple[SequenceState, ...]
+    tables: frozenset[QualifiedName] = frozenset()
+
+    def left(self, facts: SourceFacts, data: Iterable[TableData]) -> Iterator[TableData]:
+        """What still equals the snapshot. Leaves that were loaded through one root are compared together or not."""
+        roots = {t.load_root for t in facts.tables if t.qname in self.tables and t.load_root}
+        for one in data:
+            table = facts.tables[one.number] if one.number != BLOBS else None
+            if table is None or (table.qname not in self.tables and (table.load_root or None) not in roots):
+                yield one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,21 +112,25 @@ def prove(
     stop: Stop,
     access: Access | None = None,
     crew: Crew | None = None,
+    beyond: Beyond | None = None,
 ) -> Proof:
     """Compare everything: rows, states, foreign keys, the whole catalog. Needs the identity; writes nothing.
 
     `told` are the findings of the restore, which explain differences; those of the backup itself are always counted,
     and so are its waivers. `access` lets workers outside this process open the same things by reference; without it
-    the work stays in threads. Raises DatabaseError, Tampered, WrongKey, Interrupted; then nothing is proven.
+    the work stays in threads. `beyond`: what was carried on from the snapshot and cannot be equal to it any more.
+    Raises DatabaseError, Tampered, WrongKey, Interrupted; then nothing is proven.
     """
     begun = time.monotonic()
     repo.need_identity("comparing a database with a snapshot")
     facts = SourceFacts.from_json(json.loads(repo.component(manifest, "facts")))
+    beyond = beyond or Beyond(sequences=facts.sequences)
+    facts = replace(facts, sequences=beyond.sequences)
     waived = tuple(dict.fromkeys((*accepted, *manifest.accepted)))
     with connect(endpoint, application_name=APPLICATION) as session:
         session.begin()
         snapshot = str(session.one("SELECT pg_catalog.pg_export_snapshot()")[0])
-        seen = _look(session, repo, manifest, facts, progress)
+        seen = _look(session, repo, manifest, facts, progress, beyond)
         name = secrets.token_hex(6)
         comparing = _Comparing(
             endpoint=endpoint,
@@ -155,7 +177,9 @@ class _Seen:
     versions: Versions
 
 
-def _look(session: Session, repo: Repository, manifest: Manifest, facts: SourceFacts, progress: Progress) -> _Seen:
+def _look(
+    session: Session, repo: Repository, manifest: Manifest, facts: SourceFacts, progress: Progress, beyond: Beyond
+) -> _Seen:
     progress.stage("comparing the catalog")
     platform = detect(*read_platform_names(session))
     read = read_facts(session, platform)
@@ -172,7 +196,7 @@ def _look(session: Session, repo: Repository, manifest: Manifest, facts: SourceF
         unreadable=frozenset(f.object for f in read.denied),
         role=str(session.one("SELECT SESSION_USER::text")[0]),
     )
-    checks, unchecked = plan_checks(facts, repo.chunk_list(manifest), read.facts, platform)
+    checks, unchecked = plan_checks(facts, beyond.left(facts, repo.chunk_list(manifest)), read.facts, platform)
     keys, unchecked_keys = read_foreign_keys(session)
     different = compare(stored, items, platform, versions)
     return _Seen(

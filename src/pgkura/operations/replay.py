@@ -1,0 +1,66 @@
+"""What `restore --at` tells beside a plain restore."""
+
+from dataclasses import replace
+from typing import Any
+
+from pgkura.core.outcome import Finding, FindingClass
+from pgkura.core.wal import lsn_text
+from pgkura.replay.moments import parse_moment
+from pgkura.replay.planning import LARGE_OBJECTS
+from pgkura.replay.running import REFUSED, Replay, ReplayPlan, left_out
+from pgkura.restore.planner import RestorePlan
+from pgkura.verify.proof import Beyond
+
+
+def findings_of(replay: ReplayPlan, plan: RestorePlan) -> tuple[Finding, ...]:
+    """What will be as of the base, or cannot be replayed. Without `--trust-code` nothing runs others' code."""
+    found = list(replay.findings)
+    if plan.large_objects:
+        found.append(left_out(LARGE_OBJECTS, f"as of snapshot {plan.snapshot}: they are not in a change log"))
+    found += [
+        Finding(cls=FindingClass.LOST, object=f"rows of {name}", reason=REFUSED)
+        for name in plan.watched
+        if name in replay.tables
+    ]
+    return tuple(found)
+
+
+def replay_notes(replay: ReplayPlan) -> list[str]:
+    """Under the plan's table."""
+    until = replay.until
+    how = "all that this snapshot sees" if until.visible else f"all commits up to {lsn_text(until.last)}"
+    return [
+        f"then to {until.moment.text!r}: {how}, from {replay.segments:,} segments ({replay.bytes:,} bytes) of chain "
+        f"{replay.log.facts.id}"
+    ]
+
+
+def replay_json(replay: ReplayPlan) -> dict[str, Any]:
+    """`at` of `restore --dry-run --json`."""
+    return {
+        "asked": replay.until.moment.text,
+        "chain": replay.log.facts.id,
+        "up_to": lsn_text(replay.until.last),
+        "segments": replay.segments,
+        "bytes": replay.bytes,
+    }
+
+
+def replayed_json(replay: Replay) -> dict[str, Any]:
+    """`at` of `restore --json`. Every change was counted and met its row, or the restore had failed."""
+    return {**replay_json(replay.plan), **replay.done.as_json(), "every_change_met_its_row": True}
+
+
+def beyond_of(replay: Replay, plan: RestorePlan) -> Beyond:
+    """What the proof must not compare with the base."""
+    values = replay.plan.sequences
+    return Beyond(
+        sequences=tuple(
+            replace(s, last_value=values[s.qname], is_called=True) if s.qname in values else s
+            for s in plan.facts.sequences
+        ),
+        tables=frozenset(replay.done.tables),
+    )
+
+
+__all__ = ["beyond_of", "findings_of", "parse_moment", "replay_json", "replay_notes", "replayed_json"]

@@ -1,0 +1,172 @@
+"""Folded changes into a target's tables. A change that does not meet its row ends the run."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pgkura.changes.pgoutput import INSERT, Change, Row, Unchanged, Value
+from pgkura.core.errors import Tampered
+from pgkura.core.names import QualifiedName, quote_ident
+from pgkura.postgres.session import Session
+from pgkura.replay.folding import Fold, Key
+
+_GONE, _CAME = 'pg_temp."pgkura_gone"', 'pg_temp."pgkura_came"'
+_MISSING = '"pgkura_missing"'
+_PIECE = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a table's rows go. `root`: through the root of its partitions, where the server chooses the leaf."""
+
+    target: QualifiedName
+    columns: tuple[str, ...]
+    root: bool = False
+
+    @property
+    def source(self) -> str:
+        """To select, update or delete from."""
+        return self.target.sql if self.root else f"ONLY {self.target.sql}"
+
+
+def apply_fold(session: Session, place: Place, fold: Fold) -> int:
+    """In the caller's transaction; returns how many rows were written or removed. Raises Tampered, SqlError."""
+    if fold.emptied:
+        if place.root:
+            raise Tampered(f"{fold.name} was emptied", detail="one leaf of a tree that is loaded through its root")
+        session.execute(f"TRUNCATE ONLY {place.target.sql}")
+    keys = [place.columns[n] for n in fold.keys]
+    if fold.came:
+        _bring(session, place, keys, fold)
+    if fold.gone:
+        _temporary(session, _GONE, f"SELECT {_names(keys)} FROM {place.source}")
+        _copy(session, _GONE, (_line(key) for key in fold.gone))
+        session.execute(f"ANALYZE {_GONE}")
+        same = " AND ".join(f"t.{c} = g.{c}" for c in map(quote_ident, keys))
+        count = session.execute(f"DELETE FROM {place.source} t USING {_GONE} g WHERE {same}")
+        _must(count, len(fold.gone), fold.name, "rows were to go")
+        session.execute(f"DROP TABLE {_GONE}")
+    if fold.came:
+        names = _names(place.columns)
+        count = session.execute(
+            f"INSERT INTO {place.target.sql} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {_CAME}"
+        )
+        _must(count, len(fold.came), fold.name, "rows were to come")
+        session.execute(f"DROP TABLE {_CAME}")
+    return len(fold.gone) + len(fold.came)
+
+
+def _bring(session: Session, place: Place, keys: Sequence[str], fold: Fold) -> None:
+    """The new rows into a table beside, and what they keep of the old ones into them."""
+    origins = [f"pgkura_origin_{n}" for n in range(len(keys))]
+    selected = ", ".join(f"{quote_ident(k)} AS {quote_ident(o)}" for k, o in zip(keys, origins, strict=True))
+    _temporary(
+        session, _CAME, f"SELECT {_names(place.columns)}, {selected}, NULL::int AS {_MISSING} FROM {place.source}"
+    )
+    kinds: dict[tuple[int, ...], list[int]] = {}
+
+    def lines() -> Iterator[bytes]:
+        nothing: Key = (None,) * len(keys)
+        for one in fold.came.values():
+            missing = one.missing
+            number: bytes | None = None
+            if missing:
+                kind = kinds.setdefault(missing, [len(kinds), 0])
+                kind[1] += 1
+                number = b"%d" % kind[0]
+            row = tuple(None if isinstance(v, Unchanged) else v for v in one.row) if missing else one.row
+            yield _line((*row, *((one.origin or nothing) if missing else nothing), number))
+
+    _copy(session, _CAME, lines())
+    same = " AND ".join(f"t.{quote_ident(k)} = c.{quote_ident(o)}" for k, o in zip(keys, origins, strict=True))
+    for missing, (number, count) in kinds.items():
+        sets = ", ".join(f"{c} = t.{c}" for c in (quote_ident(place.columns[n]) for n in missing))
+        done = session.execute(
+            f"UPDATE {_CAME} c SET {sets} FROM {place.source} t WHERE c.{_MISSING} = {number} AND {same}"
+        )
+        _must(done, count, fold.name, "rows were to give their large values")
+
+
+def apply_one(session: Session, place: Place, change: Change, name: str) -> None:
+    """A change of a table without key, by its whole old row."""
+    if change.kind != INSERT:
+        if change.old is None or not change.whole:
+            raise Tampered(f"the change log of {name} does not say which row changed")
+        where, values = _whole(place, change.old)
+        count = session.execute(
+            f"DELETE FROM {place.source} WHERE (tableoid, ctid) = "
+            f"(SELECT t.tableoid, t.ctid FROM {place.source} t WHERE {where} LIMIT 1)",
+            values,
+        )
+        _must(count, 1, name, "row was to go")
+    if change.new is not None:
+        old: Row = change.old if change.old is not None else change.new
+        row = [o if isinstance(v, Unchanged) else v for v, o in zip(change.new, old, strict=True)]
+        marks = ", ".join(["%s"] * len(row))
+        session.execute(
+            f"INSERT INTO {place.target.sql} ({_names(place.columns)}) OVERRIDING SYSTEM VALUE VALUES ({marks})",
+            [_text(v) for v in row],
+        )
+
+
+def _whole(place: Place, row: Row) -> tuple[str, list[str]]:
+    """`format` prints by a type's output function, as the log does; a cast to text does not."""
+    parts, values = [], []
+    for column, value in zip(map(quote_ident, place.columns), row, strict=True):
+        if value is None:
+            parts.append(f"pg_catalog.num_nulls(t.{column}) = 1")
+        else:
+            parts.append(f"pg_catalog.num_nulls(t.{column}) = 0 AND pg_catalog.format('%%s', t.{column}) = %s")
+            values.append(_text(value) or "")
+    return " AND ".join(parts) or "true", values
+
+
+def _text(value: Value) -> str | None:
+    if isinstance(value, Unchanged):
+        raise Tampered("a value of the change log is not told")
+    return None if value is None else value.decode()
+
+
+def _temporary(session: Session, name: str, select: str) -> None:
+    session.execute(f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {select} WITH NO DATA")
+
+
+def _copy(session: Session, name: str, lines: Iterable[bytes]) -> None:
+    with session.copy_in(f"COPY {name} FROM STDIN") as writer:
+        waiting: list[bytes] = []
+        size = 0
+        for line in lines:
+            waiting.append(line)
+            size += len(line)
+            if size >= _PIECE:
+                writer.write(b"".join(waiting))
+                waiting, size = [], 0
+        writer.write(b"".join(waiting))
+
+
+def _line(values: Sequence[Value]) -> bytes:
+    return b"\t".join([_field(v) for v in values]) + b"\n"
+
+
+def _field(value: Value) -> bytes:
+    if value is None:
+        return b"\\N"
+    if isinstance(value, Unchanged):
+        raise Tampered("a value of the change log is not told")
+    if b"\\" in value:
+        value = value.replace(b"\\", b"\\\\")
+    if b"\n" in value or b"\t" in value or b"\r" in value:
+        value = value.replace(b"\n", b"\\n").replace(b"\t", b"\\t").replace(b"\r", b"\\r")
+    return value
+
+
+def _names(columns: Sequence[str]) -> str:
+    return ", ".join(map(quote_ident, columns))
+
+
+def _must(count: int, wanted: int, name: str, what: str) -> None:
+    if count != wanted:
+        raise Tampered(
+            f"the change log of {name} does not fit what its base has",
+            detail=f"{wanted:,} {what}, {count:,} did",
+            hint="nothing of the target can be trusted; restore another base, and keep this log for a report",
+        )

@@ -1,0 +1,91 @@
+"""Many changes of one table become the few rows that differ at the end. Pure.
+
+Rows are told apart by their key. What is folded can be applied in any order of tables, since triggers and foreign keys
+come after the replay, and as a whole: rows that are gone first, then rows that came.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pgkura.changes.pgoutput import INSERT, UNCHANGED, Change, Row, Unchanged, Value
+from pgkura.core.errors import Tampered
+
+Key = tuple[Value, ...]
+
+
+@dataclass(slots=True)
+class Came:
+    """A row as it is at the end. `origin`: the key under which large values that did not change lie in the target."""
+
+    row: Row
+    origin: Key | None
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Places of the values that are only in the target."""
+        return tuple(n for n, v in enumerate(self.row) if isinstance(v, Unchanged))
+
+
+@dataclass(slots=True, kw_only=True)
+class Fold:
+    """One table's changes since it was last applied. `keys`: places of the key's columns in a row."""
+
+    name: str
+    keys: Sequence[int]
+    emptied: bool = False
+    gone: set[Key] = field(default_factory=set)
+    came: dict[Key, Came] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to apply."""
+        return not (self.emptied or self.gone or self.came)
+
+    def key_of(self, row: Row) -> Key:
+        """Raises Tampered where it is not told."""
+        key = tuple(row[n] for n in self.keys)
+        if any(isinstance(v, Unchanged) for v in key):
+            raise self._wrong("a key is not told")
+        return key
+
+    def take(self, change: Change) -> None:
+        """One change. Raises Tampered where it cannot follow what was there before."""
+        if change.kind == INSERT and change.new is not None:
+            self._come(change.new, None)
+            return
+        old = change.old if change.old is not None else change.new
+        if old is None:
+            raise self._wrong("a change without a row")
+        key = self.key_of(old)
+        before = self._go(key)
+        if change.new is not None:
+            # With the whole old row at hand large values are told there.
+            unknown: Row = (UNCHANGED,) * len(change.new)
+            known = change.old if change.whole and change.old is not None else before.row or unknown
+            merged = tuple(k if isinstance(v, Unchanged) else v for v, k in zip(change.new, known, strict=True))
+            self._come(merged, before.origin)
+
+    def empty_table(self) -> None:
+        """TRUNCATE."""
+        self.emptied = True
+        self.gone.clear()
+        self.came.clear()
+
+    def _come(self, row: Row, origin: Key | None) -> None:
+        key = self.key_of(row)
+        if key in self.came:
+            raise self._wrong("a row comes that is there already")
+        self.came[key] = Came(row, origin)
+
+    def _go(self, key: Key) -> Came:
+        """The row as it was. One that is not here yet lies in the target under this key."""
+        found = self.came.pop(key, None)
+        if found is not None:
+            return found
+        if key in self.gone or self.emptied:
+            raise self._wrong("a row changes that is not there")
+        self.gone.add(key)
+        return Came((), key)
+
+    def _wrong(self, why: str) -> Tampered:
+        return Tampered(f"the change log of {self.name} does not follow its base", detail=why)

@@ -1,0 +1,254 @@
+"""The replay of one restore: after rows and keys, before triggers and foreign keys."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pgkura.changes import pgoutput
+from pgkura.changes.log import Log
+from pgkura.core.errors import Tampered
+from pgkura.core.facts import SequenceState, TableFacts
+from pgkura.core.names import QualifiedName
+from pgkura.core.outcome import Finding, FindingClass
+from pgkura.core.wal import lsn_text
+from pgkura.postgres.queries import query
+from pgkura.postgres.session import Session
+from pgkura.replay.applying import Place, apply_fold, apply_one
+from pgkura.replay.folding import Fold
+from pgkura.replay.moments import time_text
+from pgkura.replay.resolving import Base, Until
+from pgkura.restore.run import Run
+
+REFUSED = "as of the base: replaying would run other roles' code (--trust-code allows it)"
+# Changes after which what is folded is applied, and the bytes of their messages.
+_CHANGES, _BYTES = 200_000, 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayPlan:
+    """Exactly what will be applied: transactions of these segments that the base does not see, up to the moment.
+
+    places   first and last segment
+    tables   those that are in the log; left_out: those that are not, with the reason
+    """
+
+    log: Log
+    base: Base
+    until: Until
+    first: int
+    tables: Mapping[QualifiedName, str]
+    findings: tuple[Finding, ...]
+    sequences: Mapping[QualifiedName, int]
+    segments: int
+    bytes: int
+
+    @property
+    def last(self) -> int:
+        """Place of the last segment."""
+        return self.until.place
+
+
+@dataclass(slots=True, kw_only=True)
+class Replayed:
+    """What was applied. `lsn`, `xid` and `time` are of the last commit."""
+
+    transactions: int = 0
+    changes: int = 0
+    written: int = 0
+    lsn: int = 0
+    xid: int = 0
+    time: int = 0
+    tables: set[QualifiedName] = field(default_factory=set)
+
+    def as_json(self) -> dict[str, Any]:
+        """A part of `restore --json`."""
+        return {
+            "transactions": self.transactions,
+            "changes": self.changes,
+            "rows_written": self.written,
+            "tables": sorted(str(t) for t in self.tables),
+            "last_commit": {"lsn": lsn_text(self.lsn), "xid": self.xid, "time": time_text(self.time)}
+            if self.transactions
+            else None,
+        }
+
+
+@dataclass(slots=True)
+class _Table:
+    relation: pgoutput.Relation
+    place: Place
+    fold: Fold | None
+
+
+class Replay:
+    """One run of a ReplayPlan."""
+
+    def __init__(self, plan: ReplayPlan) -> None:
+        self.plan = plan
+        self.done = Replayed()
+        self._tables: dict[int, _Table | None] = {}
+        self._pending = self._pending_bytes = 0
+        self._exposed: frozenset[QualifiedName] | None = None
+
+    def __call__(self, run: Run, session: Session) -> None:
+        """Apply everything. Raises Tampered, SqlError."""
+        plan = self.plan
+        self._run, self._session = run, session
+        self._facts = {t.qname: t for t in run.plan.facts.tables}
+        run.progress.stage("replaying changes", total=plan.segments, unit="segments")
+        session.begin(isolation="read committed", read_only=False)
+        session.execute("SET CONSTRAINTS ALL DEFERRED")
+        for place in range(plan.first, plan.last + 1):
+            run.stop.check()
+            if not self._segment(place):
+                break
+            run.progress.advance(1)
+        self._flush()
+        session.commit()
+        run.plan = replace(run.plan, sequences=tuple(map(self._value, run.plan.sequences)))
+
+    def _segment(self, place: int) -> bool:
+        """False when the moment is reached."""
+        plan = self.plan
+        wanted = False
+        begun: pgoutput.Begin | None = None
+        for payload in plan.log.messages(place, place):
+            kind = payload[0]
+            if kind == pgoutput.BEGIN:
+                begun = pgoutput.begin(payload)
+                if begun.lsn <= self._behind:
+                    wanted = False
+                    continue
+                if begun.lsn > plan.until.last:
+                    return False
+                xid = plan.base.visible.widen(begun.xid)
+                seen = plan.until.visible
+                wanted = not plan.base.visible.sees(xid) and (seen is None or seen.sees(xid))
+            elif kind == pgoutput.RELATION:
+                self._introduce(pgoutput.relation(payload))
+            elif kind == pgoutput.COMMIT:
+                if wanted and begun is not None:
+                    self._commit(begun)
+                self._behind = max(self._behind, pgoutput.commit(payload).lsn)
+            elif wanted:
+                self._change(kind, payload)
+        return True
+
+    _behind = 0
+
+    def _commit(self, begun: pgoutput.Begin) -> None:
+        done = self.done
+        done.transactions += 1
+        done.lsn, done.time = begun.lsn, begun.time
+        done.xid = self.plan.base.visible.widen(begun.xid)
+        if self._pending >= _CHANGES or self._pending_bytes >= _BYTES:
+            self._flush()
+            self._session.commit()
+            self._session.begin(isolation="read committed", read_only=False)
+            self._session.execute("SET CONSTRAINTS ALL DEFERRED")
+
+    def _change(self, kind: int, payload: bytes) -> None:
+        if kind == pgoutput.TRUNCATE:
+            for oid in pgoutput.truncate(payload).relations:
+                table = self._table(oid)
+                if table is None:
+                    continue
+                if table.fold is None:
+                    self._session.execute(f"TRUNCATE ONLY {table.place.target.sql}")
+                else:
+                    table.fold.empty_table()
+        elif kind in pgoutput.CHANGES:
+            table = self._table(pgoutput.relation_of(payload))
+            if table is None:
+                return
+            change = pgoutput.change(payload)
+            if table.fold is None:
+                apply_one(self._session, table.place, change, str(table.relation.qname))
+                self.done.written += 1
+            else:
+                table.fold.take(change)
+        else:
+            return
+        self.done.changes += 1
+        self._pending += 1
+        self._pending_bytes += len(payload)
+        if self._pending >= 2 * _CHANGES or self._pending_bytes >= 2 * _BYTES:
+            self._flush()  # in the middle of a transaction, which goes on here too
+
+    def _table(self, oid: int) -> _Table | None:
+        if oid not in self._tables:
+            raise Tampered("the change log names a table that it did not introduce")
+        table = self._tables[oid]
+        if table is not None:
+            self.done.tables.add(table.relation.qname)
+        return table
+
+    def _introduce(self, relation: pgoutput.Relation) -> None:
+        known = self._tables.get(relation.oid)
+        if known is not None and known.relation == relation:
+            return
+        if known is not None:
+            self._apply(known)
+        self._tables[relation.oid] = self._made(relation)
+
+    def _made(self, relation: pgoutput.Relation) -> _Table | None:
+        facts = self._facts.get(relation.qname)
+        if relation.qname not in self.plan.tables or facts is None or relation.qname in self._refused():
+            return None
+        columns = tuple(c.name for c in relation.columns)
+        if set(columns) - {c.name for c in facts.data_columns}:
+            raise Tampered(f"the change log of {relation.qname} has columns that its base does not have")
+        root = facts.load_root.split("\0") if facts.load_root else None
+        place = Place(target=QualifiedName(*root) if root else relation.qname, columns=columns, root=root is not None)
+        keys = self._keys(relation, facts)
+        fold = Fold(name=str(relation.qname), keys=keys) if keys else None
+        return _Table(relation, place, fold)
+
+    def _refused(self) -> frozenset[QualifiedName]:
+        """Tables whose rows would run other roles' code with our rights."""
+        if self._run.plan.options.trust_code:
+            return frozenset()
+        if self._exposed is None:
+            found = {QualifiedName(s, n) for s, n, *_ in self._session.rows(query("target", "exposed"))}
+            for name in sorted(found & self.plan.tables.keys() - set(self._run.plan.watched)):
+                self._run.tell(FindingClass.LOST, f"rows of {name}", REFUSED)
+            self._exposed = frozenset(found | set(self._run.plan.watched))
+        return self._exposed
+
+    def _keys(self, relation: pgoutput.Relation, facts: TableFacts) -> tuple[int, ...]:
+        """Places of the key. Where the whole old row is told, the primary key, if there is one."""
+        if relation.identity != "f":
+            return tuple(n for n, c in enumerate(relation.columns) if c.key)
+        names = [
+            str(name)
+            for (name,) in self._session.rows(
+                "SELECT a.attname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a "
+                "ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) "
+                "JOIN pg_catalog.pg_class c ON c.oid = i.indrelid "
+                "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+                "WHERE i.indisprimary AND i.indimmediate AND n.nspname = %s AND c.relname = %s",
+                (facts.schema, facts.name),
+            )
+        ]
+        return tuple(n for n, c in enumerate(relation.columns) if c.name in names)
+
+    def _flush(self) -> None:
+        for table in self._tables.values():
+            if table is not None:
+                self._apply(table)
+        self._pending = self._pending_bytes = 0
+
+    def _apply(self, table: _Table) -> None:
+        if table.fold is None or table.fold.empty:
+            return
+        self.done.written += apply_fold(self._session, table.place, table.fold)
+        table.fold = Fold(name=table.fold.name, keys=table.fold.keys)
+
+    def _value(self, state: SequenceState) -> SequenceState:
+        value = self.plan.sequences.get(state.qname)
+        return state if value is None else replace(state, last_value=value, is_called=True)
+
+
+def left_out(name: str, reason: str) -> Finding:
+    """Something that is as of the base, not as of the moment."""
+    return Finding(cls=FindingClass.DENIED, object=name, reason=reason)
