@@ -10,9 +10,11 @@ from pgkura.app.compose import Composition
 from pgkura.app.settings import read_settings
 from pgkura.changes.watching import Options
 from pgkura.cli import durations, options, output
-from pgkura.cli.progress import human_bytes, shown
+from pgkura.cli.progress import human_bytes, human_seconds, shown
 from pgkura.core.stop import Stop
 from pgkura.operations import watch as operation
+from pgkura.operations.timeline import ChainLine
+from pgkura.operations.timeline import timeline as make_timeline
 
 Database = Annotated[
     str | None,
@@ -99,5 +101,43 @@ def mark(
         output.out().print(f"marked {name} at {position}", markup=False)
 
 
-def timeline() -> None:
-    """What can be restored."""
+def timeline(
+    repository: options.Repository = "",
+    identity: options.Identity = "",
+    host_key: options.HostKey = "",
+    insecure_store: options.InsecureStore = False,
+    as_json: options.Json = False,
+) -> None:
+    """What can be restored to which moment: bases, how far each leads, holes, marks."""
+    settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
+    told = make_timeline(Composition(settings).repository())
+    if as_json:
+        output.print_json(told.as_json())
+        return
+    out = output.out()
+    if not told.chains:
+        out.print("no change log: `pgkura watch` begins one", markup=False)
+    holes = iter(told.holes)
+    seen: set[str] = set()
+    for chain in told.chains:
+        if chain.database in seen:
+            hole = next(holes)
+            until = hole.until or "now: no base yet"
+            out.print(f"  ░░ hole since {hole.since} until {until}: {hole.reason}", markup=False)
+        seen.add(chain.database)
+        _render_chain(chain)
+    for database, seconds in told.rpo_seconds.items():
+        out.print(f"{database}: everything committed until {human_seconds(seconds)} ago is stored", markup=False)
+
+
+def _render_chain(chain: ChainLine) -> None:
+    out = output.out()
+    state = f"ended: {chain.ended}" if chain.ended else "goes on"
+    out.print(f"{chain.database}, chain {chain.id}: {chain.segments:,} segments, {state}", style="bold", markup=False)
+    for base in chain.stretches:
+        way = f"━━▶ {base.until_time} ({base.until_lsn})" if base.until_time else "┃ leads to nothing but itself"
+        out.print(f"  ● {base.created} snapshot {base.snapshot} ({base.from_lsn}) {way}", markup=False)
+    if not chain.stretches:
+        out.print("  no base yet: `pgkura backup` makes one", markup=False)
+    for name, lsn, when in chain.marks:
+        out.print(f"  ▲ {when} mark {name!r} ({lsn})", markup=False)

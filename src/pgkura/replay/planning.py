@@ -6,8 +6,8 @@ from pgkura.changes.log import Log, read_chain
 from pgkura.core.errors import Unreachable
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding
-from pgkura.replay.moments import Moment
-from pgkura.replay.resolving import Base, Until, bases_of, choose_base, first_place, place_of, resolve
+from pgkura.replay.moments import Kind, Moment
+from pgkura.replay.resolving import Base, Until, bases_of, choose_base, first_place, nearest, place_of, resolve
 from pgkura.replay.running import ReplayPlan, left_out
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
@@ -28,13 +28,16 @@ def plan_replay(repo: Repository, which: str, moment: Moment) -> ReplayPlan:
     named = repo.manifest(which)
     manifests = [named] if which != "latest" else repo.manifests()
     refusals: list[Unreachable] = []
-    for log in logs_of(repo, named):
+    logs = logs_of(repo, named)
+    # `latest` is never the end of an older chain: what is behind a hole would be left out without a word.
+    for log in logs[:1] if moment.kind is Kind.LATEST else logs:
         bases = bases_of(manifests, log.facts.id)
         try:
             until = resolve(repo, log, moment)
             return _plan(repo, log, choose_base(log, bases, until), until)
         except Unreachable as refused:
-            refusals.append(refused)
+            hints = dict.fromkeys((refused.hint, nearest(log, bases)))
+            refusals.append(Unreachable(refused.msg, detail=refused.detail, hint="; ".join(filter(None, hints))))
     raise _refused(refusals)
 
 

@@ -97,6 +97,9 @@ def finish(
         result=result,
         counts=_counts(tables, ledger, stored_bytes, elapsed(), peak_memory()),
         lock_days=desk.options.lock_days,
+        # A table that was read as of a later instant would get what happened until then twice; and what a crash of the
+        # server takes back is in no log.
+        log=seen.log if flushed and not any(f.cls is FindingClass.LOST for f in findings) else None,
     )
     needed = chain(ledger.places() if state.refs else (), (ref for table in tables for ref in table.refs()))
     new = chain(ledger.untold_chunks(), stored.new, state.new)
@@ -286,6 +289,7 @@ def _manifest(
     result: Result,
     counts: Mapping[str, int],
     lock_days: int,
+    log: Mapping[str, str] | None,
 ) -> Manifest:
     now = datetime.now(UTC)
     return Manifest(
@@ -306,6 +310,5 @@ def _manifest(
         components=components,
         epoch=repo.epoch,
         expires=expiry(f"{now:%Y-%m-%dT%H:%M:%SZ}", lock_days),
-        # A table that was read as of a later instant would get what happened until then twice.
-        log=None if any(f.cls is FindingClass.LOST for f in findings) else reading.seen.log,
+        log=log,
     )

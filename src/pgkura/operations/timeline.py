@@ -1,0 +1,147 @@
+"""`timeline`: what can be restored to which moment, and where nothing can be. Touches no database."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pgkura.changes.log import Log, read_chain
+from pgkura.core.wal import lsn_text
+from pgkura.replay.moments import time_text
+from pgkura.replay.resolving import bases_of, marks, reach
+from pgkura.repository.manifest import Manifest
+from pgkura.repository.repository import Repository
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """What one base leads to. `until_lsn` and `until_time` are '' where it leads to nothing but itself."""
+
+    snapshot: str
+    created: str
+    from_lsn: str
+    until_lsn: str
+    until_time: str
+
+    def as_json(self) -> dict[str, str]:
+        """A line of `stretches`."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainLine:
+    """One chain. `ended`: why it broke, '' while it goes on; `known`: the newest moment it holds."""
+
+    id: str
+    database: str
+    began: str
+    ended: str
+    ended_at: str
+    from_lsn: str
+    until_lsn: str
+    known: str
+    segments: int
+    stretches: tuple[Stretch, ...]
+    marks: tuple[tuple[str, str, str], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """One of `chains`."""
+        return {
+            "chain": self.id,
+            "database": self.database,
+            "began": self.began,
+            "ended": self.ended,
+            "ended_at": self.ended_at,
+            "from_lsn": self.from_lsn,
+            "until_lsn": self.until_lsn,
+            "known": self.known,
+            "segments": self.segments,
+            "stretches": [s.as_json() for s in self.stretches],
+            "marks": [{"name": n, "lsn": lsn, "time": when} for n, lsn, when in self.marks],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hole:
+    """Between two chains of a database nothing but snapshots can be restored."""
+
+    database: str
+    since: str
+    until: str
+    reason: str
+
+    def as_json(self) -> dict[str, str]:
+        """One of `holes`."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """All chains, oldest first. `rpo_seconds`: by this machine's clock, of each database whose chain goes on."""
+
+    chains: tuple[ChainLine, ...]
+    holes: tuple[Hole, ...]
+    rpo_seconds: dict[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """The `--json` object."""
+        return {
+            "result": "ok",
+            "chains": [c.as_json() for c in self.chains],
+            "holes": [h.as_json() for h in self.holes],
+            "rpo_seconds": self.rpo_seconds,
+        }
+
+
+def timeline(repo: Repository) -> Timeline:
+    """Raises Tampered, StoreError."""
+    manifests = repo.manifests()
+    chains: list[ChainLine] = []
+    holes: list[Hole] = []
+    rpo: dict[str, float] = {}
+    before: dict[str, ChainLine] = {}
+    for chain in repo.chain_ids():
+        facts = read_chain(repo, chain)
+        if facts is None:
+            continue
+        log = Log(repo, facts)
+        line = _line(repo, log, manifests)
+        chains.append(line)
+        last = before.get(facts.system + facts.database)
+        if last is not None:
+            first = line.stretches[0].created if line.stretches else ""
+            reason = last.ended or "another chain was begun"
+            holes.append(Hole(database=line.database, since=last.known, until=first, reason=reason))
+        before[facts.system + facts.database] = line
+        rpo.pop(facts.database, None)
+        if log.names and not facts.ended:
+            rpo[facts.database] = round(max(time.time() - log.at(len(log.names) - 1).poll.time / 1_000_000, 0.0), 3)
+    return Timeline(chains=tuple(chains), holes=tuple(holes), rpo_seconds=rpo)
+
+
+def _line(repo: Repository, log: Log, manifests: list[Manifest]) -> ChainLine:
+    facts = log.facts
+    stretches = []
+    for base in bases_of(manifests, facts.id):
+        last = reach(log, base).last
+        stretches.append(
+            Stretch(
+                snapshot=base.manifest.id,
+                created=base.manifest.created,
+                from_lsn=lsn_text(base.after),
+                until_lsn=lsn_text(last.name.end - 1) if last else "",
+                until_time=time_text(last.poll.time) if last else "",
+            )
+        )
+    return ChainLine(
+        id=facts.id,
+        database=facts.database,
+        began=facts.began,
+        ended=facts.ended,
+        ended_at=facts.ended_at,
+        from_lsn=lsn_text(facts.start),
+        until_lsn=lsn_text(facts.end),
+        known=time_text(log.at(len(log.names) - 1).poll.time) if log.names else facts.began,
+        segments=len(log.names),
+        stretches=tuple(stretches),
+        marks=tuple((n, lsn_text(lsn), time_text(when)) for n, lsn, when in marks(repo, facts.id)),
+    )
