@@ -8,7 +8,7 @@ from pgkura.changes import pgoutput
 from pgkura.changes.chains import covered
 from pgkura.changes.segment import frames
 from pgkura.core.errors import Tampered
-from pgkura.core.wal import parse_lsn
+from pgkura.core.wal import Visible, parse_lsn
 from pgkura.postgres.shape import Shape
 from pgkura.repository.changes import END, HEAD, START, PartRef, SegmentName
 from pgkura.repository.repository import Repository
@@ -22,6 +22,10 @@ class SegmentPoll:
     visible: str
     time: int
     shape: Shape
+
+    def widen(self, xid: int) -> int:
+        """The 64-bit number of a transaction of the segment."""
+        return Visible.parse(self.visible).widen(xid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

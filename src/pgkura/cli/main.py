@@ -38,6 +38,7 @@ _VERBS = {
     "watch": "verbs_changes",
     "mark": "verbs_changes",
     "timeline": "verbs_changes",
+    "find": "verbs_changes",
     "demo": "verbs_demo",
 }
 _GROUPS = {"people": "verbs_keys", "hosts": "verbs_keys", "epoch": "verbs_keys"}

@@ -13,6 +13,8 @@ from pgkura.cli import durations, options, output
 from pgkura.cli.progress import human_bytes, human_seconds, shown
 from pgkura.core.stop import Stop
 from pgkura.operations import watch as operation
+from pgkura.operations.find import find as search_log
+from pgkura.operations.find import question_of
 from pgkura.operations.timeline import ChainLine
 from pgkura.operations.timeline import timeline as make_timeline
 
@@ -141,3 +143,37 @@ def _render_chain(chain: ChainLine) -> None:
         out.print("  no base yet: `pgkura backup` makes one", markup=False)
     for name, lsn, when in chain.marks:
         out.print(f"  ▲ {when} mark {name!r} ({lsn})", markup=False)
+
+
+def find(
+    table: Annotated[str, typer.Option("--table", help="`schema.name` or `name`; all tables without.")] = "",
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="COLUMN=VALUE of a row: its whole history. Repeatable."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option("--kind", help="insert, update, delete or truncate. Repeatable.")
+    ] = None,
+    since: Annotated[str, typer.Option("--since", help="Commits from this time on.")] = "",
+    until: Annotated[str, typer.Option("--until", help="Commits up to this time.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many transactions at most.")] = 10,
+    repository: options.Repository = "",
+    identity: options.Identity = "",
+    insecure_store: options.InsecureStore = False,
+    as_json: options.Json = False,
+) -> None:
+    """Find a transaction in the change log: the largest ones, or every version of a row; and how to get before it."""
+    asked = question_of(table=table, kinds=kind or (), where=where or (), since=since, until=until)
+    settings = read_settings(repository=repository, identity=identity, insecure_store=insecure_store)
+    found = search_log(Composition(settings).repository(need_identity=True), asked, limit=limit)
+    if as_json:
+        output.print_json(found.as_json())
+        return
+    for one in found.as_json()["transactions"]:
+        counts = "; ".join(f"{t}: " + ", ".join(f"{n:,} {k}" for k, n in ks.items()) for t, ks in one["tables"].items())
+        output.out().print(f"{one['time']}  xid {one['xid']}  {counts}", markup=False)
+        for row in one["rows"]:
+            output.out().print(f"    {row['kind']} {row['new'] or row['old']}", markup=False)
+        output.out().print(f"    restore --at '{one['restore_before']}'", style="dim", markup=False)
+    if not found.found:
+        output.out().print("nothing of this kind is in the log", markup=False)
