@@ -6,9 +6,19 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from tests.postgres.test_watch import open_repository
 from tests.support import ledger
 from tests.support.cli import Desk
 from tests.support.servers import Server, server, versions
+
+from pgkura.core.progress import Silent
+from pgkura.operations.replay import parse_moment
+from pgkura.operations.restore import execute_restore, plan_restore
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.session import Session
+from pgkura.replay import running
+from pgkura.replay.applying import Place, apply_fold
+from pgkura.replay.folding import Fold
 
 NEWEST = versions()[-1]
 
@@ -193,3 +203,57 @@ def test_what_the_log_does_not_carry_is_named(source: str, desk: Desk) -> None:
     done = desk.run("restore", "--at", "latest", "--to", back, "--json").expect(3).json
     assert "definitions" in {f["object"] for f in done["skipped"]}
     assert [n for (n,) in sql(back, "SELECT n FROM ledger ORDER BY n")] == [1, 2, 3]
+
+
+def test_a_replay_that_was_cut_short_is_begun_anew(source: str, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that were replayed already are never taken for rows of the base."""
+    env = {"DATABASE_URL": source}
+    desk.run("watch", "--once", env=env).expect()
+    desk.run("backup", env=env).expect(3)
+    write(source, *range(1, 40))
+    sql(source, "UPDATE account SET balance = balance + 1")
+    desk.run("watch", "--once", env=env).expect()
+    back = target(server(NEWEST))
+    applied: list[str] = []
+
+    def ends(session: Session, place: Place, fold: Fold) -> int:
+        if applied:
+            session.commit()  # what a crash between two transactions leaves
+            raise KeyboardInterrupt
+        applied.append(fold.name)
+        return apply_fold(session, place, fold)
+
+    monkeypatch.setattr(running, "apply_fold", ends)
+    planned = plan_restore(
+        open_repository(desk), "latest", Endpoint.parse(back), at=parse_moment("latest"), progress=Silent()
+    )
+    with pytest.raises(KeyboardInterrupt):
+        execute_restore(planned, progress=Silent())
+    again = desk.run("restore", "--at", "latest", "--to", back, "--json").expect(3).json
+    assert again["rows_kept"] == 0
+    with psycopg.connect(back) as one, psycopg.connect(source) as other:
+        assert ledger.checksums(one) == ledger.checksums(other)
+
+
+def test_damage_of_the_log_is_named(source: str, desk: Desk) -> None:
+    """A flipped bit, a missing segment: found by `verify`, and never restored."""
+    env = {"DATABASE_URL": source}
+    desk.run("watch", "--once", env=env).expect()
+    desk.run("backup", env=env).expect(3)
+    for n in (1, 2, 3):
+        write(source, n)
+        desk.run("watch", "--once", env=env).expect()
+    desk.run("verify", "--json").expect()
+    segments = sorted(desk.repository.glob("changes/*/segments/*"))
+    whole = segments[-2].read_bytes()
+    segments[-2].write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
+    problems = desk.run("verify", "--json").expect(16).json["problems"]
+    assert len(problems) == 1 and str(segments[-2].relative_to(desk.repository)) in str(problems[0])
+    back = target(server(NEWEST))
+    desk.run("restore", "--at", "latest", "--to", back).expect(16)
+    segments[-2].unlink()
+    back = target(server(NEWEST))
+    assert "missing" in desk.run("restore", "--at", "latest", "--to", back).expect(23).err
+    assert "missing" in desk.run("timeline").expect().out
+    told = desk.run("watch", "--once", env=env).expect()
+    assert "missing in the store" in told.err

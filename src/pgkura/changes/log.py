@@ -8,7 +8,7 @@ from pgkura.changes import pgoutput
 from pgkura.changes.chains import covered
 from pgkura.changes.segment import frames
 from pgkura.core.errors import Tampered
-from pgkura.core.wal import Visible, parse_lsn
+from pgkura.core.wal import Visible, lsn_text, parse_lsn
 from pgkura.postgres.shape import Shape
 from pgkura.repository.changes import END, HEAD, START, PartRef, SegmentName
 from pgkura.repository.repository import Repository
@@ -56,7 +56,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainFacts:
-    """A chain as its records and the names of its segments tell it. `ended`: why, '' while it may go on."""
+    """A chain as its records and the names of its segments tell it.
+
+    ended    why, '' while it may go on
+    end      how far it goes without a gap; missing: where a segment is not in the store although later ones are
+    """
 
     id: str
     system: str
@@ -67,6 +71,7 @@ class ChainFacts:
     began: str
     ended: str
     ended_at: str
+    missing: str = ""
 
 
 def read_chain(repo: Repository, chain: str) -> ChainFacts | None:
@@ -75,16 +80,19 @@ def read_chain(repo: Repository, chain: str) -> ChainFacts | None:
     if head is None or start is None:
         return None
     position = parse_lsn(start["position"])
+    names = repo.segments(chain)
+    until = covered(position, names)
     return ChainFacts(
         id=chain,
         system=head["system"],
         database=head["database"],
         slot=head["slot"],
         start=position,
-        end=covered(position, repo.segments(chain)),
+        end=until,
         began=start["began"],
         ended=end["reason"] if end else "",
         ended_at=end["ended"] if end else "",
+        missing=lsn_text(until) if any(n.end > until for n in names) else "",
     )
 
 

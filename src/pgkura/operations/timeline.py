@@ -136,7 +136,7 @@ def _line(repo: Repository, log: Log, manifests: list[Manifest]) -> ChainLine:
         id=facts.id,
         database=facts.database,
         began=facts.began,
-        ended=facts.ended,
+        ended=facts.ended or (f"the segment that begins at {facts.missing} is missing" if facts.missing else ""),
         ended_at=facts.ended_at,
         from_lsn=lsn_text(facts.start),
         until_lsn=lsn_text(facts.end),

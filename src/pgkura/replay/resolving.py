@@ -59,6 +59,11 @@ def resolve(repo: Repository, log: Log, moment: Moment) -> Until:
     """Raises Unreachable when the chain does not hold the moment."""
     if not log.names:
         raise Unreachable("this chain has no segment yet", hint="let `pgkura watch` run")
+    if log.facts.missing and moment.kind is Kind.LATEST:
+        raise Unreachable(
+            f"the segment that begins at {log.facts.missing} is missing in the store",
+            detail="later ones are there: the newest moment is behind the gap",
+        )
     by_kind: dict[Kind, Callable[[], Until]] = {
         Kind.LATEST: lambda: _prefix(log, moment, log.facts.end - 1),
         Kind.LSN: lambda: _position(log, moment),
