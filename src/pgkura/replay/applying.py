@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pgkura.changes.pgoutput import INSERT, Change, Row, Unchanged, Value
+from pgkura.changes.pgoutput import INSERT, UNCHANGED, Change, Row, Unchanged, Value
 from pgkura.core.errors import Tampered
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.postgres.session import Session
@@ -35,14 +35,19 @@ def apply_fold(session: Session, place: Place, fold: Fold) -> int:
             raise Tampered(f"{fold.name} was emptied", detail="one leaf of a tree that is loaded through its root")
         session.execute(f"TRUNCATE ONLY {place.target.sql}")
     keys = [place.columns[n] for n in fold.keys]
+    same = " AND ".join(f"t.{quote_ident(k)} = o.{quote_ident(o)}" for k, o in _origins(keys))
     if fold.came:
-        _bring(session, place, keys, fold)
+        _bring(session, place, keys, same, fold)
+        moved = {one.origin for one in fold.came.values() if one.origin is not None}
+        if moved:
+            count = session.execute(f"DELETE FROM {place.source} t USING {_CAME} o WHERE {same}")
+            _must(count, len(moved), fold.name, "rows were to change")
+        fold.gone -= moved
     if fold.gone:
-        _temporary(session, _GONE, f"SELECT {_names(keys)} FROM {place.source}")
+        _temporary(session, _GONE, f"SELECT {_renamed(keys)} FROM {place.source}")
         _copy(session, _GONE, (_line(key) for key in fold.gone))
         session.execute(f"ANALYZE {_GONE}")
-        same = " AND ".join(f"t.{c} = g.{c}" for c in map(quote_ident, keys))
-        count = session.execute(f"DELETE FROM {place.source} t USING {_GONE} g WHERE {same}")
+        count = session.execute(f"DELETE FROM {place.source} t USING {_GONE} o WHERE {same}")
         _must(count, len(fold.gone), fold.name, "rows were to go")
         session.execute(f"DROP TABLE {_GONE}")
     if fold.came:
@@ -55,33 +60,42 @@ def apply_fold(session: Session, place: Place, fold: Fold) -> int:
     return len(fold.gone) + len(fold.came)
 
 
-def _bring(session: Session, place: Place, keys: Sequence[str], fold: Fold) -> None:
-    """The new rows into a table beside, and what they keep of the old ones into them."""
-    origins = [f"pgkura_origin_{n}" for n in range(len(keys))]
-    selected = ", ".join(f"{quote_ident(k)} AS {quote_ident(o)}" for k, o in zip(keys, origins, strict=True))
+def _origins(keys: Sequence[str]) -> list[tuple[str, str]]:
+    """Each column of the key, and the column that says where the row was before."""
+    return [(key, f"pgkura_origin_{n}") for n, key in enumerate(keys)]
+
+
+def _renamed(keys: Sequence[str]) -> str:
+    return ", ".join(f"{quote_ident(k)} AS {quote_ident(o)}" for k, o in _origins(keys))
+
+
+def _bring(session: Session, place: Place, keys: Sequence[str], same: str, fold: Fold) -> None:
+    """The new rows into a table beside, with where they were before, and what they keep of it."""
     _temporary(
-        session, _CAME, f"SELECT {_names(place.columns)}, {selected}, NULL::int AS {_MISSING} FROM {place.source}"
+        session,
+        _CAME,
+        f"SELECT {_names(place.columns)}, {_renamed(keys)}, NULL::int AS {_MISSING} FROM {place.source}",
     )
     kinds: dict[tuple[int, ...], list[int]] = {}
 
     def lines() -> Iterator[bytes]:
-        nothing: Key = (None,) * len(keys)
+        nowhere: Key = (None,) * len(keys)
         for one in fold.came.values():
-            missing = one.missing
-            number: bytes | None = None
+            row, missing = one.row, one.missing
+            number = b"-1"
             if missing:
                 kind = kinds.setdefault(missing, [len(kinds), 0])
                 kind[1] += 1
                 number = b"%d" % kind[0]
-            row = tuple(None if isinstance(v, Unchanged) else v for v in one.row) if missing else one.row
-            yield _line((*row, *((one.origin or nothing) if missing else nothing), number))
+                row = tuple([None if v is UNCHANGED else v for v in row])
+            yield _line((*row, *(one.origin or nowhere), number))
 
     _copy(session, _CAME, lines())
-    same = " AND ".join(f"t.{quote_ident(k)} = c.{quote_ident(o)}" for k, o in zip(keys, origins, strict=True))
+    session.execute(f"ANALYZE {_CAME}")
     for missing, (number, count) in kinds.items():
         sets = ", ".join(f"{c} = t.{c}" for c in (quote_ident(place.columns[n]) for n in missing))
         done = session.execute(
-            f"UPDATE {_CAME} c SET {sets} FROM {place.source} t WHERE c.{_MISSING} = {number} AND {same}"
+            f"UPDATE {_CAME} o SET {sets} FROM {place.source} t WHERE o.{_MISSING} = {number} AND {same}"
         )
         _must(done, count, fold.name, "rows were to give their large values")
 
@@ -144,6 +158,13 @@ def _copy(session: Session, name: str, lines: Iterable[bytes]) -> None:
 
 
 def _line(values: Sequence[Value]) -> bytes:
+    try:
+        line = b"\t".join(values)  # type: ignore[arg-type]
+    except TypeError:  # a NULL
+        line = b""
+    # Most rows have nothing to be escaped: one look at all of it.
+    if line and line.count(b"\t") == len(values) - 1 and not (b"\\" in line or b"\n" in line or b"\r" in line):
+        return line + b"\n"
     return b"\t".join([_field(v) for v in values]) + b"\n"
 
 

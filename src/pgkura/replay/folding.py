@@ -7,7 +7,7 @@ come after the replay, and as a whole: rows that are gone first, then rows that 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pgkura.changes.pgoutput import INSERT, UNCHANGED, Change, Row, Unchanged, Value
+from pgkura.changes.pgoutput import INSERT, UNCHANGED, Change, Row, Value
 from pgkura.core.errors import Tampered
 
 Key = tuple[Value, ...]
@@ -23,7 +23,7 @@ class Came:
     @property
     def missing(self) -> tuple[int, ...]:
         """Places of the values that are only in the target."""
-        return tuple(n for n, v in enumerate(self.row) if isinstance(v, Unchanged))
+        return tuple([n for n, v in enumerate(self.row) if v is UNCHANGED]) if UNCHANGED in self.row else ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,8 +43,8 @@ class Fold:
 
     def key_of(self, row: Row) -> Key:
         """Raises Tampered where it is not told."""
-        key = tuple(row[n] for n in self.keys)
-        if any(isinstance(v, Unchanged) for v in key):
+        key = tuple([row[n] for n in self.keys])
+        if UNCHANGED in key:
             raise self._wrong("a key is not told")
         return key
 
@@ -60,10 +60,11 @@ class Fold:
         before = self._go(key)
         if change.new is not None:
             # With the whole old row at hand large values are told there.
-            unknown: Row = (UNCHANGED,) * len(change.new)
-            known = change.old if change.whole and change.old is not None else before.row or unknown
-            merged = tuple(k if isinstance(v, Unchanged) else v for v, k in zip(change.new, known, strict=True))
-            self._come(merged, before.origin)
+            row = change.new
+            if UNCHANGED in row:
+                known = change.old if change.whole and change.old is not None else before.row or row
+                row = tuple([k if v is UNCHANGED else v for v, k in zip(row, known, strict=True)])
+            self._come(row, before.origin)
 
     def empty_table(self) -> None:
         """TRUNCATE."""

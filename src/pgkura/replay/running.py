@@ -21,7 +21,7 @@ from pgkura.restore.run import Run
 
 REFUSED = "as of the base: replaying would run other roles' code (--trust-code allows it)"
 # Changes after which what is folded is applied, and the bytes of their messages.
-_CHANGES, _BYTES = 200_000, 64 * 1024 * 1024
+_CHANGES, _BYTES = 100_000, 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
