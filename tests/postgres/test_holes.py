@@ -154,6 +154,17 @@ def test_changed_tables_need_a_new_base(source: str, desk: Desk) -> None:
     desk.run("restore", "--at", "good", "--to", back).expect(3)
     assert sql(back, "SELECT n FROM ledger") == [(1,)]
 
+    sql(source, "CREATE TABLE latecomer (id int PRIMARY KEY)")
+    with psycopg.connect(source) as older:
+        older.execute("INSERT INTO latecomer VALUES (1)")  # before the table is in the log
+        desk.run("watch", "--once", env=env).expect()
+        desk.run("backup", env=env).expect(3)
+        older.execute("INSERT INTO latecomer VALUES (2)")
+        older.commit()
+    desk.run("watch", "--once", env=env).expect()
+    back = target(server(NEWEST))
+    assert "older than" in desk.run("restore", "--at", "latest", "--to", back).expect(23).err
+
     desk.run("backup", env=env).expect(3)
     sql(source, "INSERT INTO newcomer VALUES (1, 'x')")
     write(source, 3)
@@ -162,6 +173,7 @@ def test_changed_tables_need_a_new_base(source: str, desk: Desk) -> None:
     desk.run("restore", "--at", "latest", "--to", back).expect(3)
     assert sql(back, "SELECT n, late FROM ledger ORDER BY n") == [(1, 7), (2, 7), (3, 7)]
     assert sql(back, "SELECT * FROM newcomer") == [(1, "x")]
+    assert sql(back, "SELECT * FROM latecomer ORDER BY id") == [(1,), (2,)]
 
 
 def test_what_the_log_does_not_carry_is_named(source: str, desk: Desk) -> None:

@@ -35,6 +35,8 @@ def observe(url: str) -> tuple[str, dict[str, str]]:
     """What an independent reader sees, and the snapshot it sees it with."""
     with psycopg.connect(url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        # First the locks: a snapshot that is older than a TRUNCATE would show an empty table.
+        connection.execute(f"LOCK TABLE {', '.join(ledger.TABLES)} IN ACCESS SHARE MODE".encode())
         row = connection.execute("SELECT pg_current_snapshot()::text").fetchone()
         assert row is not None
         return str(row[0]), ledger.checksums(connection)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from pgkura.core.errors import DatabaseError, RightsError, SourceBusy
 from pgkura.core.names import quote_ident
-from pgkura.core.wal import lsn_text, parse_lsn
+from pgkura.core.wal import Visible, lsn_text, parse_lsn
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
 from pgkura.postgres.shape import Poll, poll, read_tables
@@ -41,6 +41,7 @@ class Chain:
     """A living chain. `slot` is also the publication's name; `position`: up to here everything is stored.
 
     top_xid, top_time  the highest transaction and the latest commit so far
+    fresh  its slot has just been made: no transaction is older than its publication
     """
 
     id: str
@@ -48,6 +49,7 @@ class Chain:
     position: int
     top_xid: int = 0
     top_time: int = 0
+    fresh: bool = False
 
 
 class ChainBroken(Exception):
@@ -175,7 +177,7 @@ def _begin(repo: Repository, session: Session, origin: Origin, note: Callable[[s
     position = _make_slot(session, slot)
     repo.put_chain_record(chain, START, {"position": lsn_text(position), "timeline": origin.timeline, "began": _now()})
     note(f"the change log begins at {lsn_text(position)}: `pgkura backup` makes the first base of it")
-    return Chain(id=chain, slot=slot, position=position)
+    return Chain(id=chain, slot=slot, position=position, fresh=True)
 
 
 def _make_slot(session: Session, slot: str) -> int:
@@ -214,10 +216,16 @@ def publish(session: Session, publication: str, note: Callable[[str], None]) -> 
 
 
 def cover(repo: Repository, chain: Chain, seen: Poll) -> None:
-    """Say, for this shape of the database, which tables are in the log, and why others are not."""
+    """Say, for this shape of the database, which tables are in the log, and why others are not.
+
+    A table that joined is missing from what transactions did that are older than that: `settled` is the first that is
+    surely younger, and a base must see the end of all before it.
+    """
     tables = [[t.qname.schema, t.qname.name, t.identity, t.why_not] for t in seen.tables]
+    settled = 0 if chain.fresh else Visible.parse(seen.visible).xmax
+    chain.fresh = False
     with suppress(KeyExists):
-        repo.put_chain_record(chain.id, f"cover-{seen.shape.rows}", {"tables": tables})
+        repo.put_chain_record(chain.id, f"cover-{seen.shape.rows}", {"tables": tables, "settled": settled})
 
 
 def look(session: Session, chain: Chain) -> Poll:

@@ -13,6 +13,9 @@ from pgkura.postgres.shape import Shape
 from pgkura.repository.changes import END, HEAD, START, PartRef, SegmentName
 from pgkura.repository.repository import Repository
 
+# Microseconds that may pass between a commit's own time and its place in the log.
+_HAIR = 1_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentPoll:
@@ -22,6 +25,11 @@ class SegmentPoll:
     visible: str
     time: int
     shape: Shape
+
+    @property
+    def known(self) -> int:
+        """Until when the log surely holds every commit: times are taken before commits are written."""
+        return self.time - _HAIR
 
     def widen(self, xid: int) -> int:
         """The 64-bit number of a transaction of the segment."""

@@ -114,7 +114,7 @@ def timeline(repo: Repository) -> Timeline:
         before[facts.system + facts.database] = line
         rpo.pop(facts.database, None)
         if log.names and not facts.ended:
-            rpo[facts.database] = round(max(time.time() - log.at(len(log.names) - 1).poll.time / 1_000_000, 0.0), 3)
+            rpo[facts.database] = round(max(time.time() - log.at(len(log.names) - 1).poll.known / 1_000_000, 0.0), 3)
     return Timeline(chains=tuple(chains), holes=tuple(holes), rpo_seconds=rpo)
 
 
@@ -129,7 +129,7 @@ def _line(repo: Repository, log: Log, manifests: list[Manifest]) -> ChainLine:
                 created=base.manifest.created,
                 from_lsn=lsn_text(base.after),
                 until_lsn=lsn_text(last.name.end - 1) if last else "",
-                until_time=time_text(last.poll.time) if last else "",
+                until_time=time_text(last.poll.known) if last else "",
             )
         )
     return ChainLine(
@@ -140,7 +140,7 @@ def _line(repo: Repository, log: Log, manifests: list[Manifest]) -> ChainLine:
         ended_at=facts.ended_at,
         from_lsn=lsn_text(facts.start),
         until_lsn=lsn_text(facts.end),
-        known=time_text(log.at(len(log.names) - 1).poll.time) if log.names else facts.began,
+        known=time_text(log.at(len(log.names) - 1).poll.known) if log.names else facts.began,
         segments=len(log.names),
         stretches=tuple(stretches),
         marks=tuple((n, lsn_text(lsn), time_text(when)) for n, lsn, when in marks(repo, facts.id)),

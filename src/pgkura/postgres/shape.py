@@ -84,14 +84,14 @@ def read_position(session: Session) -> str:
 
 
 def poll(session: Session, publication: str) -> Poll:
-    """Position first, then everything else in one snapshot."""
+    """Clock and position first, then everything else in one snapshot."""
+    time = int(session.one(query("changes", "clock"))[0])
     position = read_position(session)
     session.begin()
     try:
-        visible, time = session.one(query("changes", "moment"))
         return Poll(
             position=position,
-            visible=visible,
+            visible=str(session.one(query("changes", "visible"))[0]),
             time=time,
             shape=read_shape(session, publication),
             tables=read_tables(session, publication),

@@ -61,6 +61,12 @@ def _plan(repo: Repository, log: Log, base: Base, until: Until) -> ReplayPlan:
             detail="no look of the watcher's shows the tables as it has them",
             hint="`pgkura backup` makes a new base",
         )
+    if base.visible.xmin < cover["settled"]:
+        raise Unreachable(
+            f"snapshot {base.manifest.id} was taken while a transaction ran that is older than a table in the log",
+            detail=f"transaction {base.visible.xmin} may have changed it, and the log would not have all of that",
+            hint="`pgkura backup` makes a new base once it has ended",
+        )
     tables = {QualifiedName(schema, name): identity for schema, name, identity, why in cover["tables"] if not why}
     findings = [
         left_out(f"rows of {QualifiedName(schema, name)}", f"as of snapshot {base.manifest.id}: {why}")

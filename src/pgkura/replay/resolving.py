@@ -103,7 +103,7 @@ def _time(log: Log, moment: Moment) -> Until:
         for begin in _begins(log, place):
             if begin.time > moment.number:
                 return _prefix(log, moment, begin.lsn - 1)
-    known = log.at(count - 1).poll.time
+    known = log.at(count - 1).poll.known
     if moment.number > known:
         raise Unreachable(
             f"the log is known up to {time_text(known)} only",
@@ -225,6 +225,6 @@ def nearest(log: Log, bases: list[Base]) -> str:
     told = []
     for base in bases[-3:]:
         last = reach(log, base).last
-        until = f"{time_text(last.poll.time)} ({lsn_text(last.name.end - 1)})" if last else "itself only"
+        until = f"{time_text(last.poll.known)} ({lsn_text(last.name.end - 1)})" if last else "itself only"
         told.append(f"from snapshot {base.manifest.id} ({lsn_text(base.after)}) to {until}")
     return "reachable: " + "; ".join(told) if told else "`pgkura backup` makes a base: moments after it can be reached"

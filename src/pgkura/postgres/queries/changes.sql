@@ -52,10 +52,12 @@ select (select pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(
        (select pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(
             coalesce(pg_catalog.string_agg(fact, E'\n' order by fact collate "C"), ''), 'UTF8')), 'hex') from others)
 
--- name: moment
--- The position before this statement's snapshot was taken is asked by its caller; this is the snapshot and the clock.
-select pg_catalog.pg_current_snapshot()::pg_catalog.text,
-       (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8
+-- name: clock
+-- Asked before the position: what is committed behind it is later, but for a hair.
+select (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8
+
+-- name: visible
+select pg_catalog.pg_current_snapshot()::pg_catalog.text
 
 -- name: position
 select pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text
