@@ -5,8 +5,9 @@ import shutil
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
-from tests.support import compare, nasty
+from tests.support import compare, ledger, nasty
 from tests.support.cli import ROOT, Desk, command
 from tests.support.servers import newest
 
@@ -88,6 +89,27 @@ def test_the_3_am_page(desk: Desk) -> None:
         bare = {"PATH": desk.environment["PATH"], "HOME": str(desk.folder), "PYTHONPATH": str(ROOT / "src")}
         command(["bash", "-c", "set -e\n" + "\n".join(lines)], bare).expect()
         compare.assert_same(source, target)
+
+
+def test_the_point_in_time_page(desk: Desk) -> None:
+    """Every command of the page, in English and Japanese, on one watched database."""
+    home = newest()
+    source = ledger.make(home, "moments")
+    desk.run("init").expect()
+    for number, page in enumerate(("point-in-time.md", "point-in-time.ja.md")):
+        target = home.create_database(f"moments_{number}")
+        lines = [line.replace("pgkura watch", "pgkura watch --once") for line in commands(f"docs/how-to/{page}")]
+        lines = [line.replace("before xid 4711", "latest") for line in lines]
+        # Passwords of roles are not for a plain owner to read.
+        lines = [line if "watch" in line else f"{line} || test $? = 3" for line in lines]
+        assert any("--at" in line for line in lines)
+        watch = [line for line in lines if "watch" in line]
+        environment = desk.environment | {"DATABASE_URL": source, "TARGET": target}
+        lines.insert(next(n for n, line in enumerate(lines) if "--at" in line), watch[0])
+        command(["bash", "-c", "set -e\n" + "\n".join(lines)], environment).expect()
+        with psycopg.connect(target) as connection:
+            assert connection.execute("SELECT count(*) FROM account").fetchone() == (60,)
+    ledger.drop_slots(home, "moments")
 
 
 def test_demo_tells_the_story(desk: Desk) -> None:

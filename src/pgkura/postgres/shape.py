@@ -20,18 +20,22 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedTable:
-    """A table and how its rows are told apart: `key`, `full` (the whole old row), or '' (not at all)."""
+    """A table and how its rows are told apart: `key`, `full` (the whole old row), or '' (not at all).
+
+    member  of an extension: dumps do not say that such a table is published
+    """
 
     qname: QualifiedName
     persistence: str
     owned: bool
     identity: str
     published: bool
+    member: bool
 
     @property
     def wanted(self) -> bool:
         """Whether it belongs into a publication: one without identity would make its owner's UPDATE fail there."""
-        return self.owned and bool(self.identity) and self.persistence == "p"
+        return self.owned and bool(self.identity) and self.persistence == "p" and not self.member
 
     @property
     def why_not(self) -> str:
@@ -40,6 +44,8 @@ class LoggedTable:
             return ""
         if self.persistence != "p":
             return "unlogged tables never reach the log"
+        if self.member:
+            return "it belongs to an extension"
         if not self.identity:
             return "it has no primary key or other replica identity"
         return "it belongs to a role that ours is no member of" if not self.owned else "it is not published"
@@ -72,9 +78,16 @@ def read_tables(session: Session, publication: str) -> tuple[LoggedTable, ...]:
     """In the caller's transaction."""
     return tuple(
         LoggedTable(
-            qname=QualifiedName(schema, name), persistence=kind, owned=owned, identity=identity, published=published
+            qname=QualifiedName(schema, name),
+            persistence=kind,
+            owned=owned,
+            identity=identity,
+            published=published,
+            member=member,
         )
-        for schema, name, kind, owned, identity, published in session.rows(query("changes", "tables"), (publication,))
+        for schema, name, kind, owned, identity, published, member in session.rows(
+            query("changes", "tables"), (publication,)
+        )
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pgkura.changes.pgoutput import INSERT, UNCHANGED, Change, Row, Unchanged, Value
 from pgkura.core.errors import Tampered
 from pgkura.core.names import QualifiedName, quote_ident
-from pgkura.postgres.session import Session
+from pgkura.postgres.session import Session, SqlError
 from pgkura.replay.folding import Fold, Key
 
 _GONE, _CAME = 'pg_temp."pgkura_gone"', 'pg_temp."pgkura_came"'
@@ -46,7 +46,7 @@ def apply_fold(session: Session, place: Place, fold: Fold) -> int:
     if fold.gone:
         _temporary(session, _GONE, f"SELECT {_renamed(keys)} FROM {place.source}")
         _copy(session, _GONE, (_line(key) for key in fold.gone))
-        session.execute(f"ANALYZE {_GONE}")
+        _analyze(session, _GONE)
         count = session.execute(f"DELETE FROM {place.source} t USING {_GONE} o WHERE {same}")
         _must(count, len(fold.gone), fold.name, "rows were to go")
         session.execute(f"DROP TABLE {_GONE}")
@@ -91,7 +91,7 @@ def _bring(session: Session, place: Place, keys: Sequence[str], same: str, fold:
             yield _line((*row, *(one.origin or nowhere), number))
 
     _copy(session, _CAME, lines())
-    session.execute(f"ANALYZE {_CAME}")
+    _analyze(session, _CAME)
     for missing, (number, count) in kinds.items():
         sets = ", ".join(f"{c} = t.{c}" for c in (quote_ident(place.columns[n]) for n in missing))
         done = session.execute(
@@ -100,8 +100,8 @@ def _bring(session: Session, place: Place, keys: Sequence[str], same: str, fold:
         _must(done, count, fold.name, "rows were to give their large values")
 
 
-def apply_one(session: Session, place: Place, change: Change, name: str) -> None:
-    """A change of a table without key, by its whole old row."""
+def apply_one(session: Session, place: Place, change: Change, name: str) -> int:
+    """A change of a table without key, by its whole old row. Returns 1."""
     if change.kind != INSERT:
         if change.old is None or not change.whole:
             raise Tampered(f"the change log of {name} does not say which row changed")
@@ -120,6 +120,7 @@ def apply_one(session: Session, place: Place, change: Change, name: str) -> None
             f"INSERT INTO {place.target.sql} ({_names(place.columns)}) OVERRIDING SYSTEM VALUE VALUES ({marks})",
             [_text(v) for v in row],
         )
+    return 1
 
 
 def _whole(place: Place, row: Row) -> tuple[str, list[str]]:
@@ -142,6 +143,16 @@ def _text(value: Value) -> str | None:
 
 def _temporary(session: Session, name: str, select: str) -> None:
     session.execute(f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {select} WITH NO DATA")
+
+
+def _analyze(session: Session, name: str) -> None:
+    """Statistics are no state: types whose comparison fails have none."""
+    try:
+        with session.savepoint("pgkura_analyze"):
+            session.execute(f"ANALYZE {name}")
+    except SqlError:
+        if session.broken:
+            raise
 
 
 def _copy(session: Session, name: str, lines: Iterable[bytes]) -> None:

@@ -1,6 +1,6 @@
 """The replay of one restore: after rows and keys, before triggers and foreign keys."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.wal import lsn_text
 from pgkura.postgres.queries import query
-from pgkura.postgres.session import Session
+from pgkura.postgres.session import Session, SqlError
 from pgkura.replay.applying import Place, apply_fold, apply_one
 from pgkura.replay.folding import Fold
 from pgkura.replay.moments import time_text
@@ -96,16 +96,24 @@ class Replay:
         self._run, self._session = run, session
         self._facts = {t.qname: t for t in run.plan.facts.tables}
         run.progress.stage("replaying changes", total=plan.segments, unit="segments")
-        session.begin(isolation="read committed", read_only=False)
-        session.execute("SET CONSTRAINTS ALL DEFERRED")
-        for place in range(plan.first, plan.last + 1):
-            run.stop.check()
-            if not self._segment(place):
-                break
-            run.progress.advance(1)
-        self._flush()
-        session.commit()
+        self._begin()
+        try:
+            for place in range(plan.first, plan.last + 1):
+                run.stop.check()
+                if not self._segment(place):
+                    break
+                run.progress.advance(1)
+            self._flush()
+            session.commit()
+        except BaseException:
+            if not session.broken:
+                session.rollback()
+            raise
         run.plan = replace(run.plan, sequences=tuple(map(self._value, run.plan.sequences)))
+
+    def _begin(self) -> None:
+        self._session.begin(isolation="read committed", read_only=False)
+        self._session.execute("SET CONSTRAINTS ALL DEFERRED")
 
     def _segment(self, place: int) -> bool:
         """False when the moment is reached."""
@@ -144,8 +152,7 @@ class Replay:
         if self._pending >= _CHANGES or self._pending_bytes >= _BYTES:
             self._flush()
             self._session.commit()
-            self._session.begin(isolation="read committed", read_only=False)
-            self._session.execute("SET CONSTRAINTS ALL DEFERRED")
+            self._begin()
 
     def _change(self, kind: int, payload: bytes) -> None:
         if kind == pgoutput.TRUNCATE:
@@ -163,8 +170,7 @@ class Replay:
                 return
             change = pgoutput.change(payload)
             if table.fold is None:
-                apply_one(self._session, table.place, change, str(table.relation.qname))
-                self.done.written += 1
+                self._write(table, lambda: apply_one(self._session, table.place, change, str(table.relation.qname)))
             else:
                 table.fold.take(change)
         else:
@@ -233,7 +239,7 @@ class Replay:
         return tuple(n for n, c in enumerate(relation.columns) if c.name in names)
 
     def _flush(self) -> None:
-        for table in self._tables.values():
+        for table in list(self._tables.values()):
             if table is not None:
                 self._apply(table)
         self._pending = self._pending_bytes = 0
@@ -241,8 +247,24 @@ class Replay:
     def _apply(self, table: _Table) -> None:
         if table.fold is None or table.fold.empty:
             return
-        self.done.written += apply_fold(self._session, table.place, table.fold)
-        table.fold = Fold(name=table.fold.name, keys=table.fold.keys)
+        fold = table.fold
+        self._write(table, lambda: apply_fold(self._session, table.place, fold))
+        table.fold = Fold(name=fold.name, keys=fold.keys)
+
+    def _write(self, table: _Table, work: Callable[[], int]) -> None:
+        """The server's refusal is one table's loss, and named."""
+        try:
+            with self._session.savepoint():
+                self.done.written += work()
+        except SqlError as error:
+            if self._session.broken:
+                raise
+            self._tables[table.relation.oid] = None
+            self._run.tell(
+                FindingClass.LOST,
+                f"rows of {table.relation.qname}",
+                f"as of the base or of a moment after it: the server refused what came then ({error.msg})",
+            )
 
     def _value(self, state: SequenceState) -> SequenceState:
         value = self.plan.sequences.get(state.qname)

@@ -73,7 +73,9 @@ select n.nspname, c.relname, c.relpersistence::pg_catalog.text, pg_catalog.pg_ha
                               and i.indisreplident and i.indimmediate and i.indisvalid) then 'key' else '' end
            else '' end,
        exists (select from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
-               where r.prrelid = c.oid and p.pubname = %s)
+               where r.prrelid = c.oid and p.pubname = %s),
+       exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+               and d.objid = c.oid and d.deptype = 'e')
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'r' and c.oid >= 16384 and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
 order by n.nspname, c.relname
