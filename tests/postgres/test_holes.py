@@ -269,3 +269,16 @@ def test_damage_of_the_log_is_named(source: str, desk: Desk) -> None:
     assert "missing" in desk.run("timeline").expect().out
     told = desk.run("watch", "--once", env=env).expect()
     assert "missing in the store" in told.err
+
+
+def test_slots_that_nobody_reads_are_taken_away(source: str, desk: Desk) -> None:
+    """A watcher that died between its head and its start, an older chain that was never ended: no slot stays behind."""
+    env = {"DATABASE_URL": source}
+    desk.run("watch", "--once", env=env).expect()
+    (chain,) = (path.name for path in (desk.repository / "chains").iterdir())
+    (desk.repository / "chains" / chain / "start").rename(desk.folder / "start")
+    desk.run("watch", "--once", env=env).expect()
+    assert len(sql(source, "SELECT 1 FROM pg_replication_slots WHERE database = 'holes'")) == 1
+    assert len(sql(source, "SELECT 1 FROM pg_publication")) == 1
+    told = desk.run("timeline", "--json").expect().json
+    assert len(told["chains"]) == 1 and not told["chains"][0]["ended"]

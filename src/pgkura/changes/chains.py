@@ -91,19 +91,27 @@ def check_source(session: Session) -> None:
 
 def open_chain(repo: Repository, session: Session, origin: Origin, note: Callable[[str], None]) -> Chain:
     """The chain that can be gone on with, or a new one; what was broken is ended, with its reason, in the store."""
+    found: Chain | None = None
+    newest = True
     for chain in reversed(repo.chain_ids()):
         head = repo.chain_record(chain, HEAD)
         if head is None or (head["system"], head["database"]) != (origin.system, origin.database):
             continue
         if repo.chain_record(chain, END) is not None:
-            break
+            continue
+        slot = str(head["slot"])
+        if not newest:
+            # Of two watchers that began at once, or one that died between two records: nobody reads that slot any more.
+            with suppress(SqlError):
+                end_chain(repo, session, chain, slot, "another chain was begun")
+            continue
+        newest = False
         try:
-            return _resume(repo, session, origin, chain, str(head["slot"]))
+            found = _resume(repo, session, origin, chain, slot)
         except ChainBroken as broken:
             note(f"the change log is broken: {broken.reason}; a new chain begins, and it needs a new backup")
-            end_chain(repo, session, chain, str(head["slot"]), broken.reason)
-            break
-    return _begin(repo, session, origin, note)
+            end_chain(repo, session, chain, slot, broken.reason)
+    return found or _begin(repo, session, origin, note)
 
 
 def _resume(repo: Repository, session: Session, origin: Origin, chain: str, slot: str) -> Chain:
