@@ -247,7 +247,15 @@ def _restore_and_prove(
     begun = time.monotonic()
     replay = Replay(planned.replay) if planned.replay is not None else None
     restored = Executor(
-        planned.plan, planned.endpoint, planned.repo, progress, token, access=access, crew=crew, between=replay
+        planned.plan,
+        planned.endpoint,
+        planned.repo,
+        progress,
+        token,
+        access=access,
+        crew=crew,
+        between=replay,
+        epoch=planned.manifest.epoch,
     ).run()
     accepted = planned.plan.options.accepted
     # What the backup itself could not read is missing here for the same reason.
@@ -264,6 +272,7 @@ def _restore_and_prove(
         access=access,
         crew=crew,
         beyond=beyond_of(replay, planned.plan) if replay is not None else None,
+        cuts=restored.cuts,
     )
     for note in planned.repo.notes:
         progress.note(note)

@@ -17,6 +17,7 @@ from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session
+from pgkura.repository.cuts import CutBook
 from pgkura.repository.repository import Repository
 from pgkura.restore import ledger
 from pgkura.restore.definitions import analyze, before_rows, cleared, refresh_views, sequence_values
@@ -34,13 +35,14 @@ from pgkura.work.pools import Crew
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What came of it."""
+    """What came of it. `cuts`: of the layers that were read, for the proof that follows."""
 
     findings: tuple[Finding, ...]
     rows: int
     rows_kept: int
     bytes_kept: int
     seconds: float
+    cuts: CutBook
 
 
 def build_memory(session: Session, parallel: int) -> str:
@@ -64,8 +66,10 @@ class Executor:
         access: Access | None = None,
         crew: Crew | None = None,
         between: Callable[[Run, Session], None] | None = None,
+        epoch: int = 0,
     ) -> None:
-        """Without `access` nothing but threads of this process can do the work."""
+        """Without `access` nothing but threads of this process can do the work. `epoch` of the snapshot: what its
+        proof can go by is noted."""
         self._plan = plan
         name = secrets.token_hex(6)
         has_access = access is not None
@@ -80,6 +84,7 @@ class Executor:
             crew=crew if crew is not None and has_access else Crew(kind="threads"),
             findings=list(plan.findings),
             between=between,
+            epoch=epoch,
         )
 
     def run(self) -> Restored:
@@ -114,6 +119,7 @@ class Executor:
             rows_kept=run.kept.rows(plan.loads),
             bytes_kept=run.kept.bytes(plan.loads),
             seconds=time.monotonic() - begun,
+            cuts=run.cuts,
         )
 
     def _same_as_planned(self, session: Session) -> Toc:

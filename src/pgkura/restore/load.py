@@ -1,7 +1,7 @@
 """Rows back into tables: small ones share a transaction, large ones take several, each in one COPY at a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from pgkura.core.errors import Interrupted
@@ -12,6 +12,7 @@ from pgkura.core.refs import ChunkRef, Layer
 from pgkura.core.stop import Stop
 from pgkura.postgres.messages import BINARY_HEADER, BINARY_TRAILER
 from pgkura.postgres.session import CopyWriter, Session, SqlError
+from pgkura.repository.cuts import CutPile, Cuts
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.repository import Repository
 from pgkura.restore import ledger
@@ -49,21 +50,30 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What one load did; `finding` when it could not; `by_path` when it took the source's search_path."""
+    """What one load did; `finding` when it could not; `by_path` when it took the source's search_path.
+
+    cuts  of the layers that were read, for the proof that follows; None = not known
+    """
 
     rows: int
     finding: Finding | None = None
     by_path: bool = False
+    cuts: Cuts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loader:
-    """Loads on one connection. `ledger`: what is loaded is told in the target, and what is told is not loaded again."""
+    """Loads on one connection.
+
+    ledger  what is loaded is told in the target, and what is told is not loaded again
+    epoch   of the snapshot: its key is that of the cuts; 0 = none are wanted
+    """
 
     session: Session
     repo: Repository
     stop: Stop
     ledger: bool
+    epoch: int = 0
 
     def together(self, items: Sequence[Item]) -> list[Loaded]:
         """Small tables in one transaction; each by itself where that fails."""
@@ -80,7 +90,7 @@ class Loader:
         """All rows of one table. A failure of the server's becomes a finding."""
         load = item.load
         try:
-            return Loaded(rows=self._load(item))
+            return self._load(item)
         except SqlError as error:
             if self.session.broken:
                 raise
@@ -89,7 +99,7 @@ class Loader:
         if item.path and failed.sqlstate in NAME_ERRORS:
             try:
                 with under_path(self.session, item.path):
-                    return Loaded(rows=self._load(item), by_path=True)
+                    return replace(self._load(item), by_path=True)
             except SqlError:
                 if self.session.broken:
                     raise
@@ -97,28 +107,35 @@ class Loader:
         reason = f"its rows could not be loaded: {failed.msg}"
         return Loaded(rows=0, finding=Finding(cls=cls, object=f"rows of {load.target}", reason=reason))
 
-    def _load(self, item: Item) -> int:
+    def _load(self, item: Item) -> Loaded:
         if item.load.managed:
             return self._managed(item)
         if self.ledger and item.alone and item.load.data.bytes >= GROUPED_BYTES:
             return self._in_groups(item.load)
-        return sum(loaded.rows for loaded in self._in_one([item]))
+        return self._in_one([item])[0]
 
     def _in_one(self, items: Sequence[Item]) -> list[Loaded]:
         self.session.begin(isolation="read committed", read_only=False)
         wanted = self._claim([item.load for item in items])
+        piles = {number: self._pile(item.load) for item in items if (number := item.load.data.number) in wanted}
         for item in items:
             if item.load.data.number in wanted:
-                self._rows(item)
+                self._rows(item, piles[item.load.data.number])
         self.session.commit()
-        return [Loaded(rows=item.load.data.rows) for item in items]
+        return [_loaded(item.load, piles.get(item.load.data.number)) for item in items]
+
+    def _pile(self, load: Load, first: int = 0) -> CutPile | None:
+        """For the cuts of a table whose stored rows can be met again in one stream."""
+        if not self.epoch or load.keep or (load.facts is not None and load.facts.load_root):
+            return None
+        return CutPile(lambda: self.repo.chunk_hasher(self.epoch), first)
 
     def _claim(self, loads: Sequence[Load]) -> frozenset[int]:
         if not self.ledger:
             return frozenset(load.data.number for load in loads)
         return ledger.claim(self.session, [(load.data.number, len(load.data.layers)) for load in loads])
 
-    def _rows(self, item: Item) -> None:
+    def _rows(self, item: Item, pile: CutPile | None) -> None:
         load = item.load
         freeze = item.alone and item.truncate
         if load.delete_where is not None:
@@ -127,19 +144,20 @@ class Loader:
         elif freeze:
             # Truncating in the same transaction lets COPY write frozen rows, and makes a repeated load harmless.
             self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
-        copy_chunks(self.session, self.repo, load, self.stop, freeze=freeze)
+        copy_chunks(self.session, self.repo, load, self.stop, freeze=freeze, pile=pile)
 
-    def _in_groups(self, load: Load) -> int:
+    def _in_groups(self, load: Load) -> Loaded:
         """A transaction for every so many chunks. Only the first can write frozen rows."""
         done = ledger.loaded(self.session, load.data.number)
+        pile = self._pile(load, done)
         for start, layers in groups(load.data.layers, done):
             try:
-                self._group(load, start, layers)
+                self._group(load, start, layers, pile)
             except SqlError:
                 if not self.session.broken and not self.stop.requested:
                     self._forget(load)
                 raise
-        return load.data.rows
+        return _loaded(load, pile)
 
     def _forget(self, load: Load) -> None:
         """A table that cannot be loaded is left empty."""
@@ -149,27 +167,33 @@ class Loader:
         ledger.forget(self.session, load.data.number)
         self.session.commit()
 
-    def _group(self, load: Load, start: int, layers: Sequence[Layer]) -> None:
+    def _group(self, load: Load, start: int, layers: Sequence[Layer], pile: CutPile | None) -> None:
         self.session.begin(isolation="read committed", read_only=False)
         if not ledger.step(self.session, load.data.number, start, start + len(layers)):
             raise Interrupted(f"rows of {load.target} are loaded by another worker")
         if start == 0:
             self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
-        copy_chunks(self.session, self.repo, load, self.stop, freeze=start == 0, layers=layers)
+        copy_chunks(self.session, self.repo, load, self.stop, freeze=start == 0, layers=layers, pile=pile)
         self.session.commit()
 
-    def _managed(self, item: Item) -> int:
+    def _managed(self, item: Item) -> Loaded:
         self.session.replica_role()
+        pile = None
         try:
             self.session.begin(isolation="read committed", read_only=False)
             if self._claim([item.load]):
-                copy_chunks(self.session, self.repo, item.load, self.stop, freeze=False)
+                pile = self._pile(item.load)
+                copy_chunks(self.session, self.repo, item.load, self.stop, freeze=False, pile=pile)
             self.session.commit()
-            return item.load.data.rows
+            return _loaded(item.load, pile)
         finally:
             if not self.session.broken:
                 self.session.rollback()
                 self.session.execute("SET session_replication_role = origin")
+
+
+def _loaded(load: Load, pile: CutPile | None) -> Loaded:
+    return Loaded(rows=load.data.rows, cuts=pile.take() if pile is not None else None)
 
 
 def groups(layers: Iterable[Layer], done: int) -> Iterator[tuple[int, list[Layer]]]:
@@ -194,8 +218,9 @@ def copy_chunks(
     *,
     freeze: bool,
     layers: Sequence[Layer] | None = None,
+    pile: CutPile | None = None,
 ) -> None:
-    """COPY a table's chunks in, or some of them."""
+    """COPY a table's chunks in, or some of them. `pile` notes the cuts of layers with dropped rows."""
     columns = f"({', '.join(quote_ident(c) for c in load.columns)})" if load.columns else ""
     options = (_BINARY if load.data.binary else _TEXT) + (", FREEZE true" if freeze else "")
     with session.copy_in(f"COPY {load.target.sql} {columns} FROM STDIN WITH ({options})") as copy:
@@ -203,7 +228,8 @@ def copy_chunks(
             copy.write(BINARY_HEADER)
         for layer in load.data.layers if layers is None else layers:
             stop.check()
-            _send(copy, repo.read_rows(layer), load.keep)
+            pieces = repo.read_rows(layer)
+            _send(copy, pieces if pile is None or layer.drops is None else pile.through(pieces), load.keep)
         if load.data.binary:
             copy.write(BINARY_TRAILER)
 

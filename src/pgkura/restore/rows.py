@@ -86,6 +86,7 @@ class Rows:
                 settings=run.settings,
                 fence=fence,
                 ledger=run.ledger,
+                epoch=run.epoch,
             )
             for group in together(loads, alone)
         ]
@@ -172,7 +173,8 @@ class Rows:
                 run.tell(FindingClass.LOST, f"rows of {load.target}", untrusted("loading it", reason))
                 return Loaded(rows=0)
             guests.admit(owner)
-            loader = Loader(session=guests.session(owner), repo=run.repo, stop=run.stop, ledger=False)
+            session = guests.session(owner)
+            loader = Loader(session=session, repo=run.repo, stop=run.stop, ledger=False, epoch=run.epoch)
             return loader.table(Item(load=load, path=search_path(run.plan.facts, owner)))
 
     def _collect(self, job: Job, report: LoadReport | None) -> None:
@@ -182,6 +184,8 @@ class Rows:
             told = self._own.pop(min(job.gives))
         for load, loaded in told:
             self.rows += loaded.rows
+            if loaded.cuts is not None:
+                self._run.cuts.add(load.data.number, loaded.cuts)
             if loaded.finding is not None:
                 self._run.findings.append(loaded.finding)
             if loaded.by_path:

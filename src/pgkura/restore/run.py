@@ -13,6 +13,7 @@ from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session, SqlError
+from pgkura.repository.cuts import CutBook
 from pgkura.repository.repository import Repository
 from pgkura.restore.going_on import NOTHING, Kept
 from pgkura.restore.guests import Guests
@@ -37,6 +38,7 @@ class Run:
     others  roles that the target's default privileges favour
     access  how workers open target and repository; crew: who they are
     between  what else comes after rows and keys, before whatever fires or refers: the replay of a change log
+    epoch   of the snapshot; cuts: of the layers that were read, for the proof
     """
 
     plan: RestorePlan
@@ -55,6 +57,8 @@ class Run:
     kept: Kept = NOTHING
     memory: str = _MAINTENANCE_MEMORY
     between: "Callable[[Run, Session], None] | None" = None
+    epoch: int = 0
+    cuts: CutBook = field(default_factory=CutBook)
 
     def __post_init__(self) -> None:
         self.kept = self.plan.kept

@@ -18,6 +18,7 @@ class LoadUnit:
     settings  of the worker's connection
     fence     number of an advisory lock that the restore holds while workers may write; 0 = they are our own
     ledger    whether what is loaded is told in the target (ledger.py)
+    epoch     that of the snapshot, for the cuts that the proof goes by; 0 = none are wanted
     """
 
     access: Access
@@ -25,6 +26,7 @@ class LoadUnit:
     settings: tuple[str, ...]
     fence: int = 0
     ledger: bool = False
+    epoch: int = 0
 
     @property
     def title(self) -> str:
@@ -79,7 +81,7 @@ def load_unit(unit: LoadUnit) -> LoadReport:
 
 def load_here(unit: LoadUnit, session: Session, repo: Repository, stop: Stop) -> LoadReport:
     """Load on this connection."""
-    loader = Loader(session=session, repo=repo, stop=stop, ledger=unit.ledger)
+    loader = Loader(session=session, repo=repo, stop=stop, ledger=unit.ledger, epoch=unit.epoch)
     return LoadReport(loaded=tuple(loader.together(unit.items)))
 
 

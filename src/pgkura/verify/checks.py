@@ -9,6 +9,7 @@ from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.platform import Platform
 from pgkura.core.refs import Layer
 from pgkura.postgres.facts import blobs_sql
+from pgkura.repository.cuts import CutBook, Cuts
 from pgkura.repository.lists import BLOBS, TableData
 
 LARGE_OBJECTS = "large objects"
@@ -18,10 +19,14 @@ _AS_STATES = frozenset({("vault", "secrets"), ("cron", "job"), ("cron", "job_run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Stored rows and the places of the compared columns in them, () = as they are."""
+    """Stored rows and the places of the compared columns in them, () = as they are.
+
+    cuts  what the restore before this proof saw of them
+    """
 
     layers: Collection[Layer]
     keep: tuple[int, ...] = ()
+    cuts: Cuts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +64,11 @@ class TableCheck:
 
 
 def plan_checks(
-    facts: SourceFacts, data: Iterable[TableData], there: SourceFacts, platform: Platform
+    facts: SourceFacts,
+    data: Iterable[TableData],
+    there: SourceFacts,
+    platform: Platform,
+    cuts: CutBook | None = None,
 ) -> tuple[list[TableCheck], list[Finding]]:
     """What to compare, largest first, and a finding for what cannot be. `platform` is the target's."""
     tables = {t.qname: t for t in there.tables}
@@ -85,7 +94,7 @@ def plan_checks(
         elif source.load_root:
             roots.setdefault(source.load_root, []).append(table)
         else:
-            checks.append(_check(table, source, target))
+            checks.append(_check(table, source, target, cuts.of(table.number) if cuts is not None else None))
     checks += [_root_check(root, parts, facts, tables) for root, parts in roots.items()]
     return sorted(checks, key=lambda c: -c.bytes), findings
 
@@ -118,13 +127,13 @@ def _places(source: TableFacts, columns: Sequence[str]) -> tuple[int, ...]:
     return () if list(columns) == stored else tuple(stored.index(name) for name in columns)
 
 
-def _check(data: TableData, source: TableFacts, target: TableFacts) -> TableCheck:
+def _check(data: TableData, source: TableFacts, target: TableFacts, cuts: Cuts | None) -> TableCheck:
     columns = _shared(source, target)
     return TableCheck(
         name=str(source.qname),
         relations=(source.qname,),
         columns=columns,
-        parts=(Part(layers=data.layers, keep=_places(source, columns)),),
+        parts=(Part(layers=data.layers, keep=_places(source, columns), cuts=cuts),),
         rows=data.rows,
         bytes=data.bytes,
         where=source.config_where if source.config_of else "",

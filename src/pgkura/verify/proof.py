@@ -21,6 +21,7 @@ from pgkura.postgres.facts import read_facts, read_platform_names
 from pgkura.postgres.inventory import read_inventory
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session
+from pgkura.repository.cuts import CutBook
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
@@ -113,13 +114,15 @@ def prove(
     access: Access | None = None,
     crew: Crew | None = None,
     beyond: Beyond | None = None,
+    cuts: CutBook | None = None,
 ) -> Proof:
     """Compare everything: rows, states, foreign keys, the whole catalog. Needs the identity; writes nothing.
 
     `told` are the findings of the restore, which explain differences; those of the backup itself are always counted,
     and so are its waivers. `access` lets workers outside this process open the same things by reference; without it
-    the work stays in threads. `beyond`: what was carried on from the snapshot and cannot be equal to it any more.
-    Raises DatabaseError, Tampered, WrongKey, Interrupted; then nothing is proven.
+    the work stays in threads. `beyond`: what was carried on from the snapshot and cannot be equal to it any more;
+    `cuts`: what the restore before it saw of the stored rows (decisions/0003). Raises DatabaseError, Tampered, WrongKey,
+    Interrupted; then nothing is proven.
     """
     begun = time.monotonic()
     repo.need_identity("comparing a database with a snapshot")
@@ -130,7 +133,7 @@ def prove(
     with connect(endpoint, application_name=APPLICATION) as session:
         session.begin()
         snapshot = str(session.one("SELECT pg_catalog.pg_export_snapshot()")[0])
-        seen = _look(session, repo, manifest, facts, progress, beyond)
+        seen = _look(session, repo, manifest, facts, progress, beyond, cuts)
         name = secrets.token_hex(6)
         comparing = _Comparing(
             endpoint=endpoint,
@@ -178,7 +181,13 @@ class _Seen:
 
 
 def _look(
-    session: Session, repo: Repository, manifest: Manifest, facts: SourceFacts, progress: Progress, beyond: Beyond
+    session: Session,
+    repo: Repository,
+    manifest: Manifest,
+    facts: SourceFacts,
+    progress: Progress,
+    beyond: Beyond,
+    cuts: CutBook | None,
 ) -> _Seen:
     progress.stage("comparing the catalog")
     platform = detect(*read_platform_names(session))
@@ -196,7 +205,8 @@ def _look(
         unreadable=frozenset(f.object for f in read.denied),
         role=str(session.one("SELECT SESSION_USER::text")[0]),
     )
-    checks, unchecked = plan_checks(facts, beyond.left(facts, repo.chunk_list(manifest)), read.facts, platform)
+    lists = beyond.left(facts, repo.chunk_list(manifest))
+    checks, unchecked = plan_checks(facts, lists, read.facts, platform, cuts)
     keys, unchecked_keys = read_foreign_keys(session)
     different = compare(stored, items, platform, versions)
     return _Seen(

@@ -9,13 +9,12 @@ import numpy as np
 
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass
-from pgkura.core.refs import Layer
 from pgkura.core.stop import Stop
 from pgkura.postgres.messages import CopyBatch
 from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.lines import Numbers
 from pgkura.repository.repository import Repository
-from pgkura.verify.checks import LARGE_OBJECTS, TableCheck
+from pgkura.verify.checks import LARGE_OBJECTS, Part, TableCheck
 from pgkura.verify.rows import Multiset, RowHasher
 
 _SAVEPOINT = "pgkura_stream"
@@ -137,7 +136,7 @@ def _stream(session: Session, reader: Reader, check: TableCheck) -> tuple[int, b
     def hasher() -> Any:
         return reader.repo.chunk_hasher(reader.epoch)
 
-    cutter = Cutter(hasher, cuts(reader.repo, check.parts[0].layers, hasher))
+    cutter = Cutter(hasher, cuts(reader.repo, check.parts[0], hasher))
     rows = 0
     with closing(_copied(session, check, 0)) as batches:
         for batch in batches:
@@ -146,7 +145,7 @@ def _stream(session: Session, reader: Reader, check: TableCheck) -> tuple[int, b
             rows += batch.rows
             if not cutter.feed(batch.data):
                 return rows, False
-    return rows, cutter.ended()
+    return rows, cutter.ended() and rows == check.rows
 
 
 @contextmanager
@@ -158,11 +157,18 @@ def _abandonable(session: Session) -> Iterator[None]:
     session.execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
 
 
-def cuts(repo: Repository, layers: Iterable[Layer], hasher: Callable[[], Any]) -> Iterator[tuple[int, str]]:
-    """(length, MAC) of the rows that count of each layer. Only layers with dropped rows are read."""
-    for layer in layers:
+def cuts(repo: Repository, part: Part, hasher: Callable[[], Any]) -> Iterator[tuple[int, str]]:
+    """(length, MAC) of the rows that count of each layer. Only layers with dropped rows are read, and of these only
+    those that the restore before this proof has not just read."""
+    seen = iter(part.cuts or ())
+    first = part.cuts.first if part.cuts is not None else 0
+    for place, layer in enumerate(part.layers):
         if layer.drops is None:
             yield layer.chunk.length, layer.chunk.mac
+            continue
+        cut = next(seen, None) if place >= first else None
+        if cut is not None:
+            yield cut
             continue
         mac, length = hasher(), 0
         for piece in repo.read_rows(layer):
