@@ -4,6 +4,8 @@ Two shapes of rows: COPY text, whose rows end with a newline and never hold a ra
 (binary COPY). Nothing here runs once per row in Python; what is kept is returned as views, never copied.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,8 @@ Numbers = NDArray[np.int64]
 _NEWLINE = 10
 # Searched at a time: the bytes of a mask are never as many as those of a long value.
 _BLOCK = 4 << 20
+# A COPY sends pieces of this size as they are.
+PIECE = 256 * 1024
 
 
 def write_numbers(numbers: Numbers) -> bytes:
@@ -62,6 +66,18 @@ def drop_rows(buffer: bytes | memoryview, lengths: Numbers, drops: Numbers) -> l
     if (len(lengths) and np.min(lengths) < 0) or len(buffer) != (ends[-1] if len(ends) else 0):
         raise Tampered("rows are not as long as they are said to be")
     return _without(memoryview(buffer), ends, drops)
+
+
+def joined(runs: Sequence[memoryview]) -> Iterator[bytes]:
+    """What is left, in pieces of some hundred kilobytes: no second copy of all of it."""
+    # By their mean: runs are many, and of about the same length where it matters.
+    together = max(1, len(runs) * PIECE // max(1, sum(map(len, runs))))
+    for first in range(0, len(runs), together):
+        if together > 1:
+            yield b"".join(runs[first : first + together])
+        else:
+            run = runs[first]
+            yield from (bytes(run[at : at + PIECE]) for at in range(0, len(run), PIECE))
 
 
 def _without(view: memoryview, ends: Numbers, drops: Numbers) -> list[memoryview]:

@@ -108,6 +108,29 @@ def decompress(frame: bytes | memoryview, what: str, *, limit: int) -> Iterator[
         raise Tampered(f"{what} is damaged", detail="its zstd frame does not decode") from error
 
 
+_own = threading.local()
+
+
+def unpack(frame: bytes | memoryview, what: str, into: memoryview) -> None:
+    """The frame's content, which must be exactly as long as `into`, in one go. Raises Tampered.
+
+    For short lists and for what is worked on as a whole: an unpacker is made once for each thread.
+    """
+    unpacker: zstandard.ZstdDecompressor = _own.__dict__.get("unpacker") or zstandard.ZstdDecompressor()
+    _own.unpacker = unpacker
+    try:
+        with unpacker.stream_reader(frame) as reader:
+            at = 0
+            while at < len(into) and (count := reader.readinto(into[at:])):
+                at += count
+            more = reader.read(1)
+    except zstandard.ZstdError as error:
+        raise Tampered(f"{what} is damaged", detail="its zstd frame does not decode") from error
+    if at != len(into) or more:
+        length = f"{'more' if more else 'less'} than {len(into)} bytes"
+        raise Tampered(f"{what} unpacks to {length.split()[0]} than its record says", detail=length)
+
+
 def pack_record(payload: bytes | Iterable[bytes], recipients: Sequence[str]) -> bytes:
     """A record of the index class: zstd inside age. Long lists come in pieces."""
     return seal(compress(payload) if isinstance(payload, bytes) else _compress_stream(payload), recipients)
