@@ -76,3 +76,14 @@ def test_rows_that_do_not_fill_their_text_are_damage() -> None:
     for lengths in ([2, 2], [1, 1], [4, -1]):
         with pytest.raises(Tampered):
             drop_rows(b"abc", np.array(lengths), numbers([]))
+
+
+@given(st.lists(st.integers(1, 3000), max_size=40), st.integers(1, 4000))
+def test_pieces_are_neither_many_nor_long(lengths: list[int], most: int) -> None:
+    """Runs of about the same length: as many together as fit; a long one is cut."""
+    runs = [memoryview(bytes([n % 251]) * length) for n, length in enumerate(lengths)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "PIECE", most)
+        pieces = list(lines.joined(runs))
+    assert b"".join(pieces) == b"".join(runs)
+    assert all(pieces) and len(pieces) <= len(runs) + sum(lengths) // most
