@@ -46,6 +46,7 @@ def figure(bench: Bench) -> Figure:
     verdicts += [
         compared("wall, last day", restores, LAST, FIRST, lambda r: r.more["restore_seconds"], goal=1.15),
         compared("wall, last day", restores, LAST, WHOLE, lambda r: r.more["restore_seconds"]),
+        compared("CPU with proof, last day", restores, LAST, FIRST, lambda r: r.client_cpu + r.server_cpu, goal=1.15),
     ]
     return Figure(
         name="thirty_days",

@@ -239,7 +239,9 @@ class Repository(Changes):
         if ref.length > ROOM_BYTES:
             yield self.read_bytes(ref)
             return
-        room: bytearray = self._local.__dict__.pop("room", b"") or bytearray(ROOM_BYTES)
+        room: bytearray = self._local.__dict__.pop("room", bytearray())
+        if len(room) < ref.length:
+            room = bytearray(ref.length)
         yield self._read_into(room, ref)
         self._local.room = room
 
