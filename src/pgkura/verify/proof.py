@@ -121,7 +121,7 @@ def prove(
     `told` are the findings of the restore, which explain differences; those of the backup itself are always counted,
     and so are its waivers. `access` lets workers outside this process open the same things by reference; without it
     the work stays in threads. `beyond`: what was carried on from the snapshot and cannot be equal to it any more;
-    `cuts`: what the restore before it saw of the stored rows (decisions/0003). Raises DatabaseError, Tampered, WrongKey,
+    `cuts`: what the restore before it saw of the stored rows (0003). Raises DatabaseError, Tampered, WrongKey,
     Interrupted; then nothing is proven.
     """
     begun = time.monotonic()
