@@ -93,7 +93,7 @@ def test_history_diff_and_show(desk: Desk) -> None:
     live = desk.run("diff", "latest", "database", "--json", env=env).expect().json["changes"]
     assert [(c["change"], c["component"]) for c in live] == [("removed", "functions")]
     shown = desk.run("show", ids[1], "--json").expect().json
-    assert shown["tables"] == [{"table": '"public"."lessons"', "rows": 1, "bytes": 10}]
+    assert shown["tables"] == [{"table": '"public"."lessons"', "rows": 1, "bytes": 2}]
     sealed = desk.run("show", ids[1], "--json", env={"PGKURA_IDENTITY": str(desk.folder / "nowhere")}).expect().json
     assert sealed["tables"] == [] and sealed["counts"]["rows"] == 1
 
