@@ -68,6 +68,11 @@ def drop_rows(buffer: bytes | memoryview, lengths: Numbers, drops: Numbers) -> l
     return _without(memoryview(buffer), ends, drops)
 
 
+def rows_left(whole: bytes | memoryview, sizes: Numbers | None, drops: Numbers) -> Iterator[bytes]:
+    """A chunk without its dropped rows, in pieces. `sizes` of its rows, None = text."""
+    return joined(drop_lines(whole, drops) if sizes is None else drop_rows(whole, sizes, drops))
+
+
 def joined(runs: Sequence[memoryview]) -> Iterator[bytes]:
     """What is left, in pieces of some hundred kilobytes: no second copy of all of it."""
     # By their mean: runs are many, and of about the same length where it matters.

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -20,22 +20,21 @@ from pgkura.repository.keeping import INDEX, slices
 from pgkura.repository.keyring import Keyring, open_keyring
 from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.known import KnownChunks
-from pgkura.repository.lines import Numbers, drop_lines, drop_rows, joined, read_numbers, unpack_sizes
+from pgkura.repository.lines import Numbers, read_numbers, rows_left, unpack_sizes
 from pgkura.repository.lists import ListReader, TableData, read_chunk_list, read_index
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import PackWriter, object_id, object_key
 from pgkura.repository.references import needed_objects
 from pgkura.repository.scripts import wrong_scripts
-from pgkura.repository.seal import decompress, pack_record, unpack, unpack_record
+from pgkura.repository.seal import decompress, pack_record, unpack_record
 from pgkura.repository.sealer import Sealer
 from pgkura.repository.tombstones import objects_in, open_tombstones
 from pgkura.repository.versions import Objects
+from pgkura.repository.whole import ROOM_BYTES, Rooms, read_into
 from pgkura.storage.base import KeyExists, KeyNotFound, Storage, Stored
 
 # Opened objects kept by each thread: the layers that a month of changes leaves on one unit of ranges fit in.
 KEPT_BYTES = 16 * 1024 * 1024
-# Chunks up to this size are unpacked in one go; most are page ranges of 4 MB.
-ROOM_BYTES = 8 * 1024 * 1024
 
 
 class Repository(Changes):
@@ -47,6 +46,7 @@ class Repository(Changes):
         self._index: KnownChunks | None = None
         self._index_lock = threading.Lock()
         self._local = threading.local()
+        self._rooms = Rooms()
         self._counting = threading.Lock()
         self._objects = Objects(storage)
         self._belief = Belief(storage, keyring.revoked)
@@ -220,30 +220,7 @@ class Repository(Changes):
         """A whole chunk, checked."""
         if ref.length > ROOM_BYTES:
             return b"".join(self.read_chunk(ref))
-        return bytes(self._read_into(bytearray(ref.length), ref))
-
-    def _read_into(self, room: bytearray, ref: ChunkRef) -> memoryview:
-        """A whole chunk, checked, in a buffer that is long enough."""
-        opened, mac_key = self._opened(ref.object)
-        what = f"a chunk of {object_key(ref.object.id)}"
-        whole = memoryview(room)[: ref.length]
-        unpack(memoryview(opened)[ref.offset : ref.offset + ref.stored], what, whole)
-        if blake3(whole, key=mac_key).hexdigest() != ref.mac:
-            raise Tampered(f"{what} is damaged", detail="its MAC differs")
-        return whole
-
-    @contextmanager
-    def _whole(self, ref: ChunkRef) -> Iterator[bytes | memoryview]:
-        """A whole chunk, checked; it lasts as long as the `with`. It lies in a buffer of this thread that is used
-        again: new pages for every chunk cost more than unpacking into them."""
-        if ref.length > ROOM_BYTES:
-            yield self.read_bytes(ref)
-            return
-        room: bytearray = self._local.__dict__.pop("room", bytearray())
-        if len(room) < ref.length:
-            room = bytearray(ref.length)
-        yield self._read_into(room, ref)
-        self._local.room = room
+        return bytes(read_into(bytearray(ref.length), ref, *self._opened(ref.object)))
 
     def read_rows(self, layer: Layer) -> Iterator[bytes]:
         """The rows of a chunk that count, in pieces; the chunk's MAC is checked at the end."""
@@ -254,8 +231,12 @@ class Repository(Changes):
         if len(drops) != layer.dropped:
             raise Tampered("a list of dropped rows is damaged", detail=f"{len(drops)} instead of {layer.dropped}")
         sizes = unpack_sizes(self.read_bytes(layer.sizes)) if layer.sizes is not None else None
-        with self._whole(layer.chunk) as whole:
-            yield from joined(drop_lines(whole, drops) if sizes is None else drop_rows(whole, sizes, drops))
+        if layer.chunk.length > ROOM_BYTES:
+            yield from rows_left(self.read_bytes(layer.chunk), sizes, drops)
+            return
+        with self._rooms.of(layer.chunk.length) as room:
+            whole = read_into(room, layer.chunk, *self._opened(layer.chunk.object))
+            yield from rows_left(whole, sizes, drops)
 
     def read_sizes(self, layer: Layer) -> Numbers:
         """Of a chunk of binary rows: the sizes of those that count."""
