@@ -33,6 +33,14 @@ def read_numbers(text: bytes) -> Numbers:
         raise Tampered("a list of numbers is damaged", detail=str(error)) from error
 
 
+def read_drops(text: bytes, count: int) -> Numbers:
+    """The dropped rows, from 0. Raises Tampered unless they are so many."""
+    drops = read_numbers(text) - 1
+    if len(drops) != count:
+        raise Tampered("a list of dropped rows is damaged", detail=f"{len(drops)} instead of {count}")
+    return drops
+
+
 def pack_sizes(sizes: Numbers) -> bytes:
     """Sizes of rows as 4 bytes each, little-endian, transposed: all lowest bytes, then all second ones, …"""
     return sizes.astype("<u4").view(np.uint8).reshape(-1, 4).T.tobytes()

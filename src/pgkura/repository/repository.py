@@ -20,7 +20,7 @@ from pgkura.repository.keeping import INDEX, slices
 from pgkura.repository.keyring import Keyring, open_keyring
 from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.known import KnownChunks
-from pgkura.repository.lines import Numbers, read_numbers, rows_left, unpack_sizes
+from pgkura.repository.lines import Numbers, read_drops, read_numbers, rows_left, unpack_sizes
 from pgkura.repository.lists import ListReader, TableData, read_chunk_list, read_index
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import PackWriter, object_id, object_key
@@ -227,23 +227,17 @@ class Repository(Changes):
         if layer.drops is None:
             yield from self.read_chunk(layer.chunk)
             return
-        drops = read_numbers(self.read_bytes(layer.drops)) - 1
-        if len(drops) != layer.dropped:
-            raise Tampered("a list of dropped rows is damaged", detail=f"{len(drops)} instead of {layer.dropped}")
+        drops = read_drops(self.read_bytes(layer.drops), layer.dropped)
         sizes = unpack_sizes(self.read_bytes(layer.sizes)) if layer.sizes is not None else None
-        if layer.chunk.length > ROOM_BYTES:
-            yield from rows_left(self.read_bytes(layer.chunk), sizes, drops)
-            return
-        with self._rooms.of(layer.chunk.length) as room:
-            whole = read_into(room, layer.chunk, *self._opened(layer.chunk.object))
+        ref, fits = layer.chunk, layer.chunk.length <= ROOM_BYTES
+        with self._rooms.of(ref.length if fits else 0) as room:
+            whole = read_into(room, ref, *self._opened(ref.object)) if fits else self.read_bytes(ref)
             yield from rows_left(whole, sizes, drops)
 
     def read_sizes(self, layer: Layer) -> Numbers:
         """Of a chunk of binary rows: the sizes of those that count."""
-        if layer.sizes is None:
-            raise Tampered("a chunk of binary rows without their sizes")
-        sizes = unpack_sizes(self.read_bytes(layer.sizes))
-        if len(sizes) != layer.chunk.rows or int(sizes.sum()) != layer.chunk.length:
+        sizes = unpack_sizes(self.read_bytes(layer.sizes)) if layer.sizes is not None else None
+        if sizes is None or len(sizes) != layer.chunk.rows or int(sizes.sum()) != layer.chunk.length:
             raise Tampered("sizes of rows do not fit their chunk")
         if layer.drops is None:
             return sizes
@@ -255,9 +249,8 @@ class Repository(Changes):
         opened = kept.pop(ref.id, None)
         if opened is None:
             opened = self._open_object(ref)
-            size = sum(len(o) for o, _ in kept.values()) + len(opened[0])
-            while kept and size > KEPT_BYTES:
-                size -= len(kept.pop(next(iter(kept)))[0])
+            while kept and sum(len(o) for o, _ in kept.values()) + len(opened[0]) > KEPT_BYTES:
+                del kept[next(iter(kept))]
         kept[ref.id] = opened
         return opened
 
