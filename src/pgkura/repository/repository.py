@@ -124,8 +124,6 @@ class Repository(Changes):
         """An incremental hasher of chunk MACs of an epoch. Raises WrongKey for one that is not known here."""
         return blake3(key=self._keys.mac_key(epoch))
 
-    # --- objects
-
     def pack_writer(self, *, storage_class: str = "", for_hosts: bool = False) -> PackWriter:
         """A writer of chunks for one thread. `for_hosts`: lists of places, which hosts must be able to read too."""
         self.need_host()
@@ -148,11 +146,9 @@ class Repository(Changes):
 
         MACs of another epoch are keyed otherwise, so that its chunks are never found for new data.
         """
-        if self._index is None:
-            with self._index_lock:
-                if self._index is None:
-                    self._index = self._load_index()
-        return self._index.get(mac)
+        with self._index_lock:
+            index = self._index = self._index or self._load_index()
+        return index.get(mac)
 
     def look_again(self) -> None:
         """What lies in the store may have changed: `known` reads it anew."""
