@@ -87,7 +87,7 @@ def test_a_lost_slot_is_a_named_hole(source: str, desk: Desk, harm: str, reason:
     lost = str(sql(source, "SELECT pg_current_wal_insert_lsn()")[0][0])
     write(source, 4)
     sql(source, harm)
-    again = desk.run("watch", "--once", "--json", env=env).expect()
+    again = desk.run("watch", "--once", "--json", env=env).expect(3)
     assert again.json["holes"] == 1 and reason in again.err
     told = desk.run("timeline", "--json").expect().json
     assert [bool(c["ended"]) for c in told["chains"]] == [True, False]
@@ -267,7 +267,7 @@ def test_damage_of_the_log_is_named(source: str, desk: Desk) -> None:
     back = target(server(NEWEST))
     assert "missing" in desk.run("restore", "--at", "latest", "--to", back).expect(23).err
     assert "missing" in desk.run("timeline").expect().out
-    told = desk.run("watch", "--once", env=env).expect()
+    told = desk.run("watch", "--once", env=env).expect(3)
     assert "missing in the store" in told.err
 
 
@@ -281,4 +281,10 @@ def test_slots_that_nobody_reads_are_taken_away(source: str, desk: Desk) -> None
     assert len(sql(source, "SELECT 1 FROM pg_replication_slots WHERE database = 'holes'")) == 1
     assert len(sql(source, "SELECT 1 FROM pg_publication")) == 1
     told = desk.run("timeline", "--json").expect().json
-    assert len(told["chains"]) == 1 and not told["chains"][0]["ended"]
+    assert len(told["chains"]) == 1 and not told["chains"][0]["ended"] and told["holes"] == []
+
+
+def test_a_mark_that_nobody_would_keep_is_refused(source: str, desk: Desk) -> None:
+    """Without a change log a mark would be written, and lost."""
+    refused = desk.run("mark", "before the storm", env={"DATABASE_URL": source}).expect(2)
+    assert "no change log" in refused.err

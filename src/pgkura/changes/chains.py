@@ -89,8 +89,13 @@ def check_source(session: Session) -> None:
         raise SourceBusy("all replication slots are in use", hint="raise max_replication_slots, or drop an unused slot")
 
 
-def open_chain(repo: Repository, session: Session, origin: Origin, note: Callable[[str], None]) -> Chain:
-    """The chain that can be gone on with, or a new one; what was broken is ended, with its reason, in the store."""
+def open_chain(
+    repo: Repository, session: Session, origin: Origin, note: Callable[[str], None], hole: Callable[[str], None]
+) -> Chain:
+    """The chain that can be gone on with, or a new one; what was broken is ended, with its reason, in the store.
+
+    `hole` hears the reason.
+    """
     found: Chain | None = None
     newest = True
     for chain in reversed(repo.chain_ids()):
@@ -109,7 +114,9 @@ def open_chain(repo: Repository, session: Session, origin: Origin, note: Callabl
         try:
             found = _resume(repo, session, origin, chain, slot)
         except ChainBroken as broken:
-            note(f"the change log is broken: {broken.reason}; a new chain begins, and it needs a new backup")
+            # What never began leaves no hole.
+            tell = hole if repo.chain_record(chain, START) is not None else note
+            tell(broken.reason)
             end_chain(repo, session, chain, slot, broken.reason)
     return found or _begin(repo, session, origin, note)
 

@@ -118,7 +118,7 @@ class _Run:
         database = str(session.one("SELECT pg_catalog.current_database()::text")[0])
         origin = Origin(system=seen.system, timeline=seen.timeline, database=database)
         self._progress.stage("following the change log")
-        self._chain = chain = open_chain(self._repo, session, origin, self._note_hole)
+        self._chain = chain = open_chain(self._repo, session, origin, self._progress.note, self._hole)
         self._told.chain, self._told.position = chain.id, lsn_text(chain.position)
         self._session, self._replication = session, replication
         try:
@@ -131,13 +131,13 @@ class _Run:
             self._loop_or_lost()
         except ChainBroken as broken:
             replication.close()
-            self._note_hole(f"the change log is broken: {broken.reason}; a new chain begins, and it needs a new backup")
+            self._hole(broken.reason)
             end_chain(self._repo, session, chain.id, chain.slot, broken.reason)
             raise SqlError("the chain has ended", detail=broken.reason) from broken
 
-    def _note_hole(self, text: str) -> None:
-        self._told.holes += "broken" in text
-        self._progress.note(text)
+    def _hole(self, reason: str) -> None:
+        self._told.holes += 1
+        self._progress.note(f"the change log is broken: {reason}; a new chain begins, and it needs a new backup")
 
     def _start(self, chain: Chain) -> None:
         try:

@@ -86,6 +86,7 @@ def watch(
             f"{told.transactions:,} transactions, {human_bytes(told.bytes)} stored",
             markup=False,
         )
+    raise typer.Exit(output.exit_code(done.result))
 
 
 def mark(
@@ -119,14 +120,10 @@ def timeline(
     out = output.out()
     if not told.chains:
         out.print("no change log: `pgkura watch` begins one", markup=False)
-    holes = iter(told.holes)
-    seen: set[str] = set()
     for chain in told.chains:
-        if chain.database in seen:
-            hole = next(holes)
-            until = hole.until or "now: no base yet"
-            out.print(f"  ░░ hole since {hole.since} until {until}: {hole.reason}", markup=False)
-        seen.add(chain.database)
+        if chain.hole is not None:
+            until = chain.hole.until or "now: no base yet"
+            out.print(f"  ░░ hole since {chain.hole.since} until {until}: {chain.hole.reason}", markup=False)
         _render_chain(chain)
     for database, seconds in told.rpo_seconds.items():
         out.print(f"{database}: everything committed until {human_seconds(seconds)} ago is stored", markup=False)

@@ -124,7 +124,9 @@ def back_up(
     try:
         taken = take(source, repo, options, progress, access=access, stop=stop, executor=crew.given)
     except DataGone as gone:
-        warning = f"{gone.msg} ({gone.detail}): it was read again; `verify` names the older snapshots that are touched"
+        warning = (
+            f"data of earlier backups was gone, and is read again; `pgkura verify` names what it touches ({gone.msg})"
+        )
         progress.note(warning)
         repo.look_again()
         options = replace(options, doubt_stored=True)

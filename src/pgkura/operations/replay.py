@@ -47,8 +47,8 @@ def replay_json(replay: ReplayPlan) -> dict[str, Any]:
 
 
 def replayed_json(replay: Replay) -> dict[str, Any]:
-    """`at` of `restore --json`. Every change was counted and met its row, or the restore had failed."""
-    return {**replay_json(replay.plan), **replay.done.as_json(), "every_change_met_its_row": True}
+    """`at` of `restore --json`. A change that did not meet its row ends the restore; one that was refused is told."""
+    return {**replay_json(replay.plan), **replay.done.as_json()}
 
 
 def beyond_of(replay: Replay, plan: RestorePlan) -> Beyond:

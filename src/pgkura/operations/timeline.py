@@ -1,7 +1,7 @@
 """`timeline`: what can be restored to which moment, and where nothing can be. Touches no database."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pgkura.changes.log import Log, read_chain
@@ -28,8 +28,22 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hole:
+    """Between two chains of a database nothing but snapshots can be restored."""
+
+    database: str
+    since: str
+    until: str
+    reason: str
+
+    def as_json(self) -> dict[str, str]:
+        """One of `holes`."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChainLine:
-    """One chain. `ended`: why it broke, '' while it goes on; `known`: the newest moment it holds."""
+    """One chain. `ended`: why it broke, '' while it goes on; `known`: the newest moment it holds; `hole`: before it."""
 
     id: str
     database: str
@@ -42,6 +56,7 @@ class ChainLine:
     segments: int
     stretches: tuple[Stretch, ...]
     marks: tuple[tuple[str, str, str], ...]
+    hole: Hole | None = None
 
     def as_json(self) -> dict[str, Any]:
         """One of `chains`."""
@@ -61,25 +76,10 @@ class ChainLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hole:
-    """Between two chains of a database nothing but snapshots can be restored."""
-
-    database: str
-    since: str
-    until: str
-    reason: str
-
-    def as_json(self) -> dict[str, str]:
-        """One of `holes`."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
     """All chains, oldest first. `rpo_seconds`: by this machine's clock, of each database whose chain goes on."""
 
     chains: tuple[ChainLine, ...]
-    holes: tuple[Hole, ...]
     rpo_seconds: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Timeline:
         return {
             "result": "ok",
             "chains": [c.as_json() for c in self.chains],
-            "holes": [h.as_json() for h in self.holes],
+            "holes": [c.hole.as_json() for c in self.chains if c.hole is not None],
             "rpo_seconds": self.rpo_seconds,
         }
 
@@ -96,7 +96,6 @@ def timeline(repo: Repository) -> Timeline:
     """Raises Tampered, StoreError."""
     manifests = repo.manifests()
     chains: list[ChainLine] = []
-    holes: list[Hole] = []
     rpo: dict[str, float] = {}
     before: dict[str, ChainLine] = {}
     for chain in repo.chain_ids():
@@ -105,17 +104,17 @@ def timeline(repo: Repository) -> Timeline:
             continue
         log = Log(repo, facts)
         line = _line(repo, log, manifests)
-        chains.append(line)
         last = before.get(facts.system + facts.database)
         if last is not None:
             first = line.stretches[0].created if line.stretches else ""
             reason = last.ended or "another chain was begun"
-            holes.append(Hole(database=line.database, since=last.known, until=first, reason=reason))
+            line = replace(line, hole=Hole(database=line.database, since=last.known, until=first, reason=reason))
+        chains.append(line)
         before[facts.system + facts.database] = line
         rpo.pop(facts.database, None)
         if log.names and not facts.ended:
             rpo[facts.database] = round(max(time.time() - log.at(len(log.names) - 1).poll.known / 1_000_000, 0.0), 3)
-    return Timeline(chains=tuple(chains), holes=tuple(holes), rpo_seconds=rpo)
+    return Timeline(chains=tuple(chains), rpo_seconds=rpo)
 
 
 def _line(repo: Repository, log: Log, manifests: list[Manifest]) -> ChainLine:

@@ -6,6 +6,7 @@ from typing import Any
 from pgkura.changes.segment import MARK
 from pgkura.changes.watching import Options, Watched, follow
 from pgkura.core.errors import UsageError
+from pgkura.core.outcome import Result
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
@@ -13,6 +14,10 @@ from pgkura.postgres.pinning import connect
 from pgkura.repository.repository import Repository
 
 _LONGEST_NAME = 200
+_WATCHED = (
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name ~ '^pgkura_[0-9a-f]{8}$' "
+    "AND plugin = 'pgoutput' AND database = pg_catalog.current_database())"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +26,16 @@ class WatchResult:
 
     told: Watched
 
+    @property
+    def result(self) -> Result:
+        """Incomplete where what was committed in a hole can never be restored by moment."""
+        return Result.INCOMPLETE if self.told.holes else Result.OK
+
     def as_json(self) -> dict[str, Any]:
         """The `--json` object."""
         told = self.told
         return {
-            "result": "ok",
+            "result": self.result.value,
             "chain": told.chain,
             "position": told.position,
             "segments": told.segments,
@@ -45,5 +55,10 @@ def mark(source: Endpoint, name: str) -> str:
     if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
         raise UsageError("a mark needs a printable name", detail=f"of 1 to {_LONGEST_NAME} characters")
     with connect(source, application_name="pgkura mark") as session:
+        if not session.one(_WATCHED)[0]:
+            raise UsageError(
+                "this database has no change log: nobody would keep the mark",
+                hint="`pgkura watch` begins one, `pgkura backup` makes its first base",
+            )
         session.execute("SET synchronous_commit = on")
         return str(session.one("SELECT pg_catalog.pg_logical_emit_message(true, %s, %s)::text", (MARK, name))[0])

@@ -99,7 +99,7 @@ class Wire:
 
     def copy_several(self, sql: str, rows: Rows) -> Generator[CopyBatch | None, None, None]:
         """The same of several statements in one query: None after the rows of each."""
-        self.at_rest = False
+        self.at_rest = self._begun = False
         with self._opened() as connection:
             self._send(connection, sql)
             yield from self._answers(connection, rows)

@@ -59,6 +59,7 @@ class Replayed:
     xid: int = 0
     time: int = 0
     tables: set[QualifiedName] = field(default_factory=set)
+    refused: set[QualifiedName] = field(default_factory=set)
 
     def as_json(self) -> dict[str, Any]:
         """A part of `restore --json`."""
@@ -67,6 +68,7 @@ class Replayed:
             "changes": self.changes,
             "rows_written": self.written,
             "tables": sorted(str(t) for t in self.tables),
+            "every_change_met_its_row": not self.refused,
             "last_commit": {"lsn": lsn_text(self.lsn), "xid": self.xid, "time": time_text(self.time)}
             if self.transactions
             else None,
@@ -89,6 +91,7 @@ class Replay:
         self._tables: dict[int, _Table | None] = {}
         self._pending = self._pending_bytes = 0
         self._exposed: frozenset[QualifiedName] | None = None
+        self._behind = 0
 
     def __call__(self, run: Run, session: Session) -> None:
         """Apply everything. Raises Tampered, SqlError."""
@@ -141,8 +144,6 @@ class Replay:
             elif wanted:
                 self._change(kind, payload)
         return True
-
-    _behind = 0
 
     def _commit(self, begun: pgoutput.Begin) -> None:
         done = self.done
@@ -260,6 +261,7 @@ class Replay:
             if self._session.broken:
                 raise
             self._tables[table.relation.oid] = None
+            self.done.refused.add(table.relation.qname)
             self._run.tell(
                 FindingClass.LOST,
                 f"rows of {table.relation.qname}",
