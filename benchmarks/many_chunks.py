@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pgkura.app.compose import Composition
 from pgkura.app.settings import read_settings
-from pgkura.core.memory import give_back, rarely_collect
+from pgkura.core.memory import rarely_collect, use_again
 from pgkura.core.progress import Silent
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.operations.prune import plan_prune
@@ -226,7 +226,7 @@ def main() -> None:
     """One step."""
     step, count = STEPS[sys.argv[1]], int(sys.argv[2])
     rarely_collect()
-    give_back()
+    use_again()
     repo = Composition(read_settings()).repository(need_host=True, need_identity=True)
     begun = time.monotonic()
     done = step.act(repo, count)

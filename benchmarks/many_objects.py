@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pgkura.app.compose import Composition
 from pgkura.app.settings import read_settings
-from pgkura.core.memory import give_back, rarely_collect
+from pgkura.core.memory import rarely_collect, use_again
 from pgkura.core.progress import Silent
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.operations.copy import copy_snapshots
@@ -116,7 +116,7 @@ STEPS: dict[str, Callable[[Repository, Path, int, int], object]] = {
 
 def main() -> None:
     """One step."""
-    give_back()
+    use_again()
     rarely_collect()
     step, objects, snapshots = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     settings = read_settings()

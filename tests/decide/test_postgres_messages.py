@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.servers import needs
 
-from pgkura.postgres.messages import BINARY_HEADER, BINARY_TRAILER, HEADER, Scratch, cut, tuples, unpack
+from pgkura.postgres import messages
+from pgkura.postgres.messages import BINARY_HEADER, BINARY_TRAILER, HEADER, Scratch, take, take_by_arrays, tuples
 
 #: What looks like the beginning of a message, inside and across rows.
 LURES = [b"d", b"d\0\0", b"d\0\0\0\x10", b"d\0\0\0\x05\0\x03", b"\0\0", b"\0\x03", b"dddd\0\0\0\0", bytes(100), b"x"]
@@ -34,12 +36,12 @@ def one_by_one(stream: bytes) -> tuple[list[int], int]:
 def check(rows: Sequence[bytes], end: bytes, cut_off: int, *, binary: bool) -> None:
     stream = b"".join(map(framed, rows)) + end
     stream = stream[: max(len(stream) - cut_off, 0)]
-    starts, stop = cut(memoryview(stream), SCRATCH, binary=binary)
-    assert (starts.tolist(), stop) == one_by_one(stream)
-    if len(starts):
-        whole = list(rows[: len(starts)])
-        data, sizes = unpack(memoryview(stream), starts, stop, SCRATCH)
-        assert (data, sizes.tolist()) == (b"".join(whole), [len(r) for r in whole])
+    starts, stop = one_by_one(stream)
+    whole = list(rows[: len(starts)])
+    for way in (take, take_by_arrays):
+        taken = way(memoryview(stream), SCRATCH, binary=binary)
+        assert (taken.data, taken.sizes.tolist()) == (b"".join(whole), [len(r) for r in whole])
+        assert taken.stop == stop
 
 
 ROWS = st.lists(st.lists(st.sampled_from(LURES), max_size=4).map(b"".join), max_size=120)
@@ -87,7 +89,15 @@ def test_header_and_trailer_are_no_rows() -> None:
 
 def test_a_length_no_server_sends_is_refused() -> None:
     stream = memoryview(b"d\0\0\0\x01" + framed(b"row\n"))
-    starts, stop = cut(stream, SCRATCH, binary=False)
-    assert starts.tolist()[0] == 0
-    with pytest.raises(ValueError, match="shorter"):
-        unpack(stream, starts, stop, SCRATCH)
+    for way in (take, take_by_arrays):
+        with pytest.raises(ValueError, match="shorter"):
+            way(stream, SCRATCH, binary=False)
+
+
+def test_the_compiled_part_is_what_is_tested() -> None:
+    needs("a C compiler when `make setup` runs", messages.compiled is not None)
+    assert messages.compiled is not None
+    with pytest.raises(TypeError):
+        messages.compiled("no bytes")  # type: ignore[arg-type]
+    taken = take(memoryview(framed(b"a") + b"d\xff\xff\xff\xff" + bytes(9)), SCRATCH, binary=False)
+    assert (taken.data, taken.stop) == (b"a", 6), "a length of nearly 4 GiB is waited for, not read"

@@ -11,7 +11,7 @@ import typer
 from pgkura import __version__
 from pgkura.cli.output import print_error
 from pgkura.core.errors import Interrupted, PgkuraError, UsageError
-from pgkura.core.memory import give_back, rarely_collect
+from pgkura.core.memory import rarely_collect, use_again
 
 EPILOG = (
     "Exit codes: 0 ok · 1 failed · 2 usage · 3 incomplete (something could not be saved or restored; it is named) · "
@@ -95,7 +95,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     rarely_collect()
-    give_back()
+    use_again()
     as_json = "--json" in sys.argv[1:]
     try:
         sys.exit(build(_asked(sys.argv[1:]))(standalone_mode=False, prog_name="pgkura") or 0)

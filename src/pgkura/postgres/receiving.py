@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 from psycopg import pq
 
-from pgkura.postgres.messages import CopyBatch, Data, Numbers, Scratch, cut, joined, tuples, unpack
+from pgkura.postgres.messages import CopyBatch, Data, Numbers, Scratch, Taken, joined, take, tuples
 
 BATCH_BYTES = 256 * 1024
 ROOM = 1024 * 1024
@@ -139,16 +139,15 @@ class Wire:
         patience = _IDLE_MILLISECONDS
         refused: Refused | None = None
         while not self.at_rest:
-            view = memoryview(self._buffer)[self._from : self._to]
-            starts, stop = cut(view, self._scratch, binary=rows is not None and rows.binary)
-            if len(starts):
+            taken = self._taken(binary=rows is not None and rows.binary)
+            if taken.stop:
                 if not self._begun:
                     raise Broken("rows before the answer begins")
-                self._from += stop
-                batch = rows.batch(*self._unpacked(view, starts, stop)) if rows else None
+                self._from += taken.stop
+                batch = rows.batch(taken.data, taken.sizes) if rows else None
                 if batch and batch.rows:
                     yield batch
-                if patience == _IDLE_MILLISECONDS and stop >= BATCH_BYTES:
+                if patience == _IDLE_MILLISECONDS and taken.stop >= BATCH_BYTES:
                     wake_at(connection, GATHER_BYTES)  # much more follows, it seems
                     patience = GATHER_MILLISECONDS
             elif (message := self._other()) is None:
@@ -166,9 +165,9 @@ class Wire:
         if refused is not None:
             raise refused
 
-    def _unpacked(self, view: memoryview, starts: Numbers, stop: int) -> tuple[Data, Numbers]:
+    def _taken(self, *, binary: bool) -> Taken:
         try:
-            return unpack(view, starts, stop, self._scratch)
+            return take(memoryview(self._buffer)[self._from : self._to], self._scratch, binary=binary)
         except ValueError as error:
             raise Broken(str(error)) from None
 

@@ -10,7 +10,7 @@ from typing import Any
 from blake3 import blake3
 
 from pgkura.core.refs import ChunkRef, ObjectRef
-from pgkura.repository.seal import ONE_OBJECT, Frame, new_compressor, seal
+from pgkura.repository.seal import ONE_OBJECT, Frame, new_compressor, seal_parts
 from pgkura.storage.base import Storage
 
 PACK_BYTES = 8 * 1024 * 1024
@@ -121,10 +121,7 @@ class PackWriter:
         if not self._waiting:
             return
         with ONE_OBJECT:
-            plain = b"".join(self._frames)
-            self._frames.clear()
-            sealed = seal(plain, self._recipients)
-            del plain
+            sealed = seal_parts(self._frames, self._recipients)
         object_ref = ObjectRef(
             id=secrets.token_hex(16), cipher_bytes=len(sealed), sha256=hashlib.sha256(sealed).hexdigest()
         )

@@ -244,9 +244,10 @@ class Repository(Changes):
         kept: dict[str, tuple[bytes, bytes]] = self._local.__dict__.setdefault("opened", {})
         opened = kept.pop(ref.id, None)
         if opened is None:
-            opened = self._open_object(ref)
-            while kept and sum(len(o) for o, _ in kept.values()) + len(opened[0]) > KEPT_BYTES:
+            # Before it is opened, and is there twice: what is sealed is hardly longer than what is in it.
+            while kept and sum(len(o) for o, _ in kept.values()) + ref.cipher_bytes > KEPT_BYTES:
                 del kept[next(iter(kept))]
+            opened = self._open_object(ref)
         kept[ref.id] = opened
         return opened
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
 from itertools import islice
 from typing import Any
 
@@ -25,17 +26,53 @@ ONE_OBJECT = threading.Lock()
 
 def seal(plain: bytes, recipients: Sequence[str]) -> bytes:
     """An age file for the recipients (https://age-encryption.org/v1)."""
-    sealed: bytes = pyrage.encrypt(plain, [pyrage.x25519.Recipient.from_str(r) for r in recipients])
-    return sealed
+    return seal_parts([plain], recipients)
+
+
+def seal_parts(parts: list[bytes], recipients: Sequence[str]) -> bytes:
+    """The same of what is in parts. Takes them out of the list: a large text is never in memory as a whole in clear."""
+    sealed = _Parts()
+    pyrage.encrypt_io(_Reader(parts), sealed, [pyrage.x25519.Recipient.from_str(r) for r in recipients])
+    return b"".join(sealed)
+
+
+class _Reader:
+    """A file of parts, which are forgotten as they are read."""
+
+    def __init__(self, parts: list[bytes]) -> None:
+        self._parts = parts
+        parts.reverse()
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        while self._parts:
+            piece = self._parts[-1][self._at : self._at + size]
+            self._at += len(piece)
+            if piece:
+                return piece
+            self._parts.pop()
+            self._at = 0
+        return b""
+
+
+class _Parts(list[bytes]):
+    """A file that keeps what is written."""
+
+    def write(self, data: bytes) -> int:
+        self.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None: ...
 
 
 def unseal(data: bytes, secrets: Sequence[str], what: str) -> bytes:
     """The plain bytes. Raises WrongKey when no secret fits, Tampered when the file is damaged."""
+    plain = _Parts()
     try:
         with ONE_OBJECT:
-            plain: bytes = pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(s) for s in secrets])
-        return plain
-    except pyrage.DecryptError as error:
+            pyrage.decrypt_io(BytesIO(data), plain, [pyrage.x25519.Identity.from_str(s) for s in secrets])
+            return b"".join(plain)
+    except (pyrage.DecryptError, OSError) as error:
         if "No matching keys" in str(error):
             raise WrongKey(f"none of the keys at hand opens {what}", hint="use this repository's identity") from error
         raise Tampered(f"{what} is damaged", detail="its age envelope does not open") from error

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from pgkura import __version__
 from pgkura.core.access import HOST_KEY_MARK, IDENTITY_MARK, Access, hold, resolve, resolve_key
 from pgkura.core.errors import Interrupted, PgkuraError
-from pgkura.core.memory import give_back, rarely_collect
+from pgkura.core.memory import rarely_collect, use_again
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
@@ -227,7 +227,7 @@ def start_worker_process(secrets: dict[str, str]) -> None:
         hold(name, secret)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     rarely_collect()
-    give_back()
+    use_again()
     Thread(target=_die_with_parent, name="pgkura-parent-watch", daemon=True).start()
 
 
