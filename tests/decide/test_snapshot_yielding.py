@@ -3,8 +3,8 @@
 from pgkura.snapshot.yielding import Concessions, Part, Wait, application_name, decide_concessions
 
 
-def _wait(part: Part, seconds: float = 5.0, *, kind: str = "relation", blocker: int = 10) -> Wait:
-    return Wait(waiter=99, kind=kind, relation=1, seconds=seconds, blocker=blocker, part=part)
+def _wait(part: Part, seconds: float = 5.0, *, kind: str = "relation", blocker: int = 10, stuck: bool = False) -> Wait:
+    return Wait(waiter=99, kind=kind, relation=1, seconds=seconds, blocker=blocker, part=part, stuck=stuck)
 
 
 def _decide(*waits: Wait, cancelled: frozenset[int] = frozenset()) -> Concessions:
@@ -24,6 +24,11 @@ def test_a_holder_is_released_and_a_worker_cancelled_then_ended() -> None:
 def test_pg_dump_and_the_reader_are_ended() -> None:
     assert _decide(_wait(Part.DUMP)).terminate == {10}
     assert _decide(_wait(Part.READER)).terminate == {10}
+
+
+def test_what_may_be_a_deadlock_does_not_wait_for_the_bound() -> None:
+    assert _decide(_wait(Part.DUMP, 0.4, stuck=True)).terminate == {10}
+    assert _decide(_wait(Part.DUMP, 0.4)) == _decide(_wait(Part.WORKER, 0.4, stuck=True)) == Concessions()
 
 
 def test_who_waits_for_the_snapshot_itself_is_named_only() -> None:

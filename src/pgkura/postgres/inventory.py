@@ -41,9 +41,9 @@ def read_inventory(session: Session, classes: Sequence[str] = CLASSES) -> Iterat
             yield Item(cls=cls, identity=identity, attributes=attributes)
 
 
-def read_inventory_lines(session: Session) -> Iterator[bytes]:
+def read_inventory_lines(session: Session, classes: Sequence[str] = CLASSES) -> Iterator[bytes]:
     """The same as lines, a JSON object each, in pieces of whole lines: written by the server, never parsed here."""
-    for cls in _known_to(session, CLASSES):
+    for cls in _known_to(session, classes):
         parts = (
             quote_literal(f'{{"class":"{cls}","identity":'),
             "pg_catalog.to_jsonb(o.identity::pg_catalog.text)::pg_catalog.text",

@@ -47,6 +47,8 @@ PINNED: tuple[tuple[str, str], ...] = (
     ("jit", "off"),
 )
 _SINCE = {"idle_session_timeout": 140000, "transaction_timeout": 170000}
+# Of two that wait for each other the server ends who looks first: that shall be us, where the role may say so.
+EARLY_MS = 1
 # Only superusers (or holders of SET on the parameter) may set it; its default is what is wanted anyway.
 _MAY_BE_REFUSED = "SET session_replication_role = origin"
 _ROUNDS = 3
@@ -135,6 +137,13 @@ def _pin(session: Session, application_name: str, statement_timeout: int) -> Non
     except SqlError as error:
         if error.sqlstate != "42501":
             raise
-    pid, path = session.one("SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('search_path')")
+    may = "pg_catalog.current_setting('is_superuser') = 'on'"
+    if session.server_version >= 150000:
+        may = f"({may} OR pg_catalog.has_parameter_privilege('deadlock_timeout', 'SET'))"
+    pid, path, early = session.one(
+        "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('search_path'), "
+        f"CASE WHEN {may} THEN pg_catalog.set_config('deadlock_timeout', '{EARLY_MS}ms', false) END"
+    )
+    session.early = early is not None
     if pid != session.pid or path not in ("", '""'):
         raise transaction_pooler(session.endpoint)

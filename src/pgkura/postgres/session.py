@@ -2,7 +2,7 @@
 
 import re
 import select
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +16,7 @@ from pgkura.postgres.messages import CopyBatch
 from pgkura.postgres.receiving import ROOM, Broken, Refused, Rows, Wire, by_libpq, plain
 
 BATCH_BYTES = 256 * 1024
+Answer = list[tuple[Any, ...]]
 
 
 class SqlError(DatabaseError):
@@ -68,6 +69,9 @@ class Session:
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]], endpoint: Endpoint) -> None:
         self._connection = connection
         self.endpoint = endpoint
+        self._ask: Callable[[Callable[[], Answer]], Answer] | None = None
+        self.nested = 0  # savepoints open now
+        self.early = False  # looks for deadlocks before others do
         self.pid: int = self.one("SELECT pg_catalog.pg_backend_pid()")[0]
         self.pooled: bool = bool(endpoint.pooler) or self.pid != connection.info.backend_pid
         self._roomy = False
@@ -75,8 +79,15 @@ class Session:
         self._wire: Wire | None = None
         self.server_version: int = connection.info.server_version
 
-    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> Answer:
         """All rows of one statement; `%s` placeholders only when `params` are given."""
+        return self._ask(lambda: self._rows(sql, params)) if self._ask else self._rows(sql, params)
+
+    def asked_by(self, ask: Callable[[Callable[[], Answer]], Answer] | None) -> None:
+        """From now on `rows` and `one` are carried out by `ask`, which may repeat them; None: at once, as usual."""
+        self._ask = ask
+
+    def _rows(self, sql: str, params: Sequence[Any]) -> Answer:
         with _translated(sql):
             cursor = self._connection.execute(sql.encode(), params or None)
             return cursor.fetchall() if cursor.description is not None else []
@@ -148,6 +159,7 @@ class Session:
     def savepoint(self, name: str = "pgkura") -> Iterator[None]:
         """A part of a transaction that may fail alone."""
         self.execute(f"SAVEPOINT {name}")
+        self.nested += 1
         try:
             yield
         except SqlError:
@@ -155,6 +167,8 @@ class Session:
                 self.execute(f"ROLLBACK TO SAVEPOINT {name}")
                 self.execute(f"RELEASE SAVEPOINT {name}")
             raise
+        finally:
+            self.nested -= 1
         self.execute(f"RELEASE SAVEPOINT {name}")
 
     @contextmanager

@@ -12,6 +12,7 @@ from pgkura.core.platform import Platform
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.facts import read_facts
+from pgkura.postgres.patience import DEADLOCK, LOCK_NOT_AVAILABLE, patient
 from pgkura.postgres.session import Session, SqlError
 from pgkura.postgres.shape import read_position, read_shape
 from pgkura.repository.changes import LivingChain
@@ -31,8 +32,6 @@ from pgkura.snapshot.state import TableKey
 from pgkura.snapshot.watcher import Watcher
 from pgkura.snapshot.yielding import Part
 
-LOCK_NOT_AVAILABLE = "55P03"
-DEADLOCK = "40P01"
 # What a reader of catalogs meets when an object vanishes between two of its statements.
 VANISHED = frozenset({"42P01", "3F000", "XX000", "42704"})
 
@@ -132,18 +131,19 @@ def look(desk: Desk, moment: Moment, locked: frozenset[int], platform: Platform)
     inventory = desk.scratch()
     reader = desk.open(Part.READER)
     try:
-        # Sizes of a relation wait for its lock.
+        # Sizes of a relation, values of a sequence and texts of a view wait for locks.
         reader.execute(f"SET lock_timeout = '{desk.options.queue_wait_ms}ms'")
         reader.adopt(moment.id)
-        read = read_facts(reader, platform)
-        write_inventory(reader, inventory)
-        labels = read_labels(reader)
-        divisible = frozenset(oid for (oid,) in reader.rows(query("divisible"), (sorted(platform.owners),)))
-        row_types = {oid: RowType(*rest) for oid, *rest in reader.rows(query("row_types"))}
-        stands = reader.rows(query("point"))
-        public = tuple(privilege for (privilege,) in reader.rows(query("public_privileges")))
-        absent = unlogged(read.facts.tables) if on_standby(reader) else frozenset[int]()
-        log = _log(reader, desk.chain)
+        with patient(reader, desk.options.queue_wait_ms / 1000) as patience:
+            read = read_facts(reader, platform)
+            write_inventory(reader, inventory, patience)
+            labels = read_labels(reader)
+            divisible = frozenset(oid for (oid,) in reader.rows(query("divisible"), (sorted(platform.owners),)))
+            row_types = {oid: RowType(*rest) for oid, *rest in reader.rows(query("row_types"))}
+            stands = reader.rows(query("point"))
+            public = tuple(privilege for (privilege,) in reader.rows(query("public_privileges")))
+            absent = unlogged(read.facts.tables) if on_standby(reader) else frozenset[int]()
+            log = _log(reader, desk.chain)
         reader.commit()
         now = read_live(reader, [t.oid for t in read.facts.tables])
     except SqlError as error:

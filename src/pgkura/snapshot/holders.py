@@ -1,7 +1,8 @@
 """Transactions that do nothing but hold ACCESS SHARE locks, taken before the snapshot, given up as a whole.
 
 They hold no snapshot themselves (LOCK TABLE takes none), so they hold back neither VACUUM nor CREATE INDEX
-CONCURRENTLY.
+CONCURRENTLY. And they never wait: whoever holds one lock and waits for another may be half of a deadlock, whose other
+half, the application, the server may choose to end.
 """
 
 import time
@@ -16,7 +17,7 @@ from pgkura.snapshot.budget import Lockable
 from pgkura.snapshot.queries import query
 
 BATCH = 50
-RETRY_SECONDS = 0.25
+RETRY_SECONDS = 0.1
 _SAVE = "SAVEPOINT batch"
 _UNDO = "ROLLBACK TO SAVEPOINT batch"
 
@@ -24,14 +25,13 @@ _UNDO = "ROLLBACK TO SAVEPOINT batch"
 class Holder:
     """One transaction and the tables it holds. The watcher releases it from its own thread."""
 
-    def __init__(self, session: Session, lock_wait_ms: int) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
         self.pid = session.pid
         self.oids: frozenset[int] = frozenset()
         self.released_at: float | None = None
         self._busy = Lock()
         session.begin(isolation="read committed", read_only=True)
-        session.execute(f"SET LOCAL lock_timeout = '{lock_wait_ms}ms'")
 
     def lock(self, tables: Sequence[Lockable]) -> list[Lockable]:
         """Lock in batches, then one by one what a batch could not get; returns what others have locked."""
@@ -49,7 +49,7 @@ class Holder:
                 return False
             self.session.execute(_SAVE)
             try:
-                self.session.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
+                self.session.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE NOWAIT")
             except SqlError as error:
                 if error.sqlstate not in _NOT_NOW | _GONE:
                     raise
@@ -70,6 +70,11 @@ class Holder:
         finally:
             self._busy.release()
 
+    def close(self) -> None:
+        """End it, but not while the watcher is rolling it back: that would look like a lost connection."""
+        with self._busy:
+            self.session.close()
+
     def alive(self) -> bool:
         """Whether its transaction still stands, asked of the server itself."""
         if self.released_at is not None:
@@ -82,8 +87,8 @@ class Holder:
         return True
 
 
-# Not granted in time, cancelled by the watcher, deadlock.
-_NOT_NOW = frozenset({"55P03", "57014", "40P01"})
+# Not granted at once, cancelled by the watcher.
+_NOT_NOW = frozenset({"55P03", "57014"})
 # Vanished or renamed since the list was read, turned into something else, no right any more.
 _GONE = frozenset({"42P01", "3F000", "42809", "42501"})
 
@@ -96,9 +101,8 @@ def _batches(tables: Sequence[Lockable]) -> Iterator[Sequence[Lockable]]:
 class Holders:
     """All holders of one attempt."""
 
-    def __init__(self, connect: Callable[[], Session], lock_wait_ms: int) -> None:
+    def __init__(self, connect: Callable[[], Session]) -> None:
         self._connect = connect
-        self._wait = lock_wait_ms
         self._holders: list[Holder] = []
 
     def __iter__(self) -> Iterator[Holder]:
@@ -113,7 +117,7 @@ class Holders:
             return [table for missed in pool.map(self._hold, groups) for table in missed]
 
     def _hold(self, tables: Sequence[Lockable]) -> list[Lockable]:
-        holder = Holder(self._connect(), self._wait)
+        holder = Holder(self._connect())
         self._holders.append(holder)
         return holder.lock(tables)
 
@@ -126,14 +130,14 @@ class Holders:
             return []
         released = [h for h in self._holders if h.released_at is not None]
         for holder in released:
-            holder.session.close()
+            holder.close()
             self._holders.remove(holder)
         if released or not self._holders:
-            self._holders.append(Holder(self._connect(), self._wait))
+            self._holders.append(Holder(self._connect()))
         return self._holders[-1].lock(tables)
 
     def lock_patiently(self, tables: Sequence[Lockable], seconds: float, stop: Stop) -> list[Lockable]:
-        """Ask again, in short waits, for at most `seconds`; returns what others still have locked."""
+        """Ask again and again, for at most `seconds`; returns what others still have locked."""
         missed = list(tables)
         deadline = time.monotonic() + seconds
         while missed and time.monotonic() < deadline:

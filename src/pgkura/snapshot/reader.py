@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from pgkura.core.errors import DatabaseError
 from pgkura.core.names import QualifiedName
+from pgkura.postgres.patience import BLINK_MS
 from pgkura.postgres.session import Session, SqlError
 from pgkura.snapshot.changed import LiveTable, difference, plan_reread
 from pgkura.snapshot.copying import Copier
@@ -209,10 +210,15 @@ class _Reader:
         return application_name(self._unit.run, part)
 
     def _lock(self, session: Session, names: Sequence[QualifiedName]) -> None:
-        # Granted at once while a holder has it; otherwise a short wait, never long in a queue before others.
-        listed = ", ".join(dict.fromkeys(f"ONLY {name.sql}" for name in names))
-        wait = f"SET LOCAL lock_timeout = '{self._unit.lock_wait_ms}ms'"
-        session.script(f"{wait}; LOCK TABLE {listed} IN ACCESS SHARE MODE")
+        # Granted at once while a holder has it; otherwise a short wait, never long in a queue before others. Several
+        # are asked for without any wait, and indexes with hardly one: who holds locks must not wait for others.
+        listed = list(dict.fromkeys(f"ONLY {name.sql}" for name in names))
+        nowait = " NOWAIT" if len(listed) > 1 else ""
+        session.script(
+            f"SET LOCAL lock_timeout = '{self._unit.lock_wait_ms}ms'; "
+            f"LOCK TABLE {', '.join(listed)} IN ACCESS SHARE MODE{nowait}; "
+            f"SET LOCAL lock_timeout = '{BLINK_MS}ms'"
+        )
 
     def _limit(self, session: Session) -> None:
         """From here on rows are read."""

@@ -113,7 +113,7 @@ class _Run:
         if connections.workers < self._options.workers:
             progress.note(f"{connections.workers} of {self._options.workers} workers: few connections are free")
         platform = detect(*read_platform_names(exporter))
-        holders = Holders(lambda: self._open(Part.HOLDER), self._options.lock_wait_ms)
+        holders = Holders(lambda: self._open(Part.HOLDER))
         self._stack.callback(holders.close)
         watcher = Watcher(self._open(Part.WATCHER), self._options, self._name, holders.release_by_pid, self._stop)
         self._stack.callback(watcher.close)
@@ -185,9 +185,10 @@ class _Run:
         moment = export_snapshot(desk, exporter)
         locked = holders.read_locked(exporter)
         lockable = locked | plan.late
-        if not is_last and any(oid not in lockable for oid, *_ in exporter.rows(query("lockable"))):
+        tables = [oid for oid, *_ in exporter.rows(query("lockable"))]
+        if not is_last and any(oid not in lockable for oid in tables):
             return None
-        with Dumping(desk, self._source, self._name, exporter, moment) as dumping:
+        with Dumping(desk, self._source, self._name, exporter, moment, tables=len(tables)) as dumping:
             seen = look(desk, moment, locked, platform)
             if not is_last and any(seen.facts.tables[i].oid not in plan.late for i in seen.comparison.late):
                 return None

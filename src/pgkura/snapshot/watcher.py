@@ -87,13 +87,23 @@ class Watcher:
     def _look(self) -> None:
         waits: list[Wait] = []
         owner: dict[int, Part] = {}
-        for pid, name, waiter, kind, relation, seconds in self._session.rows(query("waits"), (self._prefix,)):
+        for pid, name, waiter, kind, relation, seconds, stuck in self._session.rows(query("waits"), (self._prefix,)):
             part = _part(name)
             if part is None:
                 continue
             owner[pid] = part
             if waiter is not None:
-                waits.append(Wait(waiter=waiter, kind=kind, relation=relation, seconds=seconds, blocker=pid, part=part))
+                waits.append(
+                    Wait(
+                        waiter=waiter,
+                        kind=kind,
+                        relation=relation,
+                        seconds=seconds,
+                        blocker=pid,
+                        part=part,
+                        stuck=stuck,
+                    )
+                )
         given = decide_concessions(waits, bound=self._options.give_way_seconds, cancelled=self._cancelled)
         self._cancelled = (self._cancelled | given.cancel) & frozenset(w.blocker for w in waits)
         self._act(given, owner)

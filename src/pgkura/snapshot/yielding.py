@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+# Well before a server's usual deadlock_timeout of a second, whatever bound was given.
+STUCK_SECONDS = 0.3
+
 
 class Part(StrEnum):
     """What a connection of ours is for; the last word of its application_name."""
@@ -24,7 +27,10 @@ def application_name(run: str, part: Part) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Somebody else waits `seconds` for a lock, and a connection of ours is among those in the way."""
+    """Somebody else waits `seconds` for a lock, and a connection of ours is among those in the way.
+
+    stuck  it waits for a lock itself: this may be a deadlock, whose victim the server would choose
+    """
 
     waiter: int
     kind: str
@@ -32,6 +38,7 @@ class Wait:
     seconds: float
     blocker: int
     part: Part
+    stuck: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +67,8 @@ def decide_concessions(waits: Iterable[Wait], *, bound: float, cancelled: frozen
     """Give up whatever stands in the way of a waiter older than `bound` seconds."""
     release, cancel, terminate, patient = set(), set(), set(), set()
     for wait in waits:
-        if wait.seconds < bound:
+        hopeless = wait.stuck and wait.part in (Part.DUMP, Part.READER)
+        if wait.seconds < (min(bound, STUCK_SECONDS) if hopeless else bound):
             continue
         if wait.part is Part.HOLDER:
             release.add(wait.blocker)
