@@ -95,6 +95,8 @@ def test_export_loaded_by_psql_alone(version: int, desk: Desk, stock: Path, tmp_
     load = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", target, "-f", str(folder / "load.sql")]
     command([str(stock / "bash"), "-c", '"$@"', "bash", *load], {"PATH": str(stock), "LC_ALL": "C.UTF-8"}).expect()
     compare.assert_same(source, target)
+    proven = desk.run("verify", "latest", "--against", target, "--json").expect().json
+    assert proven["proof"]["equal"] is True
 
 
 @pytest.mark.parametrize("version", versions())
@@ -114,6 +116,8 @@ def test_the_repositorys_own_script(version: int, desk: Desk, stock: Path) -> No
     assert done.out.splitlines()[-1].startswith("done: ")
     assert not list(desk.folder.glob("tmp.*")), "clear text was left behind"
     compare.assert_same(source, target)
+    proven = desk.run("verify", "latest", "--against", target, "--json").expect().json
+    assert proven["proof"]["equal"] is True
 
 
 def test_the_script_says_that_a_client_is_too_old(desk: Desk, stock: Path) -> None:

@@ -14,9 +14,9 @@ import zstandard
 from pgkura.catalog.components import component_of
 from pgkura.catalog.inventory import Items, read_items
 from pgkura.catalog.platform import detect
-from pgkura.catalog.reconcile import reconcile, reconcile_parameters
 from pgkura.catalog.render import definition, in_passes, ownership
 from pgkura.catalog.toc import Entry, Toc, read_archive
+from pgkura.catalog.unstated import unstated_privileges
 from pgkura.core.errors import StoreError, StoreFull, UsageError
 from pgkura.core.facts import SourceFacts, TableFacts
 from pgkura.core.names import QualifiedName
@@ -178,11 +178,11 @@ class _Export:
         theirs = [e for e in entries if is_platforms(e, self._platform)]
         ours = [e for e in entries if not is_platforms(e, self._platform)]
         items = read_items(self._repo.component(self._manifest, "inventory"))
-        unstated = "".join(unstated_privileges(items))
-        parts = self._hosted(items) if self._is_hosted else self._plain(ours, unstated)
+        more_privileges = "".join(unstated(items))
+        parts = self._hosted(items) if self._is_hosted else self._plain(ours, more_privileges)
         for name, text in zip(PARTS, parts, strict=True):
             self._text(f"parts/{name}", text)
-        more = {"permissions": unstated, "sequences": sequence_blocks(self._facts)}
+        more = {"permissions": more_privileges, "sequences": sequence_blocks(self._facts)}
         for component, name in _FILES.items():
             self._text(name, _sql(e for e in ours if component_of(e) == component) + more.get(component, ""))
         if theirs:
@@ -291,17 +291,8 @@ def _schemas(toc: Toc) -> list[str]:
     return [e.tag for e in toc.entries if e.desc == "SCHEMA"]
 
 
-def unstated_privileges(items: Items) -> Iterator[str]:
+def unstated(items: Items) -> Iterator[str]:
     """What no archive states, or not whole: privileges of range constructors, of parameters, on schema public."""
-    made = {
-        key: item
-        for key, item in items.items()
-        if key[0] == "function" and "range_constructor" in str(item.get("definition")) and isinstance(item["acl"], list)
-    }
-    new = {
-        key: {**item, "acl": [f"PUBLIC=EXECUTE/{item['owner']}", f"{item['owner']}=EXECUTE/{item['owner']}"]}
-        for key, item in made.items()
-    }
     # An archive states them relative to a default that differs between majors of server and pg_dump.
     public = items.get(("schema", "public"), {}).get("acl")
     if isinstance(public, list):
@@ -309,6 +300,5 @@ def unstated_privileges(items: Items) -> Iterator[str]:
         for grantee, _, privilege in (str(one).partition("=") for one in public):
             if grantee == "PUBLIC":
                 yield f"GRANT {privilege.split('/')[0]} ON SCHEMA public TO PUBLIC;\n"
-    parameters = {key: item for key, item in items.items() if key[0] == "parameter"}
-    for statement in (*reconcile(made, new), *reconcile_parameters(parameters, {})):
+    for statement in unstated_privileges(items):
         yield f"{statement.sql};\n"

@@ -10,12 +10,14 @@ from typing import IO
 from pgkura import __version__
 from pgkura.catalog.inventory import read_items
 from pgkura.catalog.kinds import COMPONENTS
+from pgkura.catalog.unstated import unstated_items, unstated_privileges
 from pgkura.core.errors import DatabaseError
 from pgkura.core.facts import SequenceState, SourceFacts, TableFacts
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass, Result, decide
 from pgkura.core.platform import Platform
 from pgkura.postgres.facts import read_sequences
+from pgkura.postgres.patience import DEADLOCK, LOCK_NOT_AVAILABLE, patient
 from pgkura.postgres.session import Session, SqlError
 from pgkura.repository import canonical
 from pgkura.repository.lists import BLOBS, TableData, write_chunk_list
@@ -76,7 +78,7 @@ def finish(
     """Read what is read last, store what is not rows, write index, manifest and journal."""
     desk.progress.stage("finishing")
     seen = reading.seen
-    facts = replace(seen.facts, sequences=_later_sequences(session, platform, seen.facts))
+    facts = replace(seen.facts, sequences=_later_sequences(desk, session, platform, seen.facts))
     findings = _findings(session, reading)
     flushed = _wait_for_flush(desk, session, seen.moment.lsn)
     tables = table_data(facts.tables, reading.ledger.stored())
@@ -115,15 +117,23 @@ def finish(
     return Finished(manifest=manifest, result=result)
 
 
-def _later_sequences(session: Session, platform: Platform, facts: SourceFacts) -> tuple[SequenceState, ...]:
+def _later_sequences(desk: Desk, session: Session, platform: Platform, facts: SourceFacts) -> tuple[SequenceState, ...]:
     """Values of now for the sequences of the snapshot: never below what its rows have used."""
     for _ in range(5):
+        session.begin(isolation="read committed", read_only=True)
         try:
-            now = {s.qname: s for s in read_sequences(session, platform, [])}
+            with patient(session, desk.options.queue_wait_ms / 1000):
+                now = {s.qname: s for s in read_sequences(session, platform, [])}
         except SqlError as error:
+            if error.sqlstate in (LOCK_NOT_AVAILABLE, DEADLOCK):
+                desk.progress.note("the application keeps a sequence locked: values as of the snapshot are stored")
+                return facts.sequences
             if error.sqlstate not in VANISHED:
                 raise
             continue  # one was dropped between the list and its reading
+        finally:
+            if not session.broken:
+                session.rollback()
         return tuple(now.get(s.qname, s) for s in facts.sequences)
     raise DatabaseError("sequences keep vanishing while they are read", hint="run it again at a quieter time")
 
@@ -251,9 +261,22 @@ def _store(
     items = read_items(b"".join(_pieces(reading.seen.inventory))) if platform.name != "plain" else {}
     for name, text in hosted_components(facts, definitions.toc, items, platform, tables).items():
         contents[name] = [text.encode()]
-    contents["after.sql"] = [after_script(facts, platform, definitions.matviews(), reading.seen.public).encode()]
+    unstated = unstated_privileges(
+        {
+            key: item
+            for key, item in unstated_items(_lines(reading.seen.inventory)).items()
+            if str(item.get("owner", "")) not in platform.owners
+        }
+    )
+    after = after_script(facts, platform, definitions.matviews(), reading.seen.public, unstated)
+    contents["after.sql"] = [after.encode()]
     stored = store_components(repo, contents)
     return stored, stored.components if archive is None else {**stored.components, "archive": archive}
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    file.seek(0)
+    return iter(file)
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:

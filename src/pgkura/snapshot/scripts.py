@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from pgkura.catalog.grants import Grant, parse_acl
-from pgkura.catalog.roles import set_clause
+from pgkura.catalog.roles import Statement, set_clause
 from pgkura.core.facts import DatabaseFacts, LargeObjectFacts, MembershipFacts, RoleFacts, SequenceState, SourceFacts
 from pgkura.core.names import QualifiedName, quote_ident, quote_literal
 from pgkura.core.platform import PLAIN, PLATFORM_SETTINGS, Platform
@@ -57,11 +57,16 @@ def before_script(facts: SourceFacts, platform: Platform) -> str:
 
 
 def after_script(
-    facts: SourceFacts, platform: Platform, matviews: Sequence[QualifiedName], public: Sequence[str | None]
+    facts: SourceFacts,
+    platform: Platform,
+    matviews: Sequence[QualifiedName],
+    public: Sequence[str | None],
+    unstated: Iterable[Statement] = (),
 ) -> str:
     """Sequences, large objects, materialized views in order, the database's own properties.
 
-    `public`: what everybody may do in the schema of that name (queries/public_privileges.sql).
+    `public`: what everybody may do in the schema of that name (queries/public_privileges.sql); `unstated`: privileges
+    that the archive does not hold.
     """
     parts = (
         sequence_blocks(facts),
@@ -70,6 +75,7 @@ def after_script(
         database_blocks(facts),
         setting_blocks(facts, PLAIN),
         public_blocks(public),
+        "".join(guarded(s.sql, f"privileges on {s.object}") for s in unstated),
         _HOLD_JOBS if facts.cron_jobs and platform.name != "plain" else "",
     )
     return as_script("".join(parts))
