@@ -156,6 +156,12 @@ CASES: dict[str, Case] = {
     ),
     "unknown snapshot": Case(code=10, verb=("show", "20200101"), says="pgkura snapshots"),
     "unknown snapshot to restore": Case(code=10, verb=("restore", "nonsense"), says="no snapshot"),
+    "url where a snapshot is wanted": Case(
+        code=10, verb=("restore", f"postgresql://u:{SECRET}@127.0.0.1/x"), says="no snapshot 'postgresql://u:…@"
+    ),
+    "url as one word too many": Case(
+        code=2, verb=("verify", "latest", f"postgresql://u:{SECRET}@127.0.0.1/x"), says="u:…@127.0.0.1"
+    ),
     "unknown kind of history": Case(code=2, verb=("history", "weather"), says="schema"),
     "unknown verb": Case(code=2, verb=("backupp",), says="backupp"),
     "unknown option": Case(code=2, verb=("backup", "--fast"), says="--fast"),

@@ -10,7 +10,7 @@ from pgkura.app.settings import read_settings
 from pgkura.cli import options, output
 from pgkura.cli.progress import human_seconds, shown
 from pgkura.core.outcome import Result
-from pgkura.operations.diff import diff_snapshots
+from pgkura.operations.diff import diff_snapshots, live_side
 from pgkura.operations.doctor import examine
 from pgkura.operations.verify import verify_against, verify_repository
 
@@ -48,7 +48,12 @@ def doctor(
 
 
 def diff(
-    first: Annotated[str, typer.Argument(help="Snapshot id, `latest`, or `database` for DATABASE_URL as it is now.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            help="Snapshot id, `latest`, or a live database: `database` (DATABASE_URL), URL, env:NAME, file:PATH."
+        ),
+    ],
     second: Annotated[str, typer.Argument(help="The same.")],
     repository: options.Repository = "",
     identity: options.Identity = "",
@@ -57,7 +62,9 @@ def diff(
     as_json: options.Json = False,
 ) -> None:
     """What changed between two snapshots, or a snapshot and a live database, as readable DDL."""
+    url, (first, second) = live_side(first, second)
     settings = read_settings(
+        database=url,
         repository=repository,
         identity=identity,
         insecure_store=insecure_store,

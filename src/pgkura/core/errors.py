@@ -4,7 +4,16 @@ Vendor errors (driver, store, process) are translated into these at the door tha
 original kept as `__cause__`. Messages never carry a password, a key or a row value.
 """
 
+import re
 from typing import ClassVar
+
+# What stands between the user's name and the host in a URL that somebody gave where something else was wanted.
+_PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):[^\s/]*@")
+
+
+def without_passwords(text: str) -> str:
+    """The text with the passwords of its URLs left out."""
+    return _PASSWORD.sub(r"\1:…@", text)
 
 
 class PgkuraError(Exception):
@@ -16,9 +25,10 @@ class PgkuraError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, msg: str, *, detail: str = "", hint: str = "") -> None:
+        msg = without_passwords(msg)
         super().__init__(msg)
         self.msg = msg
-        self.detail = detail
+        self.detail = without_passwords(detail)
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ from pgkura.catalog.diff import Change, as_text, compare
 from pgkura.catalog.inventory import read_items
 from pgkura.catalog.platform import detect
 from pgkura.catalog.toc import read_archive
+from pgkura.core.errors import UsageError
 from pgkura.core.facts import SourceFacts
 from pgkura.operations.diff_states import Side, compare_states, without_reordered
 from pgkura.postgres.endpoint import Endpoint
@@ -16,8 +17,10 @@ from pgkura.postgres.inventory import read_inventory
 from pgkura.postgres.pinning import connect
 from pgkura.repository.repository import Repository
 from pgkura.restore.target import dump_definitions
+from pgkura.verify.giving_way import giving_way
 
 LIVE = "database"
+APPLICATION = "pgkura diff"
 
 
 class Sources(Protocol):
@@ -63,6 +66,14 @@ def diff_snapshots(sources: Sources, first: str, second: str) -> Difference:
     return Difference(first=before.name, second=after.name, changes=tuple(changes))
 
 
+def live_side(*sides: str) -> tuple[str, tuple[str, ...]]:
+    """(URL or reference of the live database, '' for DATABASE_URL; the sides with `database` in its place)."""
+    urls = {side for side in sides if "://" in side or side.startswith(("env:", "file:"))}
+    if len(urls | ({LIVE} & set(sides))) > 1:
+        raise UsageError("two live databases", hint="back one of them up, and compare the other with the snapshot")
+    return next(iter(urls), ""), tuple(LIVE if side in urls else side for side in sides)
+
+
 def _side(sources: Sources, which: str) -> Side:
     if which == LIVE:
         return _live(sources.source())
@@ -78,11 +89,11 @@ def _side(sources: Sources, which: str) -> Side:
 
 def _live(endpoint: Endpoint) -> Side:
     """The database as it is at one instant."""
-    with connect(endpoint, application_name="pgkura diff") as session:
+    with giving_way(endpoint, APPLICATION), connect(endpoint, application_name=APPLICATION) as session:
         session.begin()
         snapshot = str(session.one("SELECT pg_catalog.pg_export_snapshot()")[0])
         facts = read_facts(session, detect(*read_platform_names(session))).facts
         items = {(i.cls, i.identity): i.attributes for i in read_inventory(session)}
-        toc = dump_definitions(endpoint, session.server_version, snapshot=snapshot)
+        toc = dump_definitions(endpoint, session.server_version, snapshot=snapshot, name=APPLICATION)
         session.rollback()
     return Side(name=endpoint.display, toc=toc, facts=facts, items=items)

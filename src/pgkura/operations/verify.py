@@ -13,7 +13,9 @@ from pgkura.operations.proofs import keep_proof
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.check import check_repository
 from pgkura.repository.repository import Repository
+from pgkura.verify.giving_way import giving_way
 from pgkura.verify.proof import prove
+from pgkura.verify.units import APPLICATION
 from pgkura.work.pools import Crew
 
 
@@ -86,21 +88,23 @@ def verify_against(
     access: Access | None = None,
     crew: Crew | None = None,
 ) -> VerifyResult:
-    """Compare a database with a snapshot; the proof goes to the journal."""
+    """Compare a database with a snapshot; the proof goes to the journal. Raises SourceBusy: its application waited."""
     manifest = repo.manifest(snapshot)
     waived = (*accepted, *manifest.accepted)
-    proof = prove(
-        endpoint,
-        repo,
-        manifest,
-        told=manifest.skipped,
-        accepted=waived,
-        parallel=parallel,
-        progress=progress,
-        stop=Stop(),
-        access=access,
-        crew=crew,
-    )
+    stop = Stop()
+    with giving_way(endpoint, APPLICATION, stop):
+        proof = prove(
+            endpoint,
+            repo,
+            manifest,
+            told=manifest.skipped,
+            accepted=waived,
+            parallel=parallel,
+            progress=progress,
+            stop=stop,
+            access=access,
+            crew=crew,
+        )
     keep_proof(repo, "proof", proof.as_json(), progress)
     word = "equal" if proof.equal else "NOT equal"
     return VerifyResult(

@@ -169,9 +169,11 @@ def _may_be_replica(session: Session) -> bool:
     return True
 
 
-def dump_definitions(endpoint: Endpoint, server_version: int, *, snapshot: str = "") -> Toc:
+def dump_definitions(
+    endpoint: Endpoint, server_version: int, *, snapshot: str = "", name: str = "pgkura restore"
+) -> Toc:
     """The definitions of a database as they are, through pg_dump."""
     tool = find_client("pg_dump", server_version // 10000)
     with new_scratch() as out, client_environment(endpoint, has_tls=tool.has_tls) as environment:
-        dump_schema(tool, environment, out, snapshot=snapshot)
+        dump_schema(tool, environment | {"PGAPPNAME": name}, out, snapshot=snapshot)
         return read_archive(out)
