@@ -3,7 +3,7 @@
 #   DRY_RUN=true DATABASE_URL=postgresql://… ./scripts/backup/comprehensive-restore.sh DIR
 set -euo pipefail
 [ $# -ge 1 ] || { echo "usage: ${0##*/} DIR [options of pgkura restore]" >&2; exit 2; }
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
 pgkura=$here/.venv/bin/pgkura
 [ -x "$pgkura" ] || pgkura=pgkura
 dir=$1
