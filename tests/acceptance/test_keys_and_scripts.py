@@ -147,3 +147,17 @@ def test_an_older_genuine_script_stays_good(scene: Scene) -> None:
     desk.run("verify").expect()
     (desk.repository / "restore.sh").write_bytes(old)
     desk.run("verify").expect()
+
+
+def test_anothers_keys_at_the_usual_places(scene: Scene, tmp_path: Path) -> None:
+    """`restore` needs URL and identity, `backup` URL and host key: what else lies in ~/.config may be another's."""
+    desk = scene.desk
+    usual = {"PGKURA_IDENTITY": "", "PGKURA_HOST_KEY": ""}
+    desk.run("init", "--repository", str(tmp_path / "other"), env=usual).expect()
+    assert (desk.folder / ".config" / "pgkura" / "host.key").exists()
+    target = scene.server.create_database("scripts_target")
+    desk.run("restore", "latest", "--to", target, "--yes", env={"PGKURA_HOST_KEY": ""}).expect()
+    desk.run("backup", env={"DATABASE_URL": scene.source, "PGKURA_IDENTITY": ""}).expect()
+    desk.run("verify", env={"PGKURA_IDENTITY": ""}).expect()
+    desk.run("snapshots", env=usual).expect(12)
+    desk.run("backup", env=usual | {"DATABASE_URL": scene.source}).expect(12)

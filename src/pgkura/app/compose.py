@@ -6,7 +6,7 @@ from secrets import token_hex
 
 from pgkura.app.settings import KeySource, Settings, read_reference
 from pgkura.core.access import Access, hold
-from pgkura.core.errors import UsageError
+from pgkura.core.errors import UsageError, WrongKey
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.repository import Repository
@@ -58,11 +58,20 @@ class Composition:
                 detail="a repository opens with the identity or with the host key",
                 hint="set PGKURA_IDENTITY or PGKURA_HOST_KEY; `pgkura init` makes both",
             )
-        return Repository.open(
-            self.storage(),
-            identity=self.identity() if has_identity else None,
-            host=self.host_key() if has_host else None,
-        )
+        storage = self.storage()
+        identity = self.identity() if has_identity else None
+        host = self.host_key() if has_host else None
+        try:
+            return Repository.open(storage, identity=identity, host=host)
+        except WrongKey:
+            # A key that nobody chose and nothing needs may be that of another repository.
+            spare_identity = not (need_identity or self.settings.identity.chosen)
+            spare_host = not (need_host or self.settings.host_key.chosen)
+            if identity is None or host is None or spare_identity is spare_host:
+                raise
+            return Repository.open(
+                storage, identity=None if spare_identity else identity, host=None if spare_host else host
+            )
 
     def source(self) -> Endpoint:
         """The database to read."""

@@ -47,6 +47,7 @@ class KeySource:
     """Where a key comes from: `text` when the variable held the key itself, else `path`.
 
     `reference` is the same for workers in other processes (core.access), '' where it would mean nothing to them.
+    `chosen`: by a flag or the variable; otherwise it is what happens to lie at the usual place.
     """
 
     what: str
@@ -54,6 +55,7 @@ class KeySource:
     path: Path | None = None
     text: str = ""
     reference: str = ""
+    chosen: bool = True
 
     def read(self) -> str:
         """The key's text. Raises WrongKey with the place that was looked at."""
@@ -120,7 +122,9 @@ def _key_source(
     if mark in value:
         return KeySource(what=what, variable=variable, text=value, reference=reference)
     path = Path(value).expanduser() if value else default
-    return KeySource(what=what, variable=variable, path=path, reference=reference or f"file:{path.absolute()}")
+    return KeySource(
+        what=what, variable=variable, path=path, reference=reference or f"file:{path.absolute()}", chosen=bool(value)
+    )
 
 
 def read_reference(flag: str) -> tuple[str, str]:
