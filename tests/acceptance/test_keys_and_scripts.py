@@ -1,6 +1,7 @@
 """A lost host key is made again from the identity; a script that somebody put into the repository is told."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -161,3 +162,10 @@ def test_anothers_keys_at_the_usual_places(scene: Scene, tmp_path: Path) -> None
     desk.run("verify", env={"PGKURA_IDENTITY": ""}).expect()
     desk.run("snapshots", env=usual).expect(12)
     desk.run("backup", env=usual | {"DATABASE_URL": scene.source}).expect(12)
+
+
+def test_json_is_one_line_for_programs(scene: Scene) -> None:
+    """The last line of the output is the whole object, in results and in errors."""
+    for arguments, code in ((("snapshots",), 0), (("verify",), 0), (("show", "nonsense"), 10)):
+        done = scene.desk.run(*arguments, "--json").expect(code)
+        assert json.loads(done.out.splitlines()[-1]) == done.json

@@ -12,11 +12,13 @@ import psycopg
 import pytest
 from tests.support.cli import ROOT, Desk
 
+from pgkura.core.errors import ToolError
 from pgkura.programs.embedded import EmbeddedServer
 from pgkura.programs.pgtools import wheel_folders
 
 _STARTER = """
 import sys, time
+from pgkura.core.errors import ToolError
 from pgkura.programs.embedded import EmbeddedServer
 server = EmbeddedServer()
 print(server.port, server.data.parent, flush=True)
@@ -89,3 +91,26 @@ def test_demo_from_a_private_home(tmp_path: Path) -> None:
         (str(p), p.lstat().st_mode, p.lstat().st_uid) for p in home.rglob("*") if "__pycache__" not in str(p)
     )
     assert after == before
+
+
+def test_a_folder_for_temporary_files_that_only_we_may_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TMPDIR under a 0700 home: as root the server, which runs as somebody else, gets a folder elsewhere."""
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with EmbeddedServer() as server:
+        folder = server.data.parent
+        with psycopg.connect(server.url()) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert not folder.exists() and list(tmp_path.iterdir()) == []
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_user_without_a_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container under a number: before anything is made, and with what to do."""
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(ToolError, match="without a name"):
+        EmbeddedServer()

@@ -28,8 +28,9 @@ def out() -> "Console":
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on stdout, nothing else."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """One JSON object on stdout, nothing else: spread out for people, one line for programs that read by lines."""
+    indent = 2 if sys.stdout.isatty() else None
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
     sys.stdout.flush()
 
 

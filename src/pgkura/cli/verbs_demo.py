@@ -29,7 +29,7 @@ def demo(
 
 
 def _demo_rows() -> int:
-    text = os.environ.get("DEMO_ROWS", "20000")
+    text = os.environ.get("DEMO_ROWS") or "20000"
     if not text.isdigit() or int(text) < 1:
         raise typer.BadParameter(f"DEMO_ROWS={text!r} is not a positive number")
     return int(text)

@@ -22,6 +22,8 @@ from pgkura.programs.pgtools import wheel_folders
 from pgkura.programs.runner import Spawned, kill_group, run, spawn
 
 _START_SECONDS = 60.0
+# Where anybody may make a folder, if TMPDIR lies where only root may go.
+_SHARED = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 _PR_SET_PDEATHSIG = 1
 
 
@@ -39,7 +41,8 @@ class EmbeddedServer:
         self.password = secrets.token_urlsafe(12)
         self.port = _free_port()
         self._user = _unprivileged()
-        self._folder = Path(tempfile.mkdtemp(prefix="pgkura-embedded-"))
+        _require_a_name(self._user)
+        self._folder = Path(tempfile.mkdtemp(prefix="pgkura-embedded-", dir=_place(self._user)))
         try:
             self._home = self._reachable(folders[0])
             self._initialise()
@@ -180,6 +183,29 @@ def _unprivileged() -> int | None:
         except KeyError:
             continue
     return 65534
+
+
+def _require_a_name(user: int | None) -> None:
+    """initdb looks its user up, and ends where a container runs under a number that no one has."""
+    number = os.geteuid() if user is None else user
+    try:
+        pwd.getpwuid(number)
+    except KeyError:
+        raise ToolError(
+            f"no user of this system has the number {number}, and PostgreSQL does not start without a name",
+            hint="run it as a user with an entry in /etc/passwd (or as root: then the server runs as `nobody`)",
+        ) from None
+
+
+def _place(user: int | None) -> Path:
+    """Where the server's folder goes: the usual place, unless its user may not go there."""
+    usual = Path(tempfile.gettempdir())
+    if user is None:
+        return usual
+    for place in (usual, *map(Path, _SHARED)):
+        if place.is_dir() and all(_others_may_pass(p) for p in [place, *place.parents]):
+            return place
+    return usual
 
 
 def _others_may_pass(path: Path) -> bool:
