@@ -17,7 +17,7 @@ from pgkura.snapshot.budget import Lockable
 from pgkura.snapshot.queries import query
 
 BATCH = 50
-RETRY_SECONDS = 0.1
+RETRY_SECONDS = 0.2
 _SAVE = "SAVEPOINT batch"
 _UNDO = "ROLLBACK TO SAVEPOINT batch"
 
