@@ -273,3 +273,20 @@ def test_replaced_repository_is_refused(scene: Scene, tmp_path: Path) -> None:
     shutil.copytree(other.repository, desk.repository)
     desk.run("backup", env={"DATABASE_URL": scene.source}).expect(12)
     desk.run("verify").expect(12)
+
+
+@pytest.mark.parametrize("kind", ["snapshots/*", "journal/*-proof"])
+def test_the_others_are_still_listed(kind: str, scene: Scene, tmp_path: Path) -> None:
+    """What is whole is shown beside the name of what is not: it is needed then; and it restores."""
+    desk = damaged(scene, tmp_path)
+    desk.run("verify", "latest", "--against", scene.source)
+    before = [s["id"] for s in desk.run("snapshots", "--json").expect().json["snapshots"]]
+    spoilt = sorted(desk.repository.glob(kind))[0]
+    _flip(0.5)(spoilt)
+    listed = desk.run("snapshots", "--json").expect(16).json
+    whole = [s["id"] for s in listed["snapshots"]]
+    assert whole == [s for s in before if s != spoilt.name] and whole
+    assert any(spoilt.name in told for told in listed["damaged"]) and listed["result"] == "incomplete"
+    assert spoilt.name in desk.run("snapshots").expect(16).out
+    target = scene.server.create_database("damage_target")
+    assert desk.run("restore", whole[-1], "--to", target, "--json").expect().json["proof"]["equal"] is True

@@ -88,11 +88,14 @@ def snapshots(
     listed = list_snapshots(repo)
     output.warnings(repo.warnings)
     if as_json:
-        output.print_json({"result": "ok", "snapshots": [row.as_json() for row in listed]})
-        return
-    if not listed:
-        output.out().print("no snapshots yet: `pgkura backup` makes the first", markup=False)
-        return
+        output.print_json(listed.as_json())
+        raise typer.Exit(listed.exit_code)
+    for told in listed.damaged:
+        output.out().print(told, markup=False)
+    if not listed.rows:
+        if not listed.damaged:
+            output.out().print("no snapshots yet: `pgkura backup` makes the first", markup=False)
+        raise typer.Exit(listed.exit_code)
     output.table(
         "snapshots",
         ("snapshot", "database", "server", "result", "tables #", "rows #", "read #", "stored #", "proven"),
@@ -108,9 +111,10 @@ def snapshots(
                 human_bytes(row.bytes_stored),
                 row.proven or "-",
             )
-            for row in listed
+            for row in listed.rows
         ),
     )
+    raise typer.Exit(listed.exit_code)
 
 
 def show(

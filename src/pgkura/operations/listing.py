@@ -1,13 +1,14 @@
 """`snapshots`, `show`, `history`: what the repository holds, read without touching a database."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgkura.core.errors import UsageError
+from pgkura.core.errors import Tampered, UsageError
 from pgkura.core.outcome import Finding
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
+from pgkura.storage.base import KeyNotFound
 
 # The plan's permanent histories (1.1), by component.
 KINDS = (
@@ -46,29 +47,69 @@ class SnapshotRow:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def list_snapshots(repo: Repository) -> list[SnapshotRow]:
-    """All snapshots, oldest first, each with its last equal proof."""
-    proven = {
-        str(record.body["snapshot"]): record.created
-        for record in repo.journal("proof")
-        if record.body.get("equal") is True
-    }
-    return [
-        SnapshotRow(
-            id=m.id,
-            created=m.created,
-            database=m.database,
-            server=server_name(m.server_version_num),
-            result=m.result,
-            tables=m.counts.get("tables", 0),
-            rows=m.counts.get("rows", 0),
-            bytes_read=m.counts.get("bytes_read", 0),
-            bytes_stored=m.counts.get("bytes_stored", 0),
-            skipped=len(m.skipped),
-            proven=proven.get(m.id, ""),
-        )
-        for m in repo.manifests()
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """What `snapshots` prints. One damaged file does not hide the others: they are what is needed then.
+
+    damaged  what does not open, named, and why
+    """
+
+    rows: tuple[SnapshotRow, ...]
+    damaged: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 16 where something is damaged or forged."""
+        return Tampered.exit_code if self.damaged else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The `--json` object."""
+        return {
+            "result": "incomplete" if self.damaged else "ok",
+            "snapshots": [row.as_json() for row in self.rows],
+            "damaged": list(self.damaged),
+        }
+
+
+def list_snapshots(repo: Repository) -> Listed:
+    """All snapshots that open, oldest first, each with its last equal proof."""
+    damaged: list[str] = []
+    proven: dict[str, str] = {}
+    try:
+        for record in repo.journal("proof"):
+            if record.body.get("equal") is True:
+                proven[str(record.body["snapshot"])] = record.created
+    except Tampered as error:
+        damaged.append(_said(error))
+    rows: list[SnapshotRow] = []
+    for snapshot_id in repo.manifest_ids():
+        try:
+            rows.append(_row(repo.exact_manifest(snapshot_id), proven))
+        except Tampered as error:
+            damaged.append(_said(error))
+        except KeyNotFound:
+            continue  # a prune has just removed it
+    return Listed(rows=tuple(rows), damaged=tuple(damaged))
+
+
+def _said(error: Tampered) -> str:
+    return f"{error.msg}: {error.detail}" if error.detail else error.msg
+
+
+def _row(m: Manifest, proven: Mapping[str, str]) -> SnapshotRow:
+    return SnapshotRow(
+        id=m.id,
+        created=m.created,
+        database=m.database,
+        server=server_name(m.server_version_num),
+        result=m.result,
+        tables=m.counts.get("tables", 0),
+        rows=m.counts.get("rows", 0),
+        bytes_read=m.counts.get("bytes_read", 0),
+        bytes_stored=m.counts.get("bytes_stored", 0),
+        skipped=len(m.skipped),
+        proven=proven.get(m.id, ""),
+    )
 
 
 def server_name(version_num: int) -> str:
