@@ -13,8 +13,9 @@ import pytest
 from tests.support.servers import newest
 from tests.support.snapshot_scene import Scene, Script, make_scene
 
-from pgkura.core.errors import SourceBusy
+from pgkura.core.errors import SourceBusy, ToolError
 from pgkura.core.outcome import Result
+from pgkura.programs.pgtools import find_client
 
 CLIENTS, TABLES = 3, 12
 DEADLOCK = "40P01"
@@ -135,3 +136,29 @@ def test_a_sequence_that_stays_locked_at_the_end(scene: Scene) -> None:
         application.execute("ROLLBACK")
     assert taken.result is Result.OK
     assert any("sequence locked" in note for note in script.notes)
+
+
+def test_pg_dump_fails_in_words_of_another_language(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it met may pass: it is tried again at a new snapshot, and said as it is when it fails every time."""
+    real = find_client("pg_dump", newest().version)
+    (tmp_path / "bin").mkdir()
+    wrapper = tmp_path / "bin" / "pg_dump"
+    wrapper.write_text(
+        f"""#!/bin/sh
+[ "$1" = --version ] && exec {real.path} "$@"
+if [ $(cat {tmp_path}/failures) -gt 0 ]; then
+  echo $(($(cat {tmp_path}/failures) - 1)) > {tmp_path}/failures
+  echo 'pg_dump: エラー: 問い合わせが失敗しました: デッドロックを検出しました' >&2; exit 1
+fi
+exec {real.path} "$@"
+"""
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PGKURA_PG_BIN", str(wrapper.parent))
+    (tmp_path / "failures").write_text("2")
+    assert scene.take().result is Result.OK
+    (tmp_path / "failures").write_text("9")
+    with pytest.raises(ToolError, match="exit code 1"):
+        scene.take()

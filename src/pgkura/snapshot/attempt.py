@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from pgkura.core.errors import PgkuraError
 from pgkura.core.facts import SourceFacts
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding, FindingClass
@@ -58,9 +59,10 @@ class Seen:
 class GaveWay(Exception):
     """The reader or pg_dump was ended because somebody waited, or met an object that vanished: try again."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, instead: PgkuraError | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.instead = instead  # what to say when it happens every time, if that is not that the source is busy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,7 +104,8 @@ class Dumping:
                 raise GaveWay("gave way to the application") from error
             if any(sign in error.detail for sign in _AGAIN):
                 raise GaveWay(f"pg_dump could not finish ({error.detail})") from error
-            raise
+            # Whatever it was: the server may say the same in another language.
+            raise GaveWay(f"pg_dump failed ({error.detail})", instead=error) from error
 
     def _run(self) -> Definitions:
         self._tool = tool = find_client("pg_dump", self._major)

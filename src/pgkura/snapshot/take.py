@@ -170,7 +170,7 @@ class _Run:
                 found = self._attempt(desk, exporter, holders, plan, platform, is_last=attempt == last)
             except GaveWay as gave_way:
                 if attempt == last:
-                    raise busy_again(self._options.attempts, gave_way.reason) from gave_way
+                    raise gave_way.instead or busy_again(self._options.attempts, gave_way.reason) from gave_way
                 desk.progress.note(f"{gave_way.reason}; taking a new snapshot")
             else:
                 if found is not None:
