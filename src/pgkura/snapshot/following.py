@@ -18,12 +18,20 @@ from pgkura.repository.lines import Numbers, read_numbers
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.copying import Copier, Draft
 from pgkura.snapshot.detector import Before, Verdict, judge
-from pgkura.snapshot.places import Contradiction, Places, ascending, decode, from_server, gone, still
-from pgkura.snapshot.statements import copy_statement, counts_statement, new_statement, places_statement
+from pgkura.snapshot.places import Contradiction, Places, ascending, decode, from_server, gone
+from pgkura.snapshot.statements import (
+    copy_statement,
+    counts_statement,
+    new_statement,
+    places_statement,
+    rows_statement,
+)
 from pgkura.snapshot.units import Piece, RangeRead, WorkUnit
 
 # Ranges asked about in one statement.
 AT_ONCE = 64
+# New rows of a range that are asked for by their places; of more, all of the range are looked through.
+BY_PLACE = 4096
 # Ranges of a table in one unit that are counted before the others.
 PROBES = 2
 _T = TypeVar("_T")
@@ -54,7 +62,7 @@ class Follower:
         counted = dict(self._counts(probes, name))
         busy = self._busy(counted)
         counted |= self._counts([p for p in known if p not in counted and p.number not in busy], name)
-        changed: list[tuple[Piece, Before, int | None]] = []
+        changed: list[tuple[Piece, Before]] = []
         whole: list[tuple[Piece, list[Draft]]] = []
         small: list[Piece] = []
         for piece in pieces:
@@ -65,7 +73,7 @@ class Follower:
                 else:
                     whole.append((piece, self._whole(piece, name)))
             elif verdict is Verdict.CHANGED:
-                changed.append((piece, piece.before, counted[piece].new if piece in counted else None))
+                changed.append((piece, piece.before))
             else:
                 self._kept(piece, piece.before, counted[piece].new, name)
         whole.extend(self._together(small, name))
@@ -118,38 +126,50 @@ class Follower:
         self._new_rows(piece, new, name)
         self._remember(piece, drafts, before.since)
 
-    def _new_rows(self, piece: Piece, count: int | None, name: QualifiedName | None) -> Places:
-        """`count` None: not known."""
-        if count == 0:
+    def _new_rows(self, piece: Piece, count: int, name: QualifiedName | None) -> Places:
+        if not count:
             return np.zeros(0, np.int64)
         statement = new_statement(piece, self._ages[piece.since], name=name)
         return self._copier.copy_placed(self._session, piece, statement)
 
+    def _rows_at(self, piece: Piece, places: Places, name: QualifiedName | None) -> None:
+        """The new rows, which lie there."""
+        if len(places) > BY_PLACE:
+            found = self._new_rows(piece, len(places), name)
+        elif len(places):
+            tids = zip((places >> 16).tolist(), (places & 0xFFFF).tolist(), strict=True)
+            statement = rows_statement(piece, list(tids), name=name)
+            found = self._copier.copy_placed(self._session, piece, statement)
+        else:
+            found = places
+        if not np.array_equal(found, places):
+            raise Contradiction("new rows did not come from where they lie")
+
     def _changed(
-        self, pieces: Sequence[tuple[Piece, Before, int | None]], name: QualifiedName | None
+        self, pieces: Sequence[tuple[Piece, Before]], name: QualifiedName | None
     ) -> Iterator[tuple[Piece, list[Draft]]]:
         """New rows travel, and the places of all; yields what has to be read whole after all."""
         for some in _slices(pieces):
-            visible = self._visible([p for p, _, _ in some], name)
-            for (piece, before, count), places in zip(some, visible, strict=True):
+            seen = self._visible([p for p, _ in some], name, [self._ages[p.since] for p, _ in some])
+            for (piece, before), (visible, new) in zip(some, seen, strict=True):
                 try:
-                    self._one_changed(piece, before, count, places, name)
+                    self._one_changed(piece, before, visible, new, name)
                 except (Contradiction, Tampered, WrongKey):
                     self._copier.forget(piece.number, piece.first)
                     yield piece, self._whole(piece, name)
 
     def _one_changed(
-        self, piece: Piece, before: Before, count: int | None, visible: Places, name: QualifiedName | None
+        self, piece: Piece, before: Before, visible: Places, new: Places, name: QualifiedName | None
     ) -> None:
-        remembered = [(self._places_of(layer.places), self._drops_of(layer.drops)) for layer in before.layers]
-        # What is stored and then not wanted stays in its pack: look first, as far as can be told without the rows.
-        self._not_too_much(before, len(visible), len(visible) - still(remembered, visible))
-        drafts = self._copier.keep(piece, before.layers)
-        new = self._new_rows(piece, count, name)
-        self._not_too_much(before, len(visible), len(new))
         if not ascending(visible) or not ascending(new):
             raise Contradiction("rows did not come in the order in which they lie")
-        for draft, (_, were), lines in zip(drafts, remembered, gone(remembered, visible, new), strict=False):
+        # What is stored and then not wanted stays in its pack: look first.
+        self._not_too_much(before, len(visible), len(new))
+        remembered = [(self._places_of(layer.places), self._drops_of(layer.drops)) for layer in before.layers]
+        dropped = gone(remembered, visible, new)
+        drafts = self._copier.keep(piece, before.layers)
+        self._rows_at(piece, new, name)
+        for draft, (_, were), lines in zip(drafts, remembered, dropped, strict=False):
             if len(lines) != len(were):
                 self._copier.drop(draft, lines)
         self._remember(piece, drafts, before.since)
@@ -166,14 +186,17 @@ class Follower:
     def _drops_of(self, ref: ChunkRef | None) -> Numbers:
         return read_numbers(b"" if ref is None else self._repo.read_bytes(ref))
 
-    def _visible(self, pieces: Sequence[Piece], name: QualifiedName | None) -> Iterator[Places]:
+    def _visible(
+        self, pieces: Sequence[Piece], name: QualifiedName | None, ages: Sequence[int | None] | None = None
+    ) -> Iterator[tuple[Places, Places]]:
+        """Of each piece the places of its rows, and of those that are new if their age is given."""
         with self._copier.pacer.statement():
-            rows = self._session.binary_rows(places_statement(pieces, name=name))
-        by_piece = dict(rows)
+            rows = self._session.binary_rows(places_statement(pieces, ages or [None] * len(pieces), name=name))
+        by_piece = {number: (visible or b"", new or b"") for number, visible, new in rows}
         for number, piece in enumerate(pieces):
-            sent = by_piece.get(number) or b""
-            self._copier.received(piece.number, len(sent))
-            yield from_server(sent)
+            visible, new = by_piece.get(number, (b"", b""))
+            self._copier.received(piece.number, len(visible) + len(new))
+            yield from_server(visible), from_server(new)
 
     def _place(self, pieces: Sequence[tuple[Piece, list[Draft]]], name: QualifiedName | None) -> None:
         """Find out where the rows of pieces just read whole lie, so that the next run can follow them."""
@@ -185,7 +208,7 @@ class Follower:
                 self._remember(piece, drafts)
         for some in _slices(wanted):
             visible = self._visible([p for p, _ in some], name)
-            for (piece, drafts), places in zip(some, visible, strict=True):
+            for (piece, drafts), (places, _) in zip(some, visible, strict=True):
                 if len(places) != sum(d.rows for d in drafts) or not ascending(places):
                     continue  # then it is read whole again next time
                 at = 0

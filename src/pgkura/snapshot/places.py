@@ -80,11 +80,6 @@ def _among(places: Places, ascending: Places) -> NDArray[np.bool_]:
     return np.asarray(ascending[found] == places, bool)
 
 
-def still(layers: Sequence[tuple[Places, NDArray[np.int64]]], visible: Places) -> int:
-    """How many rows that counted may count again: at most, as a place can be another row's now. `visible` ascends."""
-    return sum(int(np.count_nonzero(np.delete(_among(places, visible), drops - 1))) for places, drops in layers)
-
-
 def gone(layers: Sequence[tuple[Places, NDArray[np.int64]]], visible: Places, new: Places) -> list[NDArray[np.int64]]:
     """For each layer (places of its rows, line numbers dropped so far): all line numbers dropped now, from 1.
 

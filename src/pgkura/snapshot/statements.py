@@ -13,6 +13,7 @@ from pgkura.snapshot.units import BlobRange, Piece
 
 _SELECT = "SELECT "
 _BINARY = " WITH (FORMAT binary)"
+_TIDS = "pg_catalog.string_agg(pg_catalog.tidsend(ctid), ''::pg_catalog.bytea)"
 
 
 def copy_statement(piece: Piece, *, name: QualifiedName | None = None, columns: Sequence[str] | None = None) -> str:
@@ -37,16 +38,25 @@ def new_statement(piece: Piece, age: int, *, name: QualifiedName | None = None) 
     return _query_copy(query) + (_BINARY if piece.binary else "")
 
 
+def rows_statement(piece: Piece, tids: Sequence[tuple[int, int]], *, name: QualifiedName | None = None) -> str:
+    """COPY of the rows at these places (block, offset), in the order in which they lie, the place of each in front."""
+    array = ",".join(f'"({block},{offset})"' for block, offset in tids)
+    listed = ", ".join(["ctid", *_columns(piece)])
+    query = f"{listed} FROM ONLY {(name or piece.table.qname).sql} WHERE ctid = ANY ('{{{array}}}'::pg_catalog.tid[])"
+    return _query_copy(query) + (_BINARY if piece.binary else "")
+
+
 def counts_statement(pieces: Sequence[Piece], ages: Sequence[int], *, name: QualifiedName | None = None) -> str:
     """Of each piece: its place in `pieces`, the tuples visible, those of them at most so many transactions old."""
     counts = [f"pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {_new(age)})" for age in ages]
     return _for_each(pieces, counts, name)
 
 
-def places_statement(pieces: Sequence[Piece], *, name: QualifiedName | None = None) -> str:
-    """Of each piece: its place in `pieces`, and the TIDs of its visible tuples, six bytes each, as they lie."""
-    tids = "pg_catalog.string_agg(pg_catalog.tidsend(ctid), ''::pg_catalog.bytea)"
-    return _for_each(pieces, [tids] * len(pieces), name)
+def places_statement(pieces: Sequence[Piece], ages: Sequence[int | None], *, name: QualifiedName | None = None) -> str:
+    """Of each piece: its place in `pieces`, the TIDs of its visible tuples, six bytes each, as they lie; and of those
+    at most so many transactions old (None: nobody asks)."""
+    whats = [f"{_TIDS}, " + ("NULL" if age is None else f"{_TIDS} FILTER (WHERE {_new(age)})") for age in ages]
+    return _for_each(pieces, whats, name)
 
 
 def _for_each(pieces: Sequence[Piece], whats: Sequence[str], name: QualifiedName | None) -> str:
