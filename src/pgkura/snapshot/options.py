@@ -104,7 +104,7 @@ class Options:
     @property
     def give_way_seconds(self) -> float:
         """When to act on a waiter: early enough that cancelling still ends within the bound."""
-        return self.max_blocking_seconds * 0.3
+        return self.max_blocking_seconds * 0.4
 
     @property
     def poll_seconds(self) -> float:
