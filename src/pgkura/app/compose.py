@@ -1,5 +1,6 @@
 """Settings become live objects. Verbs take a Composition and ask it for what they need, when they need it."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
@@ -85,6 +86,19 @@ class Composition:
     def target(self) -> Endpoint:
         """The database to write or compare."""
         return self.source()
+
+    def environment(self) -> dict[str, str]:
+        """For a command of ours in a process of its own: the same settings, but never the identity."""
+        settings = self.settings
+        key = settings.host_key
+        own = {
+            "DATABASE_URL": settings.need_database(),
+            "PGKURA_REPOSITORY": settings.need_repository(),
+            "PGKURA_HOST_KEY": key.text or str(key.path),
+            "PGKURA_INSECURE_STORE": str(settings.insecure_store).lower(),
+            "PGKURA_INSECURE_DATABASE": str(settings.insecure_database).lower(),
+        }
+        return {k: v for k, v in os.environ.items() if k != "PGKURA_IDENTITY"} | own
 
     def access_for_backup(self) -> Access:
         """What workers need to read the source: references, never credentials, and never the identity."""

@@ -42,6 +42,8 @@ class Chain:
 
     top_xid, top_time  the highest transaction and the latest commit so far
     fresh  its slot has just been made: no transaction is older than its publication
+    members   object ids of the tables that were in the publication at the last look, None before the first
+    settled   a base must see the end of all transactions before this one
     """
 
     id: str
@@ -50,6 +52,8 @@ class Chain:
     top_xid: int = 0
     top_time: int = 0
     fresh: bool = False
+    members: frozenset[int] | None = None
+    settled: int = 0
 
 
 class ChainBroken(Exception):
@@ -234,13 +238,22 @@ def cover(repo: Repository, chain: Chain, seen: Poll) -> None:
     """Say, for this shape of the database, which tables are in the log, and why others are not.
 
     A table that joined is missing from what transactions did that are older than that: `settled` is the first that is
-    surely younger, and a base must see the end of all before it.
+    surely younger, and a base must see the end of all before it. Where none joined, it is what it was.
     """
-    tables = [[t.qname.schema, t.qname.name, t.identity, t.why_not] for t in seen.tables]
-    settled = 0 if chain.fresh else Visible.parse(seen.visible).xmax
-    chain.fresh = False
-    with suppress(KeyExists):
-        repo.put_chain_record(chain.id, f"cover-{seen.shape.rows}", {"tables": tables, "settled": settled})
+    name = f"cover-{seen.shape.rows}"
+    members = frozenset(t.oid for t in seen.tables if t.published)
+    known = repo.chain_record(chain.id, name)
+    if known is not None:
+        chain.settled = known["settled"]
+    elif chain.fresh:
+        chain.settled = 0
+    elif chain.members is None or members - chain.members:
+        chain.settled = Visible.parse(seen.visible).xmax
+    chain.fresh, chain.members = False, members
+    if known is None:
+        tables = [[t.qname.schema, t.qname.name, t.identity, t.why_not] for t in seen.tables]
+        with suppress(KeyExists):
+            repo.put_chain_record(chain.id, name, {"tables": tables, "settled": chain.settled})
 
 
 def look(session: Session, chain: Chain) -> Poll:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pgkura.changes.chains import Chain, ChainBroken, Origin, check_slot, cover, end_chain, look, open_chain, publish
+from pgkura.changes.rebasing import BaseTaker, Rebasing
 from pgkura.changes.segment import BEAT, Cut, Segmenter, record_of, widening
 from pgkura.core.errors import DatabaseError, SourceBusy, StoreError
 from pgkura.core.progress import Progress
@@ -40,6 +41,7 @@ class Options:
     once          end when everything of now is stored
     beat          seconds without a segment after which one is provoked: the proof that all is well
     max_retained  bytes the server may keep for us before we give the slot up; 0 = no limit of ours
+    base_after    seconds without a change of tables or definitions after which a base is taken; 0 = never
     """
 
     period: float = 2.0
@@ -47,6 +49,7 @@ class Options:
     once: bool = False
     beat: float = 60.0
     max_retained: int = 0
+    base_after: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,21 +62,48 @@ class Watched:
     transactions: int = 0
     bytes: int = 0
     holes: int = 0
+    bases: int = 0
 
 
-def follow(source: Endpoint, repo: Repository, options: Options, progress: Progress, stop: Stop) -> Watched:
+def follow(
+    source: Endpoint,
+    repo: Repository,
+    options: Options,
+    progress: Progress,
+    stop: Stop,
+    taker: BaseTaker | None = None,
+) -> Watched:
     """Until stopped, or (once) up to now. Comes back after a lost connection or a store that refuses.
+
+    `taker` makes new bases meanwhile, when tables or definitions changed.
 
     Raises RightsError, DatabaseError for what will not pass by itself, WrongKey, Tampered.
     """
     repo.need_host()
     told = Watched()
+    bases = Rebasing(taker, options.base_after, progress.note)
+    try:
+        return _follow(source, repo, options, progress, stop, told, bases)
+    finally:
+        bases.stop()
+        told.bases = bases.taken
+
+
+def _follow(
+    source: Endpoint,
+    repo: Repository,
+    options: Options,
+    progress: Progress,
+    stop: Stop,
+    told: Watched,
+    bases: Rebasing,
+) -> Watched:
     failures = 0
     while True:
         before = told.segments
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="pgkura-store") as pool:
-                _Run(source, repo, options, progress, stop, told, pool).run()
+                _Run(source, repo, options, progress, stop, told, pool, bases).run()
             return told
         except (SqlError, StoreError, SourceBusy) as error:
             failures = 1 if told.segments > before else failures + 1
@@ -96,9 +126,11 @@ class _Run:
         stop: Stop,
         told: Watched,
         pool: ThreadPoolExecutor,
+        bases: Rebasing,
     ) -> None:
         self._source, self._repo, self._options = source, repo, options
         self._progress, self._stop, self._told, self._pool = progress, stop, told, pool
+        self._bases = bases
         self._storing: deque[tuple[Future[None], Cut]] = deque()
         self._first_commit = self._last_stored = self._slot_seen = time.monotonic()
         self._until = 0
@@ -171,6 +203,7 @@ class _Run:
                 polled = now
             elif now - polled >= self._options.period:
                 self._poll, polled = self._look(), now
+            self._bases.tend(self._chain, self._poll, now)
             if now - self._slot_seen >= _SLOT_CHECK_SECONDS:
                 self._watch_slot(now)
             if self._done():
@@ -225,7 +258,7 @@ class _Run:
         known: Poll | None = getattr(self, "_poll", None)
         if known is None or known.shape.rows != seen.shape.rows:
             cover(self._repo, self._chain, seen)
-            if known is not None:
+            if known is not None and not self._options.base_after:
                 self._progress.note("tables changed: moments from here on need a new backup")
         if hasattr(self, "_segmenter"):
             self._segmenter.widen = widening(seen.visible)

@@ -1,5 +1,6 @@
 """watch, mark, timeline: the change log."""
 
+import shlex
 import signal
 from types import FrameType
 from typing import Annotated
@@ -11,12 +12,16 @@ from pgkura.app.settings import read_settings
 from pgkura.changes.watching import Options
 from pgkura.cli import durations, options, output
 from pgkura.cli.progress import human_bytes, human_seconds, shown
+from pgkura.core.errors import UsageError
 from pgkura.core.stop import Stop
 from pgkura.operations import watch as operation
+from pgkura.operations.bases import Bases
 from pgkura.operations.find import find as search_log
 from pgkura.operations.find import question_of
 from pgkura.operations.timeline import ChainLine
 from pgkura.operations.timeline import timeline as make_timeline
+
+_NOT_FOR_BASES = ("database", "every", "name", "policy", "repository", "host_key", "read_from", "as_json", "quiet")
 
 Database = Annotated[
     str | None,
@@ -44,6 +49,16 @@ def watch(
             "--max-retained", min=0, help="Give the slot up when the server keeps so many bytes for us; 0 = never."
         ),
     ] = 0,
+    base_after: Annotated[
+        str,
+        typer.Option(
+            "--base-after",
+            help="When tables or definitions changed, back up once so long nothing more did; `never`: leave it to you.",
+        ),
+    ] = "10s",
+    base_options: Annotated[
+        str, typer.Option("--base-options", help="Options of `backup` for these, e.g. '--lock-days 30 --gentle'.")
+    ] = "",
     repository: options.Repository = "",
     host_key: options.HostKey = "",
     insecure_store: options.InsecureStore = False,
@@ -67,7 +82,9 @@ def watch(
         once=once,
         beat=durations.seconds(beat, "--beat", least=1) or 60.0,
         max_retained=max_retained,
+        base_after=0.0 if once or base_after == "never" else durations.seconds(base_after, "--base-after", least=0.1),
     )
+    words = _options_of_backup(base_options)
     stop = Stop()
 
     def gently(signum: int, frame: FrameType | None) -> None:
@@ -76,7 +93,9 @@ def watch(
     signal.signal(signal.SIGTERM, gently)
     signal.signal(signal.SIGINT, gently)
     with shown(quiet=quiet) as progress:
-        done = operation.watch(composition.source(), composition.repository(need_host=True), wanted, progress, stop)
+        repo = composition.repository(need_host=True)
+        taker = Bases(repo, composition.environment(), words) if wanted.base_after else None
+        done = operation.watch(composition.source(), repo, wanted, progress, stop, taker)
     if as_json:
         output.print_json(done.as_json())
     elif not quiet:
@@ -87,6 +106,25 @@ def watch(
             markup=False,
         )
     raise typer.Exit(output.exit_code(done.result))
+
+
+def _options_of_backup(text: str) -> list[str]:
+    """As words, understood by `backup` itself. Raises UsageError, also for options that say which database or place."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError("--base-options has a quote that is never closed", detail=str(error)) from error
+    if not words:
+        return []
+    from pgkura.cli.main import build
+
+    backup = typer.main.get_command(build("backup")).commands["backup"]  # type: ignore[attr-defined]
+    given = backup.make_context("backup", list(words)).params
+    if any(given.get(name) for name in _NOT_FOR_BASES):
+        raise UsageError(
+            "--base-options cannot name a database, a repository, a key or an output", hint="`watch` says these itself"
+        )
+    return words
 
 
 def mark(
@@ -134,8 +172,16 @@ def _render_chain(chain: ChainLine) -> None:
     state = f"ended: {chain.ended}" if chain.ended else "goes on"
     out.print(f"{chain.database}, chain {chain.id}: {chain.segments:,} segments, {state}", style="bold", markup=False)
     for base in chain.stretches:
-        way = f"━━▶ {base.until_time} ({base.until_lsn})" if base.until_time else "┃ leads to nothing but itself"
-        out.print(f"  ● {base.created} snapshot {base.snapshot} ({base.from_lsn}) {way}", markup=False)
+        way = (
+            f"━━▶ {base.until_time} ({base.until_lsn})"
+            if base.until_time
+            else f"┃ {base.unfit or 'leads to nothing but itself'}"
+        )
+        why = f", since {base.why}" if base.why else ""
+        out.print(f"  ● {base.created} snapshot {base.snapshot}{why} ({base.from_lsn}) {way}", markup=False)
+    for window in chain.windows:
+        until = window.until_time or "now"
+        out.print(f"  ░ {window.since_time} to {until} cannot be restored exactly: {window.reason}", markup=False)
     if not chain.stretches:
         out.print("  no base yet: `pgkura backup` makes one", markup=False)
     for name, lsn, when in chain.marks:

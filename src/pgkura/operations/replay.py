@@ -31,7 +31,8 @@ def replay_notes(replay: ReplayPlan) -> list[str]:
     how = "all that this snapshot sees" if until.visible else f"all commits up to {lsn_text(until.last)}"
     return [
         f"then to {until.moment.text!r}: {how}, from {replay.segments:,} segments ({replay.bytes:,} bytes) of chain "
-        f"{replay.log.facts.id}"
+        f"{replay.log.facts.id}",
+        f"this base leads exactly from {lsn_text(replay.exact[0])} to {lsn_text(replay.exact[1])}",
     ]
 
 
@@ -43,6 +44,8 @@ def replay_json(replay: ReplayPlan) -> dict[str, Any]:
         "up_to": lsn_text(replay.until.last),
         "segments": replay.segments,
         "bytes": replay.bytes,
+        "exact_from": lsn_text(replay.exact[0]),
+        "exact_until": lsn_text(replay.exact[1]),
     }
 
 

@@ -1,26 +1,34 @@
 """`timeline`: what can be restored to which moment, and where nothing can be. Touches no database."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pgkura.changes.log import Log, read_chain
 from pgkura.core.wal import lsn_text
 from pgkura.replay.moments import time_text
-from pgkura.replay.resolving import bases_of, marks, reach
+from pgkura.replay.reaching import Window, reaches, windows
+from pgkura.replay.resolving import marks
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """What one base leads to. `until_lsn` and `until_time` are '' where it leads to nothing but itself."""
+    """What one base leads to. `until_lsn` and `until_time` are '' where it leads to nothing but itself.
+
+    from_time  '' where nobody noted it; why: the base was taken by itself; unfit: why it leads nowhere
+    """
 
     snapshot: str
     created: str
     from_lsn: str
+    from_time: str
     until_lsn: str
     until_time: str
+    why: str = ""
+    unfit: str = ""
 
     def as_json(self) -> dict[str, str]:
         """A line of `stretches`."""
@@ -43,7 +51,10 @@ class Hole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainLine:
-    """One chain. `ended`: why it broke, '' while it goes on; `known`: the newest moment it holds; `hole`: before it."""
+    """One chain. `ended`: why it broke, '' while it goes on; `known`: the newest moment it holds; `hole`: before it.
+
+    windows  moments within it that no base leads to
+    """
 
     id: str
     database: str
@@ -56,6 +67,7 @@ class ChainLine:
     segments: int
     stretches: tuple[Stretch, ...]
     marks: tuple[tuple[str, str, str], ...]
+    windows: tuple[Window, ...] = ()
     hole: Hole | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -71,6 +83,7 @@ class ChainLine:
             "known": self.known,
             "segments": self.segments,
             "stretches": [s.as_json() for s in self.stretches],
+            "windows": [w.as_json() for w in self.windows],
             "marks": [{"name": n, "lsn": lsn, "time": when} for n, lsn, when in self.marks],
         }
 
@@ -95,6 +108,7 @@ class Timeline:
 def timeline(repo: Repository) -> Timeline:
     """Raises Tampered, StoreError."""
     manifests = repo.manifests()
+    why = {str(r.body["snapshot"]): str(r.body["why"]) for r in repo.journal("base")}
     chains: list[ChainLine] = []
     rpo: dict[str, float] = {}
     before: dict[str, ChainLine] = {}
@@ -103,7 +117,7 @@ def timeline(repo: Repository) -> Timeline:
         if facts is None:
             continue
         log = Log(repo, facts)
-        line = _line(repo, log, manifests)
+        line = _line(repo, log, manifests, why)
         last = before.get(facts.system + facts.database)
         if last is not None:
             first = line.stretches[0].created if line.stretches else ""
@@ -117,20 +131,22 @@ def timeline(repo: Repository) -> Timeline:
     return Timeline(chains=tuple(chains), rpo_seconds=rpo)
 
 
-def _line(repo: Repository, log: Log, manifests: list[Manifest]) -> ChainLine:
+def _line(repo: Repository, log: Log, manifests: list[Manifest], why: Mapping[str, str]) -> ChainLine:
     facts = log.facts
-    stretches = []
-    for base in bases_of(manifests, facts.id):
-        last = reach(log, base).last
-        stretches.append(
-            Stretch(
-                snapshot=base.manifest.id,
-                created=base.manifest.created,
-                from_lsn=lsn_text(base.after),
-                until_lsn=lsn_text(last.name.end - 1) if last else "",
-                until_time=time_text(last.poll.known) if last else "",
-            )
+    found = reaches(repo, log, manifests)
+    stretches = [
+        Stretch(
+            snapshot=one.base.manifest.id,
+            created=one.base.manifest.created,
+            from_lsn=lsn_text(one.first_position),
+            from_time=time_text(one.base.time) if one.base.time else "",
+            until_lsn=lsn_text(one.last_position) if one.last else "",
+            until_time=time_text(one.last.poll.known) if one.last else "",
+            why=why.get(one.base.manifest.id, ""),
+            unfit=one.unfit,
         )
+        for one in found
+    ]
     return ChainLine(
         id=facts.id,
         database=facts.database,
@@ -143,4 +159,5 @@ def _line(repo: Repository, log: Log, manifests: list[Manifest]) -> ChainLine:
         segments=len(log.names),
         stretches=tuple(stretches),
         marks=tuple((n, lsn_text(lsn), time_text(when)) for n, lsn, when in marks(repo, facts.id)),
+        windows=tuple(windows(log, found)),
     )

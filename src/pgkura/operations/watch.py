@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from pgkura.changes.rebasing import BaseTaker
 from pgkura.changes.segment import MARK
 from pgkura.changes.watching import Options, Watched, follow
 from pgkura.core.errors import UsageError
@@ -42,12 +43,15 @@ class WatchResult:
             "transactions": told.transactions,
             "bytes_stored": told.bytes,
             "holes": told.holes,
+            "bases": told.bases,
         }
 
 
-def watch(source: Endpoint, repo: Repository, options: Options, progress: Progress, stop: Stop) -> WatchResult:
-    """Until stopped. Holes are journaled by their chain's end record."""
-    return WatchResult(told=follow(source, repo, options, progress, stop))
+def watch(
+    source: Endpoint, repo: Repository, options: Options, progress: Progress, stop: Stop, taker: BaseTaker | None = None
+) -> WatchResult:
+    """Until stopped. Holes are journaled by their chain's end record, bases that `taker` makes by `base` records."""
+    return WatchResult(told=follow(source, repo, options, progress, stop, taker))
 
 
 def mark(source: Endpoint, name: str) -> str:

@@ -31,6 +31,7 @@ class LoggedTable:
     identity: str
     published: bool
     member: bool
+    oid: int = 0
 
     @property
     def wanted(self) -> bool:
@@ -84,8 +85,9 @@ def read_tables(session: Session, publication: str) -> tuple[LoggedTable, ...]:
             identity=identity,
             published=published,
             member=member,
+            oid=oid,
         )
-        for schema, name, kind, owned, identity, published, member in session.rows(
+        for schema, name, kind, owned, identity, published, member, oid in session.rows(
             query("changes", "tables"), (publication,)
         )
     )
@@ -96,9 +98,14 @@ def read_position(session: Session) -> str:
     return str(session.one(query("changes", "position"))[0])
 
 
+def read_clock(session: Session) -> int:
+    """The server's, in microseconds since 1970."""
+    return int(session.one(query("changes", "clock"))[0])
+
+
 def poll(session: Session, publication: str) -> Poll:
     """Clock and position first, then everything else in one snapshot."""
-    time = int(session.one(query("changes", "clock"))[0])
+    time = read_clock(session)
     position = read_position(session)
     session.begin()
     try:

@@ -1,13 +1,14 @@
 """`--at`: which base, which segments, and what cannot be had. Reads the repository, writes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pgkura.changes.log import Log, read_chain
 from pgkura.core.errors import Unreachable
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding
 from pgkura.replay.moments import Kind, Moment
-from pgkura.replay.resolving import Base, Until, bases_of, choose_base, first_place, nearest, place_of, resolve
+from pgkura.replay.reaching import Reach, check_base, guess, nearest, reach, reaches, windows
+from pgkura.replay.resolving import Base, Until, bases_of, choose_base, first_place, place_of, resolve
 from pgkura.replay.running import ReplayPlan, left_out
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
@@ -29,44 +30,45 @@ def plan_replay(repo: Repository, which: str, moment: Moment) -> ReplayPlan:
     manifests = [named] if which != "latest" else repo.manifests()
     refusals: list[Unreachable] = []
     logs = logs_of(repo, named)
+    where: int | None = None
     # `latest` is never the end of an older chain: what is behind a hole would be left out without a word.
     for log in logs[:1] if moment.kind is Kind.LATEST else logs:
-        bases = bases_of(manifests, log.facts.id)
+        until: Until | None = None
         try:
             until = resolve(repo, log, moment)
-            return _plan(repo, log, choose_base(log, bases, until), until)
+            return _plan(repo, log, choose_base(log, bases_of(manifests, log.facts.id), until), until)
         except Unreachable as refused:
-            hints = dict.fromkeys((refused.hint, nearest(log, bases)))
-            refusals.append(Unreachable(refused.msg, detail=refused.detail, hint="; ".join(filter(None, hints))))
-    raise _refused(refusals)
+            refusals.append(refused)
+            where = until.last if until is not None else guess(log, moment) if where is None else where
+    raise _refused(refusals, lambda: _instead(repo, logs, manifests, where))
 
 
-def _refused(refusals: Sequence[Unreachable]) -> Unreachable:
+def _instead(repo: Repository, logs: Sequence[Log], manifests: list[Manifest], where: int | None) -> str:
+    """Over all chains of the database: their positions ascend."""
+    found: list[Reach] = []
+    for log in logs:
+        own = reaches(repo, log, manifests)
+        found += own
+        if where is not None:
+            for window in windows(log, own):
+                if window.holds(where):
+                    until = window.until_time or "now"
+                    return f"{nearest(own, where)} (not exact between {window.since_time} and {until}: {window.reason})"
+    return nearest(found, where)
+
+
+def _refused(refusals: Sequence[Unreachable], instead: Callable[[], str]) -> Unreachable:
     if not refusals:
         return Unreachable("this database has no change log", hint="`pgkura watch`, then `pgkura backup`, begin one")
-    if len(refusals) == 1:
-        return refusals[0]
-    return Unreachable(
-        refusals[0].msg,
-        detail="; ".join(dict.fromkeys(f"{r.msg}: {r.detail}" if r.detail else r.msg for r in refusals)),
-        hint="; ".join(dict.fromkeys(r.hint for r in refusals if r.hint)),
-    )
+    details = [refusals[0].detail]
+    if len(refusals) > 1:
+        details = [f"{r.msg}: {r.detail}" if r.detail else r.msg for r in refusals]
+    hints = dict.fromkeys([*(r.hint for r in refusals), instead()])
+    return Unreachable(refusals[0].msg, detail="; ".join(dict.fromkeys(details)), hint="; ".join(filter(None, hints)))
 
 
 def _plan(repo: Repository, log: Log, base: Base, until: Until) -> ReplayPlan:
-    cover = repo.chain_record(log.facts.id, f"cover-{base.rows}")
-    if cover is None:
-        raise Unreachable(
-            f"snapshot {base.manifest.id} was taken while tables changed",
-            detail="no look of the watcher's shows the tables as it has them",
-            hint="`pgkura backup` makes a new base",
-        )
-    if base.visible.xmin < cover["settled"]:
-        raise Unreachable(
-            f"snapshot {base.manifest.id} was taken while a transaction ran that is older than a table in the log",
-            detail=f"transaction {base.visible.xmin} may have changed it, and the log would not have all of that",
-            hint="`pgkura backup` makes a new base once it has ended",
-        )
+    cover = check_base(repo, log, base)
     tables = {QualifiedName(schema, name): identity for schema, name, identity, why in cover["tables"] if not why}
     findings = [
         left_out(f"rows of {QualifiedName(schema, name)}", f"as of snapshot {base.manifest.id}: {why}")
@@ -84,6 +86,7 @@ def _plan(repo: Repository, log: Log, base: Base, until: Until) -> ReplayPlan:
         sequences=_sequences(log, base, until),
         segments=until.place - first + 1,
         bytes=sum(log.at(p).bytes for p in range(first, until.place + 1)),
+        exact=(base.after, reach(repo, log, base).last_position),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pgkura.changes import pgoutput
-from pgkura.changes.log import Log, Segment
+from pgkura.changes.log import Log
 from pgkura.core.errors import Unreachable
 from pgkura.core.wal import Visible, lsn_text, parse_lsn
 from pgkura.replay.moments import Kind, Moment, time_text
@@ -31,11 +31,15 @@ class Until:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """A snapshot from which a chain can be gone on with. `after`: a position behind everything it sees."""
+    """A snapshot from which a chain can be gone on with.
+
+    after  a position behind everything it sees; time: the server's clock when that was read, 0 where nobody noted it
+    """
 
     manifest: Manifest
     visible: Visible
     after: int
+    time: int
     rows: str
     definitions: str
 
@@ -47,6 +51,7 @@ def bases_of(manifests: list[Manifest], chain: str) -> list[Base]:
             manifest=m,
             visible=Visible.parse(m.snapshot),
             after=parse_lsn(m.log["after"]),
+            time=int(m.log.get("time", 0)),
             rows=m.log["rows"],
             definitions=m.log["definitions"],
         )
@@ -178,19 +183,21 @@ def leads_to(base: Base, until: Until) -> bool:
 
 
 def choose_base(log: Log, bases: list[Base], until: Until) -> Base:
-    """The newest that leads there with the shape that was valid there. Raises Unreachable."""
+    """The newest that leads there with the shape that was valid there; of those, one with the definitions of there.
+
+    Raises Unreachable.
+    """
     before = [b for b in bases if leads_to(b, until)]
-    judge = log.at(until.judge)
-    for base in reversed(before):
-        if base.rows == judge.poll.shape.rows:
-            return base
+    judge = log.at(until.judge).poll
+    fit = [b for b in before if b.rows == judge.shape.rows]
+    if fit:
+        return next((b for b in reversed(fit) if b.definitions == judge.shape.definitions), fit[-1])
     if not before:
-        raise Unreachable("no base of this chain is as old as this moment", hint=nearest(log, bases))
+        raise Unreachable("no base of this chain is as old as this moment")
     raise Unreachable(
         "tables were changed between the last base and this moment",
-        detail=f"the look at {time_text(judge.poll.time)} shows other tables or columns than snapshot "
+        detail=f"the look at {time_text(judge.time)} shows other tables or columns than snapshot "
         f"{before[-1].manifest.id} has",
-        hint=nearest(log, bases),
     )
 
 
@@ -200,31 +207,3 @@ def first_place(log: Log, base: Base, last: int) -> int:
     while place > 0 and log.at(place - 1).top_xid >= base.visible.xmin:
         place -= 1
     return place
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """What can be reached from a base: positions and times, both included. None where nothing beyond it can."""
-
-    base: Base
-    last: Segment | None
-
-
-def reach(log: Log, base: Base) -> Reach:
-    """A shape that is gone never comes back: transaction numbers are in its fingerprint."""
-    first = place_of(log, base.after)
-    places = range(first, len(log.names))
-    if not log.names or log.names[-1].end <= base.after:
-        return Reach(base=base, last=None)
-    good = bisect_left(places, True, key=lambda p: log.at(p).poll.shape.rows != base.rows)
-    return Reach(base=base, last=log.at(first + good - 1) if good else None)
-
-
-def nearest(log: Log, bases: list[Base]) -> str:
-    """In words: what can be reached instead."""
-    told = []
-    for base in bases[-3:]:
-        last = reach(log, base).last
-        until = f"{time_text(last.poll.known)} ({lsn_text(last.name.end - 1)})" if last else "itself only"
-        told.append(f"from snapshot {base.manifest.id} ({lsn_text(base.after)}) to {until}")
-    return "reachable: " + "; ".join(told) if told else "`pgkura backup` makes a base: moments after it can be reached"

@@ -30,6 +30,7 @@ class ReplayPlan:
 
     places   first and last segment
     tables   those that are in the log; left_out: those that are not, with the reason
+    exact    from which position to which the base leads, the moment among them
     """
 
     log: Log
@@ -41,6 +42,7 @@ class ReplayPlan:
     sequences: Mapping[QualifiedName, int]
     segments: int
     bytes: int
+    exact: tuple[int, int]
 
     @property
     def last(self) -> int:

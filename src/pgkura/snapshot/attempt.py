@@ -15,7 +15,7 @@ from pgkura.core.stop import Stop
 from pgkura.postgres.facts import read_facts
 from pgkura.postgres.patience import DEADLOCK, LOCK_NOT_AVAILABLE, patient
 from pgkura.postgres.session import Session, SqlError
-from pgkura.postgres.shape import read_position, read_shape
+from pgkura.postgres.shape import read_clock, read_position, read_shape
 from pgkura.repository.changes import LivingChain
 from pgkura.snapshot.budget import Capacity, ConnectionPlan, Lockable, LockPlan, plan_locks
 from pgkura.snapshot.changed import Comparison, compare_with_locks, moved
@@ -188,6 +188,7 @@ def _log(reader: Session, chain: LivingChain | None) -> dict[str, str] | None:
         "rows": shape.rows,
         "definitions": shape.definitions,
         "after": read_position(reader),
+        "time": str(read_clock(reader)),
     }
 
 

@@ -75,7 +75,8 @@ select n.nspname, c.relname, c.relpersistence::pg_catalog.text, pg_catalog.pg_ha
        exists (select from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
                where r.prrelid = c.oid and p.pubname = %s),
        exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-               and d.objid = c.oid and d.deptype = 'e')
+               and d.objid = c.oid and d.deptype = 'e'),
+       c.oid::pg_catalog.int8
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'r' and c.oid >= 16384 and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
 order by n.nspname, c.relname
