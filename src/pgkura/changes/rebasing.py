@@ -61,6 +61,7 @@ class Schedule:
     after     seconds without a change after which a base is taken; 0 = never
     have      shape of the newest base that is known
     since     when the present shape was first seen; first: since when no base fits
+    none      nobody had backed this database up when that was asked
     """
 
     after: float
@@ -69,6 +70,7 @@ class Schedule:
     since: float = 0.0
     first: float = 0.0
     not_before: float = 0.0
+    none: bool = False
     starts: list[float] = field(default_factory=list)
 
     def look(self, shape: Shape, now: float) -> bool:
@@ -78,6 +80,8 @@ class Schedule:
         if self.seen == self.have:
             self.first = now
         changed = self.seen is not None
+        if self.none:
+            self.none, self.not_before = False, now
         self.seen, self.since = shape, now
         return changed
 
@@ -97,7 +101,7 @@ class Schedule:
 
     def found(self, shape: Shape | None, *, now: float) -> None:
         """Somebody's backup is the base; None: there is none yet, and it is not ours to make."""
-        self.have = shape
+        self.have, self.none = shape, shape is None
         if shape is None:
             self.not_before = now + _ASK_AGAIN
 

@@ -55,7 +55,7 @@ def watch(
             "--base-after",
             help="When tables or definitions changed, back up once so long nothing more did; `never`: leave it to you.",
         ),
-    ] = "10s",
+    ] = "5s",
     base_options: Annotated[
         str, typer.Option("--base-options", help="Options of `backup` for these, e.g. '--lock-days 30 --gentle'.")
     ] = "",

@@ -46,7 +46,8 @@ def restore(
         str,
         typer.Option(
             "--at",
-            help="A moment of the change log: TIME, LSN, `before xid N`, `xid N`, `snapshot X:Y:Z`, `latest`, a mark.",
+            help="A moment of the change log: TIME, LSN, `before xid N`, `after xid N`, `snapshot X:Y:Z`, `latest`, "
+            "a mark.",
         ),
     ] = "",
     accept: options.Accept = None,
