@@ -38,7 +38,10 @@ class SegmentPoll:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """What a segment tells of itself. `tables`: schema, name, inserts, updates, deletes, truncates."""
+    """What a segment tells of itself. `tables`: schema, name, inserts, updates, deletes, truncates.
+
+    ddl  messages about changes of definitions
+    """
 
     name: SegmentName
     transactions: int
@@ -55,6 +58,7 @@ class Segment:
     parts: tuple[tuple[PartRef, int], ...]
     rest_bytes: int
     rest_plain: int
+    ddl: int = 0
 
     @property
     def bytes(self) -> int:
@@ -188,4 +192,5 @@ def _decode(record: dict[str, Any], name: SegmentName) -> Segment:
         parts=tuple((PartRef(id=p["id"], bytes=p["bytes"], sha256=p["sha256"]), p["plain"]) for p in record["parts"]),
         rest_bytes=record["rest"]["bytes"],
         rest_plain=record["rest"]["plain"],
+        ddl=int(record.get("ddl", 0)),
     )

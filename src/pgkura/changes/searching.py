@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pgkura.changes import pgoutput
 from pgkura.changes.log import Log, Segment
 from pgkura.changes.pgoutput import Relation, Row, Unchanged
+from pgkura.postgres.ddl_messages import PREFIX, Told, parse
 
 _KINDS = {
     pgoutput.INSERT: "insert",
@@ -13,6 +14,9 @@ _KINDS = {
     pgoutput.DELETE: "delete",
     pgoutput.TRUNCATE: "truncate",
 }
+# Told by event triggers, where a watcher has made them.
+DDL = "ddl"
+KINDS = frozenset({*_KINDS.values(), DDL})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +28,7 @@ class Question:
     """
 
     table: str = ""
-    kinds: frozenset[str] = frozenset(_KINDS.values())
+    kinds: frozenset[str] = KINDS
     values: Mapping[str, str] = field(default_factory=dict)
     since: int = 0
     until: int = 1 << 62
@@ -32,6 +36,11 @@ class Question:
     def names(self, schema: str, name: str) -> bool:
         """Whether this table is meant."""
         return self.table in ("", name, f"{schema}.{name}")
+
+    def identity(self, name: str) -> bool:
+        """The same for an object as event triggers name it, a column or index of the table included."""
+        plain = name.replace('"', "")
+        return not self.table or f".{plain}.".find(f".{self.table}.") >= 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,13 +55,14 @@ class Event:
 
 @dataclass(slots=True, kw_only=True)
 class Found:
-    """A transaction with what in it matches. `counts`: table → kind → changes."""
+    """A transaction with what in it matches. `counts`: table → kind → changes; ddl: what it did to definitions."""
 
     lsn: int
     xid: int
     time: int
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    ddl: list[Told] = field(default_factory=list)
 
     @property
     def changes(self) -> int:
@@ -61,8 +71,9 @@ class Found:
 
     @property
     def harm(self) -> tuple[int, int]:
-        """What people look for first: emptied tables, then many rows."""
-        return sum(kinds.get("truncate", 0) for kinds in self.counts.values()), self.changes
+        """What people look for first: tables that were dropped or emptied, then many rows."""
+        dropped = sum(t.event == "sql_drop" and any(kind == "table" for _, kind, _ in t.objects) for t in self.ddl)
+        return dropped + sum(kinds.get("truncate", 0) for kinds in self.counts.values()), self.changes
 
 
 def search(log: Log, question: Question, *, keep_events: int) -> Iterator[Found]:
@@ -77,6 +88,8 @@ def _may_hold(segment: Segment, question: Question) -> bool:
     if not segment.transactions or segment.last_time < question.since or segment.first_time > question.until:
         return False
     # Times inside a segment are not in order by a hair: its first may not be its least.
+    if segment.ddl and DDL in question.kinds and not question.values:
+        return True
     return any(question.names(schema, name) for schema, name, *_ in segment.tables)
 
 
@@ -97,8 +110,22 @@ def _in_segment(log: Log, place: int, question: Question, keep_events: int) -> I
             if found is not None and found.counts:
                 yield found
             found = None
+        elif found is not None and kind == pgoutput.MESSAGE and DDL in question.kinds and not question.values:
+            _hear(found, payload, question)
         elif found is not None and kind in _KINDS and _KINDS[kind] in question.kinds:
             _take(found, payload, relations, question, keep_events)
+
+
+def _hear(found: Found, payload: bytes, question: Question) -> None:
+    said = pgoutput.message(payload)
+    told = parse(said.content) if said.transactional and said.prefix == PREFIX else None
+    if told is None or not any(question.identity(name) for *_, name in told.objects):
+        return
+    found.ddl.append(told)
+    for _, kind, name in told.objects:
+        if question.identity(name):
+            kinds = found.counts.setdefault(f"{kind} {name}", {})
+            kinds[DDL] = kinds.get(DDL, 0) + 1
 
 
 def _take(

@@ -13,6 +13,7 @@ from typing import Any
 from pgkura.changes import pgoutput
 from pgkura.core.errors import Tampered
 from pgkura.core.wal import Visible, lsn_text
+from pgkura.postgres.ddl_messages import PREFIX as DDL
 from pgkura.repository.changes import PartRef
 from pgkura.repository.seal import Frame as Compressed
 from pgkura.repository.seal import new_compressor
@@ -52,6 +53,7 @@ class Tally:
     min_xid: int = 0
     max_xid: int = 0
     plain: int = 0
+    ddl: int = 0
     tables: dict[int, list[int]] = field(default_factory=dict)
     marks: list[Mark] = field(default_factory=list)
 
@@ -144,6 +146,7 @@ class Segmenter:
         told = pgoutput.message(payload)
         if told.transactional and told.prefix == MARK:
             self._marks.append(told.content.decode(errors="replace"))
+        self._tally.ddl += told.transactional and told.prefix == DDL
 
     def _introduce(self, oid: int) -> None:
         if oid not in self._told:
@@ -219,6 +222,7 @@ def record_of(cut: Cut, *, chain: str, before: tuple[int, int], rest_bytes: int)
             for oid, counts in sorted(tally.tables.items())
         ],
         "marks": [m.name for m in tally.marks],
+        **({"ddl": tally.ddl} if tally.ddl else {}),
         "parts": [{**ref.as_json(), "plain": plain} for ref, plain in cut.parts],
         "rest": {"bytes": rest_bytes, "plain": cut.rest_plain},
     }

@@ -49,6 +49,13 @@ def watch(
             "--max-retained", min=0, help="Give the slot up when the server keeps so many bytes for us; 0 = never."
         ),
     ] = 0,
+    event_triggers: Annotated[
+        bool | None,
+        typer.Option(
+            "--event-triggers/--no-event-triggers",
+            help="Make event triggers (or take them away) that write changes of definitions into the log, for `find`.",
+        ),
+    ] = None,
     base_after: Annotated[
         str,
         typer.Option(
@@ -85,6 +92,8 @@ def watch(
         base_after=0.0 if once or base_after == "never" else durations.seconds(base_after, "--base-after", least=0.1),
     )
     words = _options_of_backup(base_options)
+    if event_triggers is not None:
+        operation.event_triggers(composition.source(), wanted=event_triggers)
     stop = Stop()
 
     def gently(signum: int, frame: FrameType | None) -> None:
@@ -195,7 +204,7 @@ def find(
         typer.Option("--where", help="COLUMN=VALUE of a row: its whole history. Repeatable."),
     ] = None,
     kind: Annotated[
-        list[str] | None, typer.Option("--kind", help="insert, update, delete or truncate. Repeatable.")
+        list[str] | None, typer.Option("--kind", help="insert, update, delete, truncate or ddl. Repeatable.")
     ] = None,
     since: Annotated[str, typer.Option("--since", help="Commits from this time on.")] = "",
     until: Annotated[str, typer.Option("--until", help="Commits up to this time.")] = "",
@@ -215,6 +224,8 @@ def find(
     for one in found.as_json()["transactions"]:
         counts = "; ".join(f"{t}: " + ", ".join(f"{n:,} {k}" for k, n in ks.items()) for t, ks in one["tables"].items())
         output.out().print(f"{one['time']}  xid {one['xid']}  {counts}", markup=False)
+        for said in one["ddl"]:
+            output.out().print(f"    {said['role']}: {' '.join(said['query'].split())[:300]}", markup=False)
         for row in one["rows"]:
             output.out().print(f"    {row['kind']} {row['new'] or row['old']}", markup=False)
         output.out().print(f"    restore --at '{one['restore_before']}'", style="dim", markup=False)

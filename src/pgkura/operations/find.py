@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from pgkura.changes.log import Log, read_chain
-from pgkura.changes.searching import Found, Question, search
+from pgkura.changes.searching import KINDS, Found, Question, search
 from pgkura.core.errors import UsageError
 from pgkura.core.wal import lsn_text
 from pgkura.replay.moments import Kind, parse_moment, time_text
@@ -35,6 +35,7 @@ class FindResult:
                     "changes": f.changes,
                     "tables": f.counts,
                     "restore_before": f"before xid {f.xid}",
+                    "ddl": [told.as_json() for told in f.ddl],
                     "rows": [{"kind": e.kind, "table": e.table, "old": e.old, "new": e.new} for e in f.events],
                 }
                 for chain, f in self.found
@@ -50,9 +51,9 @@ def question_of(*, table: str, kinds: Sequence[str], where: Sequence[str], since
         if not equals or not column:
             raise UsageError(f"--where {one!r} is no COLUMN=VALUE")
         values[column] = value
-    wrong = [k for k in kinds if k not in ("insert", "update", "delete", "truncate")]
+    wrong = [k for k in kinds if k not in KINDS]
     if wrong:
-        raise UsageError(f"--kind {wrong[0]!r} is none of insert, update, delete, truncate")
+        raise UsageError(f"--kind {wrong[0]!r} is none of insert, update, delete, truncate, ddl")
     made = Question(table=table, values=values, since=_time(since, 0), until=_time(until, 1 << 62))
     return (
         made

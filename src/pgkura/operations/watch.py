@@ -10,6 +10,7 @@ from pgkura.core.errors import UsageError
 from pgkura.core.outcome import Result
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
+from pgkura.postgres import ddl_messages
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.repository.repository import Repository
@@ -52,6 +53,15 @@ def watch(
 ) -> WatchResult:
     """Until stopped. Holes are journaled by their chain's end record, bases that `taker` makes by `base` records."""
     return WatchResult(told=follow(source, repo, options, progress, stop, taker))
+
+
+def event_triggers(source: Endpoint, *, wanted: bool) -> None:
+    """Make them, or take them away. Raises RightsError where this role may not."""
+    with connect(source, application_name="pgkura watch") as session:
+        if wanted:
+            ddl_messages.install(session)
+        else:
+            ddl_messages.remove(session)
 
 
 def mark(source: Endpoint, name: str) -> str:
