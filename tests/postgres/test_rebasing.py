@@ -21,8 +21,15 @@ from pgkura.replay.moments import parse_moment
 from pgkura.replay.planning import plan_replay
 
 CHANGES = (
-    ("ALTER TABLE wide ADD COLUMN c7 int DEFAULT 7", "CREATE TABLE fresh (id int PRIMARY KEY, v text)"),
-    ("ALTER TABLE wide ADD COLUMN chance float8 DEFAULT random()", "INSERT INTO fresh VALUES (1, 'x')"),
+    (
+        "ALTER TABLE wide ADD COLUMN c7 int NOT NULL DEFAULT 7",
+        "CREATE TABLE fresh (id int PRIMARY KEY, v text)",
+        "INSERT INTO fresh VALUES (0, 'logged')",
+    ),
+    (
+        "ALTER TABLE wide ADD COLUMN chance float8 DEFAULT random()",
+        "INSERT INTO fresh SELECT g, 'x' FROM generate_series(1, 9) g",
+    ),
     ("ALTER TABLE wide DROP COLUMN c7", "ALTER TABLE wide RENAME COLUMN note TO remark", "DROP TABLE fresh"),
     ("ALTER TABLE wide ALTER COLUMN n TYPE bigint USING n * 10", "CREATE VIEW seen AS SELECT id FROM wide"),
 )
@@ -208,22 +215,28 @@ def test_schema_changes_under_load(source: tuple[int, str], desk: Desk) -> None:
     assert len(windows) == len(CHANGES) and all(w["until_lsn"] for w in windows)
     spans = [(parse_lsn(w["since_lsn"]), parse_lsn(w["until_lsn"])) for w in windows]
     promised: list[Seen] = []
+    crossing: list[Seen] = []
     repo = open_repository(desk)
     for one in busy.seen:
         try:
-            plan_replay(repo, "latest", parse_moment(f"snapshot {one.snapshot}"))
+            plan = plan_replay(repo, "latest", parse_moment(f"snapshot {one.snapshot}"))
         except Unreachable as refused:
+            print(refused.detail)
             assert "before it" in refused.hint or "after it" in refused.hint
             # What commits while somebody looks lies a little behind the position that was read before.
             assert any(a - (1 << 20) < one.position <= b for a, b in spans), (one.snapshot, spans)
         else:
             promised.append(one)
-    print(f"{len(busy.seen)} moments, {len(promised)} promised, windows {windows}")
+            if plan.over is not None:
+                crossing.append(one)
+    print(f"{len(busy.seen)} moments, {len(promised)} promised, {len(crossing)} of them crossing, windows {windows}")
     assert len(promised) > len(busy.seen) // 3
-    # At both ends of each window, and some between.
+    # From a base before a change into the definitions of the one after it.
+    assert crossing
+    # All of those, both ends of each window, and some between.
     edges = {i for i, one in enumerate(promised) for a, b in spans if near(promised, i, a, b) and one}
     for i, one in enumerate(promised):
-        if i in edges or i % 9 == 0:
+        if i in edges or i % 12 == 0 or one in crossing:
             target = back(version)
             desk.run("restore", "--at", f"snapshot {one.snapshot}", "--to", target).expect(3)
             with psycopg.connect(target) as connection:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pgkura.core.errors import DatabaseError, RightsError, SourceBusy
-from pgkura.core.names import quote_ident
-from pgkura.core.wal import Visible, lsn_text, parse_lsn
+from pgkura.core.names import QualifiedName, quote_ident
+from pgkura.core.wal import lsn_text, parse_lsn
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
 from pgkura.postgres.shape import Poll, poll, read_tables
@@ -44,6 +44,8 @@ class Chain:
     fresh  its slot has just been made: no transaction is older than its publication
     members   object ids of the tables that were in the publication at the last look, None before the first
     settled   a base must see the end of all transactions before this one
+    empty     those of them that held no row when they joined, and that nobody was writing to
+    covered   the shape that was told last (covers.py)
     """
 
     id: str
@@ -54,6 +56,8 @@ class Chain:
     fresh: bool = False
     members: frozenset[int] | None = None
     settled: int = 0
+    empty: frozenset[int] = frozenset()
+    covered: str = ""
 
 
 class ChainBroken(Exception):
@@ -217,13 +221,20 @@ def _make_slot(session: Session, slot: str) -> int:
     return parse_lsn(str(session.one(query("changes", "slot"), (slot,))[1]))
 
 
-def publish(session: Session, publication: str, note: Callable[[str], None]) -> bool:
-    """Let tables that can be logged join, and those that cannot any more leave. True if anything was changed."""
+def publish(session: Session, publication: str, note: Callable[[str], None], empty: set[int] | None = None) -> bool:
+    """Let tables that can be logged join, and those that cannot any more leave. True if anything was changed.
+
+    `empty` takes those that held no row when they joined.
+    """
     changed = False
     for table in read_tables(session, publication):
         if table.wanted == table.published:
             continue
         verb = "ADD" if table.wanted else "DROP"
+        if table.wanted and empty is not None and join_empty(session, publication, table.qname):
+            empty.add(table.oid)
+            changed = True
+            continue
         try:
             session.execute(f"ALTER PUBLICATION {quote_ident(publication)} {verb} TABLE ONLY {table.qname.sql}")
             changed = True
@@ -234,31 +245,32 @@ def publish(session: Session, publication: str, note: Callable[[str], None]) -> 
     return changed
 
 
-def cover(repo: Repository, chain: Chain, seen: Poll) -> None:
-    """Say, for this shape of the database, which tables are in the log, and why others are not.
+def join_empty(session: Session, publication: str, name: QualifiedName) -> bool:
+    """Let a table join that holds no row and that nobody is writing to: then the log has all that it ever held.
 
-    A table that joined is missing from what transactions did that are older than that: `settled` is the first that is
-    surely younger, and a base must see the end of all before it. Where none joined, it is what it was.
+    Nobody is waited for. False where it is not so, or cannot be seen; then nothing was done.
     """
-    name = f"cover-{seen.shape.rows}"
-    members = frozenset(t.oid for t in seen.tables if t.published)
-    known = repo.chain_record(chain.id, name)
-    if known is not None:
-        chain.settled = known["settled"]
-    elif chain.fresh:
-        chain.settled = 0
-    elif chain.members is None or members - chain.members:
-        chain.settled = Visible.parse(seen.visible).xmax
-    chain.fresh, chain.members = False, members
-    if known is None:
-        tables = [[t.qname.schema, t.qname.name, t.identity, t.why_not] for t in seen.tables]
-        with suppress(KeyExists):
-            repo.put_chain_record(chain.id, name, {"tables": tables, "settled": chain.settled})
+    session.begin(isolation="read committed", read_only=False)
+    try:
+        session.execute("SET LOCAL lock_timeout = '200ms'")
+        session.execute(f"LOCK TABLE ONLY {name.sql} IN SHARE MODE NOWAIT")
+        if not session.one(f"SELECT NOT EXISTS (SELECT FROM ONLY {name.sql})")[0]:
+            return False
+        session.execute(f"ALTER PUBLICATION {quote_ident(publication)} ADD TABLE ONLY {name.sql}")
+        session.commit()
+    except SqlError:
+        if session.broken:
+            raise
+        return False
+    finally:
+        if not session.broken:
+            session.rollback()
+    return True
 
 
 def look(session: Session, chain: Chain) -> Poll:
     """One look at the source. A sequence that is locked just now is not waited for long."""
-    return poll(session, chain.slot)
+    return poll(session, chain.slot, chain.covered)
 
 
 def _now() -> str:

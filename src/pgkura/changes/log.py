@@ -19,12 +19,13 @@ _HAIR = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentPoll:
-    """How the source looked after the last commit of a segment."""
+    """How the source looked after the last commit of a segment. `after`: a position behind all it saw, 0 = not told."""
 
     position: int
     visible: str
     time: int
     shape: Shape
+    after: int = 0
 
     @property
     def known(self) -> int:
@@ -187,6 +188,7 @@ def _decode(record: dict[str, Any], name: SegmentName) -> Segment:
             visible=poll["visible"],
             time=poll["time"],
             shape=Shape(rows=poll["rows"], definitions=poll["definitions"]),
+            after=parse_lsn(poll["after"]) if "after" in poll else 0,
         ),
         sequences=tuple((s, n, v) for s, n, v in record["sequences"]),
         parts=tuple((PartRef(id=p["id"], bytes=p["bytes"], sha256=p["sha256"]), p["plain"]) for p in record["parts"]),

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pgkura.changes.chains import Chain, ChainBroken, Origin, check_slot, cover, end_chain, look, open_chain, publish
+from pgkura.changes.chains import Chain, ChainBroken, Origin, check_slot, end_chain, look, open_chain, publish
+from pgkura.changes.covers import cover
 from pgkura.changes.rebasing import BaseTaker, Rebasing
 from pgkura.changes.segment import BEAT, Cut, Segmenter, record_of, widening
 from pgkura.core.errors import DatabaseError, SourceBusy, StoreError
@@ -251,9 +252,11 @@ class _Run:
     def _look(self) -> Poll:
         """The shape of now; tables that can be logged join, those that lost their key leave at once."""
         seen = look(self._session, self._chain)
+        empty: set[int] = set()
         if any(t.wanted != t.published for t in seen.tables) and publish(
-            self._session, self._chain.slot, self._progress.note
+            self._session, self._chain.slot, self._progress.note, empty
         ):
+            self._chain.empty |= empty
             seen = look(self._session, self._chain)
         known: Poll | None = getattr(self, "_poll", None)
         if known is None or known.shape.rows != seen.shape.rows:
@@ -276,6 +279,7 @@ class _Run:
             "time": seen.time,
             "rows": seen.shape.rows,
             "definitions": seen.shape.definitions,
+            "after": seen.after,
         }
         record["sequences"] = [list(s) for s in self._new_values(seen)]
         chain.top_xid, chain.top_time = record["top_xid"], record["top_time"]

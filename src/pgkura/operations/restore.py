@@ -16,12 +16,14 @@ from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.operations.listing import server_name
 from pgkura.operations.proofs import keep_proof
-from pgkura.operations.replay import beyond_of, findings_of, replay_json, replay_notes, replayed_json
+from pgkura.operations.replay import beyond_of, findings_of, in_form, replay_json, replay_notes, replayed_json
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
+from pgkura.replay.carrying import carried_data
 from pgkura.replay.moments import Moment
 from pgkura.replay.planning import plan_replay
 from pgkura.replay.running import Replay, ReplayPlan
+from pgkura.repository.lists import TableData
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
 from pgkura.restore.executor import Executor
@@ -47,13 +49,18 @@ class StageLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRestore:
-    """A plan and what it takes to execute exactly it."""
+    """A plan and what it takes to execute exactly it.
+
+    manifest  whose definitions are restored, and whose rows but where a replay carries an older one's over
+    data      then: which rows are loaded into which table
+    """
 
     repo: Repository
     manifest: Manifest
     endpoint: Endpoint
     plan: RestorePlan
     replay: ReplayPlan | None = None
+    data: tuple[TableData, ...] | None = None
 
     @property
     def snapshot(self) -> str:
@@ -212,19 +219,28 @@ def plan_restore(
     """
     progress.stage("reading the snapshot")
     replay = plan_replay(repo, snapshot, at) if at is not None else None
-    manifest = replay.base.manifest if replay is not None else repo.manifest(snapshot)
+    over = replay.over if replay is not None else None
+    base = replay.base.manifest if replay is not None else repo.manifest(snapshot)
+    manifest = base if over is None else over.definitions
     facts = SourceFacts.from_json(json.loads(repo.component(manifest, "facts")))
     toc = read_archive(repo.component(manifest, "archive"))
     tables = list(repo.chunk_list(manifest))
+    name = manifest.id
+    if over is not None:
+        tables = carried_data(over.carrying, facts, list(repo.chunk_list(base)), tables)
+        name = f"{manifest.id} with rows of {base.id}"  # nothing that one of them alone left is gone on with
     progress.stage("looking at the target")
     with connect(endpoint, application_name="pgkura restore") as session:
         target = inspect_target(endpoint, session)
     options = Options(allow_non_empty=allow_non_empty, trust_code=trust_code, accepted=accepted, parallel=parallel)
     items = read_items(repo.component(manifest, "inventory"))
-    plan = make_plan(manifest.id, facts, toc, tables, items, target, options)
+    plan = make_plan(name, facts, toc, tables, items, target, options)
+    if over is not None:
+        plan = replace(plan, loads=tuple(in_form(over.carrying, load) for load in plan.loads))
     if replay is not None:
         plan = replace(plan, findings=(*plan.findings, *findings_of(replay, plan)))
-    return PlannedRestore(repo=repo, manifest=manifest, endpoint=endpoint, plan=plan, replay=replay)
+    data = tuple(tables) if over is not None else None
+    return PlannedRestore(repo=repo, manifest=manifest, endpoint=endpoint, plan=plan, replay=replay, data=data)
 
 
 def execute_restore(
@@ -260,6 +276,8 @@ def _restore_and_prove(
     accepted = planned.plan.options.accepted
     # What the backup itself could not read is missing here for the same reason.
     told = merge(planned.manifest.skipped, restored.findings)
+    if planned.replay is not None and planned.replay.over is not None:
+        told = merge(planned.replay.base.manifest.skipped, told)
     proof = prove(
         planned.endpoint,
         planned.repo,
@@ -271,7 +289,7 @@ def _restore_and_prove(
         stop=token,
         access=access,
         crew=crew,
-        beyond=beyond_of(replay, planned.plan) if replay is not None else None,
+        beyond=beyond_of(replay, planned.plan, planned.data) if replay is not None else None,
         cuts=restored.cuts,
     )
     for note in planned.repo.notes:

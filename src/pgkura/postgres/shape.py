@@ -6,6 +6,7 @@ Watchers ask each time they cut, backups ask in their snapshot: only what both k
 from dataclasses import dataclass
 
 from pgkura.core.names import QualifiedName
+from pgkura.postgres.parts import Parts, read_parts
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session
 
@@ -59,6 +60,8 @@ class Poll:
     position  of the log before the snapshot was taken: what was committed up to there is seen, but for transactions
               that still wait to be told that they are
     visible   `pg_current_snapshot()`; time: the server's clock, microseconds since 1970
+    after     a position that was read after the snapshot was taken
+    parts     the shape table by table, where it is not the one that is known already
     """
 
     position: str
@@ -67,6 +70,8 @@ class Poll:
     shape: Shape
     tables: tuple[LoggedTable, ...]
     sequences: tuple[tuple[str, str, int], ...]
+    after: str
+    parts: Parts | None
 
 
 def read_shape(session: Session, publication: str) -> Shape:
@@ -103,19 +108,23 @@ def read_clock(session: Session) -> int:
     return int(session.one(query("changes", "clock"))[0])
 
 
-def poll(session: Session, publication: str) -> Poll:
-    """Clock and position first, then everything else in one snapshot."""
+def poll(session: Session, publication: str, known: str = "") -> Poll:
+    """Clock and position first, then everything else in one snapshot. `known`: a shape that is told already."""
     time = read_clock(session)
     position = read_position(session)
     session.begin()
     try:
+        visible = str(session.one(query("changes", "visible"))[0])
+        shape = read_shape(session, publication)
         return Poll(
             position=position,
-            visible=str(session.one(query("changes", "visible"))[0]),
+            visible=visible,
             time=time,
-            shape=read_shape(session, publication),
+            shape=shape,
             tables=read_tables(session, publication),
             sequences=tuple((s, n, v) for s, n, v in session.rows(query("changes", "sequences"))),
+            after=read_position(session),
+            parts=read_parts(session, publication) if shape.rows != known else None,
         )
     finally:
         session.rollback()

@@ -6,10 +6,12 @@ from pgkura.changes.log import Log, read_chain
 from pgkura.core.errors import Unreachable
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding
+from pgkura.replay.carrying import CannotCarry
+from pgkura.replay.crossing import Crossing, cross
 from pgkura.replay.moments import Kind, Moment
 from pgkura.replay.reaching import Reach, check_base, guess, nearest, reach, reaches, windows
 from pgkura.replay.resolving import Base, Until, bases_of, choose_base, first_place, place_of, resolve
-from pgkura.replay.running import ReplayPlan, left_out
+from pgkura.replay.running import Over, ReplayPlan, left_out
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
 
@@ -36,7 +38,11 @@ def plan_replay(repo: Repository, which: str, moment: Moment) -> ReplayPlan:
         until: Until | None = None
         try:
             until = resolve(repo, log, moment)
-            return _plan(repo, log, choose_base(log, bases_of(manifests, log.facts.id), until), until)
+            bases = bases_of(manifests, log.facts.id)
+            try:
+                return _plan(repo, log, choose_base(log, bases, until), until)
+            except Unreachable as refused:
+                return _over(repo, log, bases, until, refused)
         except Unreachable as refused:
             refusals.append(refused)
             where = until.last if until is not None else guess(log, moment) if where is None else where
@@ -67,27 +73,38 @@ def _refused(refusals: Sequence[Unreachable], instead: Callable[[], str]) -> Unr
     return Unreachable(refusals[0].msg, detail="; ".join(dict.fromkeys(details)), hint="; ".join(filter(None, hints)))
 
 
-def _plan(repo: Repository, log: Log, base: Base, until: Until) -> ReplayPlan:
-    cover = check_base(repo, log, base)
-    tables = {QualifiedName(schema, name): identity for schema, name, identity, why in cover["tables"] if not why}
+def _plan(repo: Repository, log: Log, base: Base, until: Until, over: Crossing | None = None) -> ReplayPlan:
+    cover = check_base(repo, log, base) if over is None else over.cover
+    tables = {name: identity for name, (identity, why) in cover.tables.items() if not why}
     findings = [
-        left_out(f"rows of {QualifiedName(schema, name)}", f"as of snapshot {base.manifest.id}: {why}")
-        for schema, name, _, why in cover["tables"]
+        left_out(f"rows of {name}", f"as of snapshot {base.manifest.id}: {why}")
+        for name, (_, why) in cover.tables.items()
         if why
     ]
     first = first_place(log, base, until.place)
+    definitions = base if over is None else over.definitions
     return ReplayPlan(
         log=log,
         base=base,
         until=until,
         first=first,
         tables=tables,
-        findings=(*findings, *_other(log, base, until)),
+        findings=(*findings, *_other(log, definitions, until)),
         sequences=_sequences(log, base, until),
         segments=until.place - first + 1,
         bytes=sum(log.at(p).bytes for p in range(first, until.place + 1)),
-        exact=(base.after, reach(repo, log, base).last_position),
+        exact=(base.after, reach(repo, log, base).last_position) if over is None else (over.since, until.last),
+        over=Over(definitions=over.definitions.manifest, carrying=over.carrying) if over is not None else None,
     )
+
+
+def _over(repo: Repository, log: Log, bases: list[Base], until: Until, refused: Unreachable) -> ReplayPlan:
+    """From the base before a change of definitions into the definitions of the one after it. Raises `refused`."""
+    try:
+        over = cross(repo, log, bases, until)
+    except CannotCarry as why:
+        raise Unreachable(refused.msg, detail=f"{refused.detail}; {why.why}", hint=refused.hint) from why
+    return _plan(repo, log, over.base, until, over)
 
 
 def _other(log: Log, base: Base, until: Until) -> list[Finding]:

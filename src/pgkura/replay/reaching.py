@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pgkura.changes.covers import Cover, read_cover
 from pgkura.changes.log import Log, Segment
 from pgkura.core.errors import Unreachable
 from pgkura.core.wal import lsn_text
@@ -74,15 +75,15 @@ CHANGED = "tables were changed: exact again from the next base on"
 WAITING = "tables were changed: no base has been taken since"
 
 
-def check_base(repo: Repository, log: Log, base: Base) -> dict[str, Any]:
+def check_base(repo: Repository, log: Log, base: Base) -> Cover:
     """What is in the log for a base's shape. Raises Unreachable where the base cannot be gone on from."""
-    cover = repo.chain_record(log.facts.id, f"cover-{base.rows}")
+    cover = read_cover(repo, log.facts.id, base.rows)
     if cover is None:
         raise Unreachable(
             f"snapshot {base.manifest.id} was taken while tables changed",
             detail="no look of the watcher's shows the tables as it has them",
         )
-    if base.visible.xmin < cover["settled"]:
+    if base.visible.xmin < cover.settled:
         raise Unreachable(
             f"snapshot {base.manifest.id} was taken while a transaction ran that is older than a table in the log",
             detail=f"transaction {base.visible.xmin} may have changed it, and the log would not have all of that",

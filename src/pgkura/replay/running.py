@@ -1,27 +1,39 @@
 """The replay of one restore: after rows and keys, before triggers and foreign keys."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgkura.changes import pgoutput
 from pgkura.changes.log import Log
+from pgkura.changes.pgoutput import Row
 from pgkura.core.errors import Tampered
 from pgkura.core.facts import SequenceState, TableFacts
+from pgkura.core.forms import Form
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.wal import lsn_text
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
 from pgkura.replay.applying import Place, apply_fold, apply_one
+from pgkura.replay.carrying import Carrying
 from pgkura.replay.folding import Fold
 from pgkura.replay.moments import time_text
 from pgkura.replay.resolving import Base, Until
+from pgkura.repository.manifest import Manifest
 from pgkura.restore.run import Run
 
 REFUSED = "as of the base: replaying would run other roles' code (--trust-code allows it)"
 # Changes after which what is folded is applied, and the bytes of their messages.
 _CHANGES, _BYTES = 100_000, 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Over:
+    """Definitions are those of a later snapshot."""
+
+    definitions: Manifest
+    carrying: Carrying
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +43,7 @@ class ReplayPlan:
     places   first and last segment
     tables   those that are in the log; left_out: those that are not, with the reason
     exact    from which position to which the base leads, the moment among them
+    over     the rows of the base are carried over a change of definitions
     """
 
     log: Log
@@ -43,6 +56,7 @@ class ReplayPlan:
     segments: int
     bytes: int
     exact: tuple[int, int]
+    over: Over | None = None
 
     @property
     def last(self) -> int:
@@ -79,9 +93,21 @@ class Replayed:
 
 @dataclass(slots=True)
 class _Table:
+    """`qname` in the target; form: how rows of before the table was altered become rows of it."""
+
     relation: pgoutput.Relation
+    qname: QualifiedName
     place: Place
     fold: Fold | None
+    form: Form | None = None
+    constants: Row = ()
+
+    def reformed(self, change: pgoutput.Change) -> pgoutput.Change:
+        form = self.form
+        if form is None:
+            return change
+        old, new = (row if row is None else form.take(row, self.constants) for row in (change.old, change.new))
+        return change._replace(old=old, new=new)
 
 
 class Replay:
@@ -90,6 +116,7 @@ class Replay:
     def __init__(self, plan: ReplayPlan) -> None:
         self.plan = plan
         self.done = Replayed()
+        self._relations: dict[int, pgoutput.Relation] = {}
         self._tables: dict[int, _Table | None] = {}
         self._pending = self._pending_bytes = 0
         self._exposed: frozenset[QualifiedName] | None = None
@@ -100,6 +127,7 @@ class Replay:
         plan = self.plan
         self._run, self._session = run, session
         self._facts = {t.qname: t for t in run.plan.facts.tables}
+        self._by_oid = {t.oid: t for t in run.plan.facts.tables}
         run.progress.stage("replaying changes", total=plan.segments, unit="segments")
         self._begin()
         try:
@@ -171,9 +199,9 @@ class Replay:
             table = self._table(pgoutput.relation_of(payload))
             if table is None:
                 return
-            change = pgoutput.change(payload)
+            change = table.reformed(pgoutput.change(payload))
             if table.fold is None:
-                self._write(table, lambda: apply_one(self._session, table.place, change, str(table.relation.qname)))
+                self._write(table, lambda: apply_one(self._session, table.place, change, str(table.qname)))
             else:
                 table.fold.take(change)
         else:
@@ -186,32 +214,50 @@ class Replay:
 
     def _table(self, oid: int) -> _Table | None:
         if oid not in self._tables:
-            raise Tampered("the change log names a table that it did not introduce")
+            if oid not in self._relations:
+                raise Tampered("the change log names a table that it did not introduce")
+            self._tables[oid] = self._made(self._relations[oid])
         table = self._tables[oid]
         if table is not None:
-            self.done.tables.add(table.relation.qname)
+            self.done.tables.add(table.qname)
         return table
 
     def _introduce(self, relation: pgoutput.Relation) -> None:
-        known = self._tables.get(relation.oid)
-        if known is not None and known.relation == relation:
+        """Looked at when a change is to be applied: the last segment may go on behind the moment, in another shape."""
+        if self._relations.get(relation.oid) == relation:
             return
+        known = self._tables.get(relation.oid)
         if known is not None:
             self._apply(known)
-        self._tables[relation.oid] = self._made(relation)
+        self._tables.pop(relation.oid, None)
+        self._relations[relation.oid] = relation
 
     def _made(self, relation: pgoutput.Relation) -> _Table | None:
-        facts = self._facts.get(relation.qname)
-        if relation.qname not in self.plan.tables or facts is None or relation.qname in self._refused():
+        over = self.plan.over
+        facts = self._facts.get(relation.qname) if over is None else self._by_oid.get(relation.oid)
+        if facts is None or facts.qname not in self.plan.tables or facts.qname in self._refused():
             return None
-        columns = tuple(c.name for c in relation.columns)
-        if set(columns) - {c.name for c in facts.data_columns}:
-            raise Tampered(f"the change log of {relation.qname} has columns that its base does not have")
+        if facts.qname in self.done.refused:
+            return None
+        columns = [(c.name, c.key) for c in relation.columns]
+        altered = over.carrying.altered.get(relation.oid) if over is not None else None
+        form: Form | None = None
+        if altered is not None:
+            form = altered.form([name for name, _ in columns])
+            keys = {form.new_name(place) for place, (_, key) in enumerate(columns) if key}
+            columns = [(name, name in keys) for name in form.names]
+        if {name for name, _ in columns} - {c.name for c in facts.data_columns}:
+            raise Tampered(f"the change log of {facts.qname} has columns that its base does not have")
         root = facts.load_root.split("\0") if facts.load_root else None
-        place = Place(target=QualifiedName(*root) if root else relation.qname, columns=columns, root=root is not None)
-        keys = self._keys(relation, facts)
-        fold = Fold(name=str(relation.qname), keys=keys) if keys else None
-        return _Table(relation, place, fold)
+        place = Place(
+            target=QualifiedName(*root) if root else facts.qname,
+            columns=tuple(name for name, _ in columns),
+            root=root is not None,
+        )
+        keys_at = self._keys(relation, columns, facts)
+        fold = Fold(name=str(facts.qname), keys=keys_at) if keys_at else None
+        constants = tuple(None if v is None else v.encode() for _, _, v in form.columns) if form is not None else ()
+        return _Table(relation, facts.qname, place, fold, form, constants)
 
     def _refused(self) -> frozenset[QualifiedName]:
         """Tables whose rows would run other roles' code with our rights."""
@@ -224,10 +270,12 @@ class Replay:
             self._exposed = frozenset(found | set(self._run.plan.watched))
         return self._exposed
 
-    def _keys(self, relation: pgoutput.Relation, facts: TableFacts) -> tuple[int, ...]:
+    def _keys(
+        self, relation: pgoutput.Relation, columns: Sequence[tuple[str, bool]], facts: TableFacts
+    ) -> tuple[int, ...]:
         """Places of the key. Where the whole old row is told, the primary key, if there is one."""
         if relation.identity != "f":
-            return tuple(n for n, c in enumerate(relation.columns) if c.key)
+            return tuple(n for n, (_, key) in enumerate(columns) if key)
         names = [
             str(name)
             for (name,) in self._session.rows(
@@ -239,7 +287,7 @@ class Replay:
                 (facts.schema, facts.name),
             )
         ]
-        return tuple(n for n, c in enumerate(relation.columns) if c.name in names)
+        return tuple(n for n, (name, _) in enumerate(columns) if name in names)
 
     def _flush(self) -> None:
         for table in list(self._tables.values()):
@@ -263,10 +311,10 @@ class Replay:
             if self._session.broken:
                 raise
             self._tables[table.relation.oid] = None
-            self.done.refused.add(table.relation.qname)
+            self.done.refused.add(table.qname)
             self._run.tell(
                 FindingClass.LOST,
-                f"rows of {table.relation.qname}",
+                f"rows of {table.qname}",
                 f"as of the base or of a moment after it: the server refused what came then ({error.msg})",
             )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from pgkura.core.errors import Interrupted
-from pgkura.core.names import quote_ident
+from pgkura.core.names import quote_ident, quote_literal
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef, Layer
@@ -45,7 +45,7 @@ class Item:
         """A plain table whose only rows these are."""
         facts = self.load.facts
         own = facts is not None and facts.kind == "r" and not facts.load_root
-        return own and self.load.delete_where is None and not self.load.managed
+        return own and self.load.delete_where is None and not self.load.managed and self.load.form is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class Loader:
 
     def _pile(self, load: Load, first: int = 0) -> CutPile | None:
         """For the cuts of a table whose stored rows can be met again in one stream."""
-        if not self.epoch or load.keep or (load.facts is not None and load.facts.load_root):
+        if not self.epoch or load.keep or load.form is not None or (load.facts is not None and load.facts.load_root):
             return None
         return CutPile(lambda: self.repo.chunk_hasher(self.epoch), first)
 
@@ -137,6 +137,11 @@ class Loader:
 
     def _rows(self, item: Item, pile: CutPile | None) -> None:
         load = item.load
+        if load.form is not None:
+            if item.truncate:
+                self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
+            copy_in_form(self.session, self.repo, load, self.stop)
+            return
         freeze = item.alone and item.truncate
         if load.delete_where is not None:
             # Rows that CREATE EXTENSION put there itself; the condition is the extension's own.
@@ -222,8 +227,22 @@ def copy_chunks(
 ) -> None:
     """COPY a table's chunks in, or some of them. `pile` notes the cuts of layers with dropped rows."""
     columns = f"({', '.join(quote_ident(c) for c in load.columns)})" if load.columns else ""
+    _copy(session, repo, load, stop, f"{load.target.sql} {columns}", freeze=freeze, layers=layers, pile=pile)
+
+
+def _copy(
+    session: Session,
+    repo: Repository,
+    load: Load,
+    stop: Stop,
+    where: str,
+    *,
+    freeze: bool = False,
+    layers: Sequence[Layer] | None = None,
+    pile: CutPile | None = None,
+) -> None:
     options = (_BINARY if load.data.binary else _TEXT) + (", FREEZE true" if freeze else "")
-    with session.copy_in(f"COPY {load.target.sql} {columns} FROM STDIN WITH ({options})") as copy:
+    with session.copy_in(f"COPY {where} FROM STDIN WITH ({options})") as copy:
         if load.data.binary:
             copy.write(BINARY_HEADER)
         for layer in load.data.layers if layers is None else layers:
@@ -232,6 +251,34 @@ def copy_chunks(
             _send(copy, pieces if pile is None or layer.drops is None else pile.through(pieces), load.keep)
         if load.data.binary:
             copy.write(BINARY_TRAILER)
+
+
+def copy_in_form(session: Session, repo: Repository, load: Load, stop: Stop) -> None:
+    """Rows of before a table was altered, through a table beside it. In the caller's transaction."""
+    form = load.form
+    if form is None or not form.width:
+        return
+    beside = 'pg_temp."pgkura_form"'
+    # A column that is gone is read as bytes, which any value is, in either form of COPY.
+    gone = "NULL::pg_catalog.text" if not load.data.binary else "NULL::pg_catalog.bytea"
+    shape = ", ".join(
+        f"{quote_ident(name) if (name := form.new_name(place)) is not None else gone} AS c{place}"
+        for place in range(form.width)
+    )
+    session.execute(
+        f"CREATE TEMPORARY TABLE {beside} ON COMMIT DROP AS SELECT {shape} FROM ONLY {load.target.sql} WITH NO DATA"
+    )
+    _copy(session, repo, load, stop, beside)
+    values = ", ".join(
+        f"c{place}" if place is not None else "NULL" if value is None else quote_literal(value)
+        for _, place, value in form.columns
+    )
+    names = ", ".join(map(quote_ident, form.names))
+    if form.names:
+        session.execute(
+            f"INSERT INTO {load.target.sql} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {beside}"
+        )
+    session.execute(f"DROP TABLE {beside}")
 
 
 def _send(copy: CopyWriter, pieces: Iterable[bytes], keep: Sequence[int]) -> None:

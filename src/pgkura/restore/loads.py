@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgkura.core.facts import SourceFacts, TableFacts
+from pgkura.core.forms import Form
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.repository.lists import BLOBS, TableData
@@ -19,6 +20,7 @@ class Load:
 
     columns  those both sides have; keep: their places in the stored rows, () = all of them
     managed  a platform's table: loaded with triggers and foreign keys off
+    form     how rows from before the table was altered go into it
     """
 
     data: TableData
@@ -28,6 +30,7 @@ class Load:
     managed: bool
     keep: tuple[int, ...] = ()
     delete_where: str | None = None
+    form: Form | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,10 +41,14 @@ _BESIDE = "parameter"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beyond:
-    """Where a target was carried on from its snapshot: tables whose rows are later, values of all sequences."""
+    """Where a target was carried on from its snapshot: tables whose rows are later, values of all sequences.
+
+    data  rows of another snapshot that the rest must equal; None = the snapshot's own
+    """
 
     sequences: tuple[SequenceState, ...]
     tables: frozenset[QualifiedName] = frozenset()
+    data: tuple[TableData, ...] | None = None
 
     def left(self, facts: SourceFacts, data: Iterable[TableData]) -> Iterator[TableData]:
         """What still equals the snapshot. Leaves that were loaded through one root are compared together or not."""
@@ -205,7 +209,7 @@ def _look(
         unreadable=frozenset(f.object for f in read.denied),
         role=str(session.one("SELECT SESSION_USER::text")[0]),
     )
-    lists = beyond.left(facts, repo.chunk_list(manifest))
+    lists = beyond.left(facts, repo.chunk_list(manifest) if beyond.data is None else beyond.data)
     checks, unchecked = plan_checks(facts, lists, read.facts, platform, cuts)
     keys, unchecked_keys = read_foreign_keys(session)
     different = compare(stored, items, platform, versions)

@@ -30,6 +30,9 @@ with member as (
     union all
     select pg_catalog.concat_ws(' ', 'e', e.oid, e.enumtypid, e.enumlabel, e.xmin) from pg_catalog.pg_enum e
     where e.oid >= 16384
+    union all
+    select pg_catalog.concat_ws(' ', 'y', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attisdropped, a.xmin)
+    from own o join pg_catalog.pg_attribute a on a.attrelid = o.oid where o.relkind = 'c' and a.attnum > 0
 ), others as (
     select pg_catalog.concat_ws(' ', 'r', oid, nspname, relname, relkind, relowner, relacl, relrowsecurity,
                                 relforcerowsecurity, relispartition) as fact from own
