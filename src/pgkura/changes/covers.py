@@ -71,7 +71,7 @@ def cover(repo: Repository, chain: Chain, seen: Poll) -> None:
 def _told(repo: Repository, parts: Parts) -> dict[str, Any]:
     missing = json.dumps([[oid, number, value] for (oid, number), value in parts.missing.items()]).encode()
     return {
-        "parts": [[oid, p.whole, p.key, p.natts] for oid, p in parts.tables.items()],
+        "parts": [[oid, p.whole, p.key, p.natts, p.filenode] for oid, p in parts.tables.items()],
         "types": parts.types,
         "missing": base64.b64encode(repo.seal_messages(compress(missing))).decode() if parts.missing else "",
     }
@@ -104,7 +104,7 @@ def _parts(repo: Repository, record: dict[str, Any], what: str, deep: bool) -> P
         plain = b"".join(repo.open_messages(sealed, what, limit=_LIMIT))
         missing = {(int(oid), int(number)): str(value) for oid, number, value in json.loads(plain)}
     return Parts(
-        tables={int(oid): Part(whole=w, key=k, natts=int(n)) for oid, w, k, n in record["parts"]},
+        tables={int(oid): Part(whole=w, key=k, natts=int(n), filenode=int(f)) for oid, w, k, n, f in record["parts"]},
         types=str(record["types"]),
         missing=missing,
     )

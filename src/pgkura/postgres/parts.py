@@ -11,12 +11,13 @@ from pgkura.postgres.session import Session
 class Part:
     """Fingerprints of one table: `whole` of all that decides what its rows mean, `key` of how they are told apart.
 
-    natts  columns that there ever were
+    natts  columns that there ever were; filenode: another one after TRUNCATE and whatever writes all rows anew
     """
 
     whole: str
     key: str
     natts: int
+    filenode: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +33,8 @@ def read_parts(session: Session, publication: str) -> Parts:
     """In the caller's transaction."""
     return Parts(
         tables={
-            oid: Part(whole=whole, key=key, natts=natts)
-            for oid, whole, key, natts in session.rows(query("parts", "parts"), (publication,))
+            oid: Part(whole=whole, key=key, natts=natts, filenode=filenode)
+            for oid, whole, key, natts, filenode in session.rows(query("parts", "parts"), (publication,))
         },
         types=str(session.one(query("parts", "types"))[0]),
         missing={

@@ -104,7 +104,7 @@ def carry(old: SourceFacts, new: SourceFacts, before: Cover, after: Cover) -> Ca
             raise CannotCarry(f"{table.qname} was altered, and is not in the log throughout")
         if table.load_root or table.config_of or table.managed:
             raise CannotCarry(f"{table.qname} was altered, and is no plain table")
-        altered[table.oid] = _altered(old.tables[was], table, one.natts, other.natts, after.parts.missing)
+        altered[table.oid] = _altered(old.tables[was], table, one, other, after.parts.missing)
     forms = {oid: one.form([name for _, name in one.old]) for oid, one in altered.items() if oid not in made}
     return Carrying(altered=altered, forms=forms, made=frozenset(made), places=places)
 
@@ -124,21 +124,21 @@ def _made(table: TableFacts, part: Part | None, after: Cover) -> Altered:
 
 
 def _altered(
-    old: TableFacts, new: TableFacts, natts: int, later: int, missing: Mapping[tuple[int, int], str]
+    old: TableFacts, new: TableFacts, before: Part, after: Part, missing: Mapping[tuple[int, int], str]
 ) -> Altered:
-    if old.filenode != new.filenode or old.persistence != new.persistence:
-        raise CannotCarry(f"{new.qname} was rewritten")
+    if old.filenode != after.filenode or old.persistence != new.persistence:
+        raise CannotCarry(f"{new.qname} was altered, and rewritten or emptied")
     was = {c.attnum: c for c in old.columns}
     # A number that is used up and gone again could have had rows of another meaning.
-    if [c.attnum for c in new.columns if c.attnum not in was] != list(range(natts + 1, later + 1)):
+    if [c.attnum for c in new.columns if c.attnum not in was] != list(range(before.natts + 1, after.natts + 1)):
         raise CannotCarry(f"{new.qname} had columns for a while that it has no more")
     columns: list[tuple[int, str, str | None]] = []
     for column in new.data_columns:
-        before = was.get(column.attnum)
-        value = missing.get((new.oid, column.attnum)) if before is None else None
-        if before is not None and (before.type, before.generated) != (column.type, column.generated):
+        one = was.get(column.attnum)
+        value = missing.get((new.oid, column.attnum)) if one is None else None
+        if one is not None and (one.type, one.generated) != (column.type, column.generated):
             raise CannotCarry(f"a column of {new.qname} got another type")
-        if column.not_null and value is None and (before is None or not before.not_null):
+        if column.not_null and value is None and (one is None or not one.not_null):
             raise CannotCarry(f"a column of {new.qname} must not be NULL any more")
         columns.append((column.attnum, column.name, value))
     numbers, names = [c.attnum for c in old.data_columns], [c.name for c in old.data_columns]

@@ -2,13 +2,14 @@
 
 -- name: parts
 -- Of each table: `whole` is all that decides what its rows mean, `key` how they are told apart and whether they have
--- been in the publication all the time; and how many columns there were ever.
+-- been in the publication all the time; how many columns there were ever, and the file with the rows: another one after
+-- TRUNCATE and whatever writes all rows anew.
 with member as (
     select r.prrelid as relid, r.oid
     from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
     where p.pubname = %s
 ), own as (
-    select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, c.relnatts
+    select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, c.relnatts, c.relfilenode
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.oid >= 16384 and c.relkind in ('r', 'p') and n.nspname !~ '^pg_(toast|temp)' and c.relpersistence <> 't'
 ), facts as (
@@ -34,7 +35,7 @@ with member as (
 select h.oid::pg_catalog.int8,
        pg_catalog.substr(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(h.whole, 'UTF8')), 'hex'), 1, 24),
        pg_catalog.substr(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(h.keys, 'UTF8')), 'hex'), 1, 24),
-       o.relnatts::pg_catalog.int4
+       o.relnatts::pg_catalog.int4, o.relfilenode::pg_catalog.int8
 from hashed h join own o on o.oid = h.oid order by h.oid
 
 -- name: types
