@@ -14,7 +14,7 @@ from pgkura.repository.changes import END, HEAD, START, PartRef, SegmentName
 from pgkura.repository.repository import Repository
 
 # Microseconds that may pass between a commit's own time and its place in the log.
-_HAIR = 1_000_000
+A_HAIR = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class SegmentPoll:
     @property
     def known(self) -> int:
         """Until when the log surely holds every commit: times are taken before commits are written."""
-        return self.time - _HAIR
+        return self.time - A_HAIR
 
     def widen(self, xid: int) -> int:
         """The 64-bit number of a transaction of the segment."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from pgkura.changes.log import Log, read_chain
 from pgkura.core.wal import lsn_text
+from pgkura.replay.crossing import narrow
 from pgkura.replay.moments import time_text
 from pgkura.replay.reaching import Window, reaches, windows
 from pgkura.replay.resolving import marks
@@ -159,5 +160,6 @@ def _line(repo: Repository, log: Log, manifests: list[Manifest], why: Mapping[st
         segments=len(log.names),
         stretches=tuple(stretches),
         marks=tuple((n, lsn_text(lsn), time_text(when)) for n, lsn, when in marks(repo, facts.id)),
-        windows=tuple(windows(log, found)),
+        # Without the identity nobody can see what of a base can be carried over a change.
+        windows=tuple(narrow(repo, log, w) if repo.can_read_data else w for w in windows(log, found)),
     )

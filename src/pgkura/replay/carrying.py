@@ -38,17 +38,10 @@ class Altered:
 
     def form(self, names: Sequence[str]) -> Form:
         """Of rows with these columns, in the order of their numbers. Raises CannotCarry where that is not clear."""
-        now = [name for _, name, _ in self.new]
-        was = [name for _, name in self.old]
-        if list(names) == now:
-            numbers = [number for number, _, _ in self.new]
-        elif list(names) == was:
-            numbers = [number for number, _ in self.old]
-        else:
-            numbers = [self._number(name) for name in names]
-            lasting = {n for n, _ in self.old} & {n for n, _, _ in self.new}
-            if numbers != sorted(set(numbers)) or not lasting <= set(numbers):
-                raise CannotCarry(f"{self.name} had another form for a while")
+        numbers = [self._number(name) for name in names]
+        lasting = {n for n, _ in self.old} & {n for n, _, _ in self.new}
+        if numbers != sorted(set(numbers)) or not lasting <= set(numbers):
+            raise CannotCarry(f"{self.name} had another form for a while")
         place = {number: at for at, number in enumerate(numbers)}
         return Form(
             columns=tuple(
@@ -141,10 +134,11 @@ def _altered(
         if column.not_null and value is None and (one is None or not one.not_null):
             raise CannotCarry(f"a column of {new.qname} must not be NULL any more")
         columns.append((column.attnum, column.name, value))
-    numbers, names = [c.attnum for c in old.data_columns], [c.name for c in old.data_columns]
-    if names == [name for _, name, _ in columns] and numbers != [number for number, _, _ in columns]:
+    was_at = {c.name: c.attnum for c in old.data_columns}
+    # Rows of between could have either: which one, no name tells.
+    if any(was_at.get(name, number) != number for number, name, _ in columns):
         raise CannotCarry(f"columns of {new.qname} were replaced by others of the same names")
-    return Altered(name=str(new.qname), old=tuple(zip(numbers, names, strict=True)), new=tuple(columns))
+    return Altered(name=str(new.qname), old=tuple((n, name) for name, n in was_at.items()), new=tuple(columns))
 
 
 def carried_data(

@@ -5,17 +5,18 @@ after it. Reads the repository; what can be carried is decided in carrying.py.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgkura.catalog.inventory import read_items
 from pgkura.changes import pgoutput
 from pgkura.changes.covers import Cover, read_cover
-from pgkura.changes.log import Log
+from pgkura.changes.log import A_HAIR, Log
 from pgkura.core.errors import Unreachable
 from pgkura.core.facts import SourceFacts
 from pgkura.core.wal import Visible
 from pgkura.replay.carrying import CannotCarry, Carrying, carry, check_constraints
-from pgkura.replay.reaching import check_base, reach
+from pgkura.replay.moments import Kind, Moment, time_text
+from pgkura.replay.reaching import CARRIED, Window, check_base, reach
 from pgkura.replay.resolving import Base, Until, leads_to, place_of
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
@@ -44,6 +45,26 @@ def cross(repo: Repository, log: Log, bases: list[Base], until: Until) -> Crossi
     carrying, cover = carry_between(repo, log, base, definitions)
     _check_forms(log, carrying, base, until, _first_changed(repo, log, base))
     return Crossing(base=base, definitions=definitions, carrying=carrying, cover=cover, since=since)
+
+
+def narrow(repo: Repository, log: Log, window: Window) -> Window:
+    """Its end is the first look that shows what the next base has, if rows can be carried there. Needs the identity."""
+    base, definitions = window.before, window.after
+    if definitions is None:
+        return window
+    first = next((p for p in range(len(log.names)) if log.at(p).poll.shape.rows == definitions.rows), None)
+    look = log.at(first).poll if first is not None else None
+    if look is None or not window.since < look.after < window.until:
+        return window
+    try:
+        carrying, _ = carry_between(repo, log, base, definitions)
+        last = window.until - 1
+        place = place_of(log, last)
+        until = Until(moment=Moment(kind=Kind.LSN, text=""), last=last, place=place, judge=place)
+        _check_forms(log, carrying, base, until, _first_changed(repo, log, base))
+    except CannotCarry as why:
+        return replace(window, reason=f"{window.reason} ({why.why})")
+    return replace(window, until=look.after, until_time=time_text(look.time + A_HAIR), reason=CARRIED)
 
 
 def carry_between(repo: Repository, log: Log, base: Base, definitions: Base) -> tuple[Carrying, Cover]:

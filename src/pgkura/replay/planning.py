@@ -7,7 +7,7 @@ from pgkura.core.errors import Unreachable
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding
 from pgkura.replay.carrying import CannotCarry
-from pgkura.replay.crossing import Crossing, cross
+from pgkura.replay.crossing import Crossing, cross, narrow
 from pgkura.replay.moments import Kind, Moment
 from pgkura.replay.reaching import Reach, check_base, guess, nearest, reach, reaches, windows
 from pgkura.replay.resolving import Base, Until, bases_of, choose_base, first_place, place_of, resolve
@@ -55,11 +55,11 @@ def _instead(repo: Repository, logs: Sequence[Log], manifests: list[Manifest], w
     for log in logs:
         own = reaches(repo, log, manifests)
         found += own
-        if where is not None:
-            for window in windows(log, own):
-                if window.holds(where):
-                    until = window.until_time or "now"
-                    return f"{nearest(own, where)} (not exact between {window.since_time} and {until}: {window.reason})"
+        for window in windows(log, own):
+            if where is not None and window.holds(where):
+                window = narrow(repo, log, window)
+                until = window.until_time or "now"
+                return f"{window.instead} (not exact between {window.since_time} and {until}: {window.reason})"
     return nearest(found, where)
 
 

@@ -46,6 +46,7 @@ class Window:
 
     since, until   positions, neither included: both can be reached. `until` OPEN: no base of after it yet
     times          the same as times, as far as they are known ('' = now)
+    before, after  bases at its ends
     """
 
     chain: str
@@ -54,10 +55,20 @@ class Window:
     since_time: str
     until_time: str
     reason: str
+    before: Base
+    after: Base | None
 
     def holds(self, position: int) -> bool:
         """Whether a moment is in it."""
         return self.since < position < self.until
+
+    @property
+    def instead(self) -> str:
+        """In words: its ends."""
+        told = f"reachable: before it {lsn_text(self.since)} ({self.since_time})"
+        if self.until != OPEN:
+            told += f"; after it {lsn_text(self.until)} ({self.until_time})"
+        return told
 
     def as_json(self) -> dict[str, Any]:
         """One of `windows` of `timeline --json`, and `window` of a plan."""
@@ -72,6 +83,7 @@ class Window:
 
 
 CHANGED = "tables were changed: exact again from the next base on"
+CARRIED = "tables were changed: exact again from the next look on"
 WAITING = "tables were changed: no base has been taken since"
 
 
@@ -135,6 +147,8 @@ def _window(log: Log, before: Reach, after: Reach | None) -> Window:
         since_time=time_text(before.last.poll.known) if before.last else before.base.manifest.created,
         until_time=until,
         reason=WAITING if after is None else CHANGED,
+        before=before.base,
+        after=after.base if after is not None else None,
     )
 
 
