@@ -221,7 +221,6 @@ def test_schema_changes_under_load(source: tuple[int, str], desk: Desk) -> None:
         try:
             plan = plan_replay(repo, "latest", parse_moment(f"snapshot {one.snapshot}"))
         except Unreachable as refused:
-            print(refused.detail)
             assert "before it" in refused.hint or "after it" in refused.hint
             # What commits while somebody looks lies a little behind the position that was read before.
             assert any(a - (1 << 20) < one.position <= b for a, b in spans), (one.snapshot, spans)
@@ -233,10 +232,10 @@ def test_schema_changes_under_load(source: tuple[int, str], desk: Desk) -> None:
     assert len(promised) > len(busy.seen) // 3
     # From a base before a change into the definitions of the one after it.
     assert crossing
-    # All of those, both ends of each window, and some between.
+    # Some of those, both ends of each window, and some between.
     edges = {i for i, one in enumerate(promised) for a, b in spans if near(promised, i, a, b) and one}
     for i, one in enumerate(promised):
-        if i in edges or i % 12 == 0 or one in crossing:
+        if i in edges or i % 15 == 0 or one in crossing[::3]:
             target = back(version)
             desk.run("restore", "--at", f"snapshot {one.snapshot}", "--to", target).expect(3)
             with psycopg.connect(target) as connection:
