@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgkura.changes.chains import Chain
+from pgkura.changes.counting import Sample, as_record, sample
 from pgkura.core.errors import Tampered
 from pgkura.core.names import QualifiedName
 from pgkura.core.wal import Visible
@@ -25,16 +26,18 @@ _LIMIT = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cover:
-    """`tables`: name → (identity, why it is not in the log, '' = it is).
+    """`tables`: name → (how it is logged, why it is not in the log, '' = it is).
 
     settled  a base must see the end of all transactions before this one
     parts    None where an older watcher wrote it; empty: tables that held no row when they joined the log
+    first    counts of the look that saw this shape first
     """
 
     tables: Mapping[QualifiedName, tuple[str, str]]
     settled: int
     parts: Parts | None
     empty: frozenset[int]
+    first: Sample | None = None
 
 
 def cover(repo: Repository, chain: Chain, seen: Poll) -> None:
@@ -45,23 +48,28 @@ def cover(repo: Repository, chain: Chain, seen: Poll) -> None:
     nobody was writing to, it is what it was.
     """
     name = f"cover-{seen.shape.rows}"
-    members = frozenset(t.oid for t in seen.tables if t.published)
+    members = {t.membership: t.oid for t in seen.tables if t.coverage}
     known = repo.chain_record(chain.id, name)
     if known is not None:
         chain.settled = known["settled"]
         chain.empty = chain.empty | frozenset(known.get("empty", ()))
     elif chain.fresh:
         chain.settled = 0
-    elif chain.members is None or members - chain.members - chain.empty:
+    elif chain.members is None or any(
+        oid not in chain.empty for membership, oid in members.items() if membership not in chain.members
+    ):
         chain.settled = Visible.parse(seen.visible).xmax
-    chain.empty &= members
-    chain.fresh, chain.members, chain.covered = False, members, seen.shape.rows
+    chain.empty &= frozenset(members.values())
+    chain.fresh, chain.members, chain.covered = False, frozenset(members), seen.shape.rows
     if known is None:
         record: dict[str, Any] = {
-            "tables": [[t.qname.schema, t.qname.name, t.identity, t.why_not] for t in seen.tables],
+            "tables": [[t.qname.schema, t.qname.name, t.coverage, t.why_not] for t in seen.tables],
             "settled": chain.settled,
+            "visible": seen.visible,
             "empty": sorted(chain.empty),
         }
+        if seen.counted is not None:
+            record["counted"] = as_record(seen.counted, seen.counted.tables, whole=True)
         if seen.parts is not None:
             record |= _told(repo, seen.parts)
         with suppress(KeyExists):
@@ -92,6 +100,7 @@ def read_cover(repo: Repository, chain: str, rows: str, *, deep: bool = False) -
             settled=int(record["settled"]),
             parts=_parts(repo, record, f"chains/{chain}/{name}", deep) if "parts" in record else None,
             empty=frozenset(map(int, record.get("empty", ()))),
+            first=sample(record.get("counted"), str(record.get("visible", "")), 0),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Tampered(f"chains/{chain}/{name} is damaged", detail=type(error).__name__) from error

@@ -10,7 +10,7 @@ from pgkura.changes.segment import frames
 from pgkura.core.errors import Tampered
 from pgkura.core.wal import Visible, lsn_text, parse_lsn
 from pgkura.postgres.shape import Shape
-from pgkura.repository.changes import END, HEAD, START, PartRef, SegmentName
+from pgkura.repository.changes import END, HEAD, MOVED, START, PartRef, SegmentName
 from pgkura.repository.repository import Repository
 
 # Microseconds that may pass between a commit's own time and its place in the log.
@@ -60,6 +60,7 @@ class Segment:
     rest_bytes: int
     rest_plain: int
     ddl: int = 0
+    counted: dict[str, Any] | None = None
 
     @property
     def bytes(self) -> int:
@@ -72,6 +73,7 @@ class ChainFacts:
     """A chain as its records and the names of its segments tell it.
 
     ended    why, '' while it may go on
+    timeline of its beginning; moves: later ones, and where the one before was left
     end      how far it goes without a gap; missing: where a segment is not in the store although later ones are
     """
 
@@ -85,6 +87,12 @@ class ChainFacts:
     ended: str
     ended_at: str
     missing: str = ""
+    timeline: int = 0
+    moves: tuple[tuple[int, int], ...] = ()
+
+    def left(self, timeline: int, position: int) -> bool:
+        """Whether something at this place of an earlier history is no part of the one that was gone on with."""
+        return any((timeline or self.timeline) < later and position > at for later, at in self.moves)
 
 
 def read_chain(repo: Repository, chain: str) -> ChainFacts | None:
@@ -106,7 +114,14 @@ def read_chain(repo: Repository, chain: str) -> ChainFacts | None:
         ended=end["reason"] if end else "",
         ended_at=end["ended"] if end else "",
         missing=lsn_text(until) if any(n.end > until for n in names) else "",
+        timeline=int(start["timeline"]),
+        moves=_moves(repo, chain),
     )
+
+
+def _moves(repo: Repository, chain: str) -> tuple[tuple[int, int], ...]:
+    records = (repo.chain_record(chain, name) for name in repo.chain_names(chain, MOVED))
+    return tuple((int(r["timeline"]), parse_lsn(r["left"])) for r in records if r is not None)
 
 
 class Log:
@@ -195,4 +210,5 @@ def _decode(record: dict[str, Any], name: SegmentName) -> Segment:
         rest_bytes=record["rest"]["bytes"],
         rest_plain=record["rest"]["plain"],
         ddl=int(record.get("ddl", 0)),
+        counted=record.get("counted"),
     )

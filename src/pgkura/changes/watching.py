@@ -4,11 +4,14 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pgkura.changes.chains import Chain, ChainBroken, Origin, check_slot, end_chain, look, open_chain, publish
+from pgkura.changes.chains import Chain, ChainBroken, Origin, check_slot, end_chain, look, open_chain
+from pgkura.changes.counting import Telling
 from pgkura.changes.covers import cover
+from pgkura.changes.guarding import Guard, Manners
+from pgkura.changes.publishing import publish, to_publish
 from pgkura.changes.rebasing import BaseTaker, Rebasing
 from pgkura.changes.segment import BEAT, Cut, Segmenter, record_of, widening
 from pgkura.core.errors import DatabaseError, SourceBusy, StoreError
@@ -20,7 +23,7 @@ from pgkura.postgres.pinning import connect
 from pgkura.postgres.replication import Alive, Replication
 from pgkura.postgres.session import Session, SqlError
 from pgkura.postgres.shape import Poll
-from pgkura.repository.changes import PartRef, SegmentName
+from pgkura.repository.changes import END, PartRef, SegmentName
 from pgkura.repository.repository import Repository
 from pgkura.storage.base import KeyExists
 
@@ -41,7 +44,10 @@ class Options:
     segment_bytes plain bytes at which a segment is cut earlier
     once          end when everything of now is stored
     beat          seconds without a segment after which one is provoked: the proof that all is well
-    max_retained  bytes the server may keep for us before we give the slot up; 0 = no limit of ours
+    max_retained  bytes the server may keep for us before we give the slot up; 0 = no limit of ours, None = a share
+                  of the server's own, or of four gigabytes
+    last_slot     a new chain may take the last free slot
+    manners       of the guard
     base_after    seconds without a change of tables or definitions after which a base is taken; 0 = never
     """
 
@@ -49,7 +55,9 @@ class Options:
     segment_bytes: int = 16 * 1024 * 1024
     once: bool = False
     beat: float = 60.0
-    max_retained: int = 0
+    max_retained: int | None = None
+    last_slot: bool = False
+    manners: Manners = field(default_factory=Manners)
     base_after: float = 0.0
 
 
@@ -84,7 +92,8 @@ def follow(
     told = Watched()
     bases = Rebasing(taker, options.base_after, progress.note)
     try:
-        return _follow(source, repo, options, progress, stop, told, bases)
+        with Guard(source, progress.note, max_retained=options.max_retained, manners=options.manners) as guard:
+            return _follow(source, repo, options, progress, stop, told, bases, guard)
     finally:
         bases.stop()
         told.bases = bases.taken
@@ -98,13 +107,14 @@ def _follow(
     stop: Stop,
     told: Watched,
     bases: Rebasing,
+    guard: Guard,
 ) -> Watched:
     failures = 0
     while True:
         before = told.segments
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="pgkura-store") as pool:
-                _Run(source, repo, options, progress, stop, told, pool, bases).run()
+                _Run(source, repo, options, progress, stop, told, pool, bases, guard).run()
             return told
         except (SqlError, StoreError, SourceBusy) as error:
             failures = 1 if told.segments > before else failures + 1
@@ -128,10 +138,12 @@ class _Run:
         told: Watched,
         pool: ThreadPoolExecutor,
         bases: Rebasing,
+        guard: Guard,
     ) -> None:
         self._source, self._repo, self._options = source, repo, options
         self._progress, self._stop, self._told, self._pool = progress, stop, told, pool
-        self._bases = bases
+        self._bases, self._guard = bases, guard
+        self._counts = Telling()
         self._storing: deque[tuple[Future[None], Cut]] = deque()
         self._first_commit = self._last_stored = self._slot_seen = time.monotonic()
         self._until = 0
@@ -149,9 +161,17 @@ class _Run:
     def _follow(self, session: Session, replication: Replication) -> None:
         seen = replication.identify()
         database = str(session.one("SELECT pg_catalog.current_database()::text")[0])
-        origin = Origin(system=seen.system, timeline=seen.timeline, database=database)
+        history = replication.history(seen.timeline)
+        origin = Origin(system=seen.system, timeline=seen.timeline, database=database, history=history)
         self._progress.stage("following the change log")
-        self._chain = chain = open_chain(self._repo, session, origin, self._progress.note, self._hole)
+        for chain_id, slot, reason in self._guard.given_up():
+            self._end(session, chain_id, slot, reason)
+        if self._guard.rest and not self._options.once and self._stop.wait(self._guard.rest):
+            return
+        self._chain = chain = open_chain(
+            self._repo, session, origin, self._progress.note, self._hole, last_slot=self._options.last_slot
+        )
+        self._guard.mind(chain.id, chain.slot, inserts=bool(chain.inserts))
         self._told.chain, self._told.position = chain.id, lsn_text(chain.position)
         self._session, self._replication = session, replication
         try:
@@ -164,9 +184,15 @@ class _Run:
             self._loop_or_lost()
         except ChainBroken as broken:
             replication.close()
-            self._hole(broken.reason)
-            end_chain(self._repo, session, chain.id, chain.slot, broken.reason)
+            self._end(session, chain.id, chain.slot, broken.reason)
             raise SqlError("the chain has ended", detail=broken.reason) from broken
+
+    def _end(self, session: Session, chain: str, slot: str, reason: str) -> None:
+        """Once; whoever comes later finds it ended."""
+        if self._repo.chain_record(chain, END) is None:
+            end_chain(self._repo, session, chain, slot, reason)
+            self._hole(reason)
+        self._guard.was_told(chain)
 
     def _hole(self, reason: str) -> None:
         self._told.holes += 1
@@ -174,7 +200,7 @@ class _Run:
 
     def _start(self, chain: Chain) -> None:
         try:
-            self._replication.start(chain.slot, chain.slot, chain.position)
+            self._replication.start(chain.slot, chain.publications, chain.position)
         except DatabaseError as error:
             state = getattr(error, "sqlstate", "")
             if state == _IN_USE:
@@ -198,6 +224,8 @@ class _Run:
         while True:
             self._receive()
             self._confirm()
+            if reason := self._guard.broken(self._chain.slot):
+                raise ChainBroken(reason)
             now = time.monotonic()
             if self._due(now):
                 self._store()
@@ -206,7 +234,8 @@ class _Run:
                 self._poll, polled = self._look(), now
             self._bases.tend(self._chain, self._poll, now)
             if now - self._slot_seen >= _SLOT_CHECK_SECONDS:
-                self._watch_slot(now)
+                self._slot_seen = now
+                check_slot(self._session, self._chain)
             if self._done():
                 return
 
@@ -252,12 +281,13 @@ class _Run:
     def _look(self) -> Poll:
         """The shape of now; tables that can be logged join, those that lost their key leave at once."""
         seen = look(self._session, self._chain)
-        empty: set[int] = set()
-        if any(t.wanted != t.published for t in seen.tables) and publish(
-            self._session, self._chain.slot, self._progress.note, empty
+        chain = self._chain
+        if (
+            any(to_publish(t, chain.slot, chain.inserts) for t in seen.tables)
+            and (done := publish(self._session, chain.slot, chain.inserts, self._progress.note)).changed
         ):
-            self._chain.empty |= empty
-            seen = look(self._session, self._chain)
+            chain.empty = chain.empty - done.filled | done.empty
+            seen = look(self._session, chain)
         known: Poll | None = getattr(self, "_poll", None)
         if known is None or known.shape.rows != seen.shape.rows:
             cover(self._repo, self._chain, seen)
@@ -281,6 +311,8 @@ class _Run:
             "definitions": seen.shape.definitions,
             "after": seen.after,
         }
+        if (counted := self._counts.tell(seen.counted)) is not None:
+            record["counted"] = counted
         record["sequences"] = [list(s) for s in self._new_values(seen)]
         chain.top_xid, chain.top_time = record["top_xid"], record["top_time"]
         name = SegmentName(cut.tally.start, cut.tally.end)
@@ -330,9 +362,3 @@ class _Run:
         """Something to receive. Returns where the log is after it."""
         said = self._session.one("SELECT pg_catalog.pg_logical_emit_message(true, %s, '')::text", (BEAT,))[0]
         return parse_lsn(str(said))
-
-    def _watch_slot(self, now: float) -> None:
-        self._slot_seen = now
-        retained = check_slot(self._session, self._chain.slot, 1 << 64)
-        if self._options.max_retained and retained > self._options.max_retained:
-            raise ChainBroken(f"the server kept {retained:,} bytes of log for us: the slot was given up, not its disk")

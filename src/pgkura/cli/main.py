@@ -36,6 +36,7 @@ _VERBS = {
     "prune": "verbs_keep",
     "copy": "verbs_keep",
     "watch": "verbs_changes",
+    "unwatch": "verbs_unwatch",
     "mark": "verbs_changes",
     "timeline": "verbs_changes",
     "find": "verbs_changes",

@@ -1,4 +1,4 @@
-"""watch, mark, timeline: the change log."""
+"""watch, mark, timeline, find: the change log."""
 
 import shlex
 import signal
@@ -44,16 +44,23 @@ def watch(
         str, typer.Option("--beat", help="On an idle database write one small message so often, as a sign of life.")
     ] = "60s",
     max_retained: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--max-retained", min=0, help="Give the slot up when the server keeps so many bytes for us; 0 = never."
+            "--max-retained",
+            min=0,
+            help="Give the slot up when the server keeps so many bytes for us; 0 = never. "
+            "[default: 80 % of max_slot_wal_keep_size, or of 4 GiB where that is not set]",
         ),
-    ] = 0,
+    ] = None,
+    last_slot: Annotated[
+        bool, typer.Option("--last-slot", help="Begin even if no replication slot is left to others then.")
+    ] = False,
     event_triggers: Annotated[
         bool | None,
         typer.Option(
             "--event-triggers/--no-event-triggers",
-            help="Make event triggers (or take them away) that write changes of definitions into the log, for `find`.",
+            help="Make event triggers (or take them away): they write changes of definitions into the log, for `find`, "
+            "and let a table leave it in the transaction in which it loses its key.",
         ),
     ] = None,
     base_after: Annotated[
@@ -89,6 +96,7 @@ def watch(
         once=once,
         beat=durations.seconds(beat, "--beat", least=1) or 60.0,
         max_retained=max_retained,
+        last_slot=last_slot,
         base_after=0.0 if once or base_after == "never" else durations.seconds(base_after, "--base-after", least=0.1),
     )
     words = _options_of_backup(base_options)
@@ -193,8 +201,29 @@ def _render_chain(chain: ChainLine) -> None:
         out.print(f"  ░ {window.since_time} to {until} cannot be restored exactly: {window.reason}", markup=False)
     if not chain.stretches:
         out.print("  no base yet: `pgkura backup` makes one", markup=False)
+    _render_tables(chain)
     for name, lsn, when in chain.marks:
         out.print(f"  ▲ {when} mark {name!r} ({lsn})", markup=False)
+
+
+def _render_tables(chain: ChainLine) -> None:
+    out = output.out()
+    if chain.watcher_seems_dead:
+        out.print(
+            f"  ! nothing was stored for {human_seconds(chain.silent)}: is the watcher alive? The server keeps its log "
+            f"for slot {chain.slot} (`pgkura unwatch` ends that)",
+            markup=False,
+        )
+    if chain.ended:
+        return
+    groups: dict[str, list[str]] = {}
+    for table in chain.tables:
+        if table.logged in ("", "inserts"):
+            why = table.why or "inserts alone are logged; updates and deletes are counted"
+            groups.setdefault(why, []).append(table.table)
+    for why, names in groups.items():
+        more = f" and {len(names) - 6:,} more" if len(names) > 6 else ""
+        out.print(f"  · {', '.join(names[:6])}{more}: {why}", markup=False)
 
 
 def find(

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 
 from pgkura.core.errors import PgkuraError, RepositoryNotFound, RightsError, UsageError
 from pgkura.operations.deleting import try_to_delete
+from pgkura.operations.doctor_log import WHAT, examine_log
 from pgkura.operations.listing import server_name
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.facts import read_facts
@@ -74,13 +75,15 @@ class Report:
 def examine(composition: Composition) -> Report:
     """Each part that cannot be looked at becomes a failed check; the others are still made."""
     report = Report()
-    for part in (_database, _store):
+    for part in (_database, _change_log, _store):
         try:
             part(composition, report)
         except UsageError as error:
             report.add("fail", "settings", f"{error.msg}. {error.detail}".strip(), error.hint)
         except PgkuraError as error:
-            report.add("fail", part.__name__.strip("_"), f"{error.msg}. {error.detail}".strip(), error.hint)
+            report.add(
+                "fail", part.__name__.strip("_").replace("_", " "), f"{error.msg}. {error.detail}".strip(), error.hint
+            )
     return report
 
 
@@ -132,6 +135,16 @@ def _database(composition: Composition, report: Report) -> None:
                 "storage file bytes, Edge Functions, auth settings and API keys are not in the database",
                 "keep them elsewhere",
             )
+
+
+def _change_log(composition: Composition, report: Report) -> None:
+    """Apart from the rest: a database that cannot be backed up whole can still be watched."""
+    if not any(c.what == "connection" for c in report.checks):
+        return
+    with connect(composition.source(), application_name="pgkura doctor") as session:
+        if not on_standby(session):
+            for line in examine_log(session):
+                report.add(line.state, WHAT, line.found, line.change)
 
 
 def _tls(endpoint: Endpoint, report: Report) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pgkura.changes.covers import read_cover
 from pgkura.changes.log import Log, read_chain
 from pgkura.core.wal import lsn_text
 from pgkura.replay.crossing import narrow
@@ -13,6 +14,9 @@ from pgkura.replay.reaching import Window, reaches, windows
 from pgkura.replay.resolving import marks
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
+
+# Seconds: five times as long as an idle watcher waits with its sign of life.
+_SILENT = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,19 @@ class Hole:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedLine:
+    """A table of the newest look: `logged` by key, full rows, inserts alone, or '' not at all, and why not."""
+
+    table: str
+    logged: str
+    why: str
+
+    def as_json(self) -> dict[str, str]:
+        """One of `tables` of a chain."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChainLine:
     """One chain. `ended`: why it broke, '' while it goes on; `known`: the newest moment it holds; `hole`: before it.
 
@@ -69,7 +86,15 @@ class ChainLine:
     stretches: tuple[Stretch, ...]
     marks: tuple[tuple[str, str, str], ...]
     windows: tuple[Window, ...] = ()
+    slot: str = ""
+    silent: float = 0.0
+    tables: tuple[LoggedLine, ...] = ()
     hole: Hole | None = None
+
+    @property
+    def watcher_seems_dead(self) -> bool:
+        """Nothing was stored for longer than a living watcher would take. The server keeps its log for it meanwhile."""
+        return not self.ended and self.silent > _SILENT
 
     def as_json(self) -> dict[str, Any]:
         """One of `chains`."""
@@ -85,6 +110,10 @@ class ChainLine:
             "segments": self.segments,
             "stretches": [s.as_json() for s in self.stretches],
             "windows": [w.as_json() for w in self.windows],
+            "slot": self.slot,
+            "silent_seconds": self.silent,
+            "watcher_seems_dead": self.watcher_seems_dead,
+            "tables": [t.as_json() for t in self.tables],
             "marks": [{"name": n, "lsn": lsn, "time": when} for n, lsn, when in self.marks],
         }
 
@@ -159,7 +188,28 @@ def _line(repo: Repository, log: Log, manifests: list[Manifest], why: Mapping[st
         known=time_text(log.at(len(log.names) - 1).poll.known) if log.names else facts.began,
         segments=len(log.names),
         stretches=tuple(stretches),
+        slot=facts.slot,
+        silent=_silent(log),
+        tables=_tables(repo, log),
         marks=tuple((n, lsn_text(lsn), time_text(when)) for n, lsn, when in marks(repo, facts.id)),
         # Without the identity nobody can see what of a base can be carried over a change.
         windows=tuple(narrow(repo, log, w) if repo.can_read_data else w for w in windows(log, found)),
+    )
+
+
+def _silent(log: Log) -> float:
+    """Seconds since the last look that was stored, by this machine's clock; 0 for a chain that has ended."""
+    if log.facts.ended or not log.names:
+        return 0.0
+    return round(max(time.time() - log.at(len(log.names) - 1).poll.time / 1_000_000, 0.0), 3)
+
+
+def _tables(repo: Repository, log: Log) -> tuple[LoggedLine, ...]:
+    """How each table was logged when the source was last looked at."""
+    if not log.names:
+        return ()
+    cover = read_cover(repo, log.facts.id, log.at(len(log.names) - 1).poll.shape.rows)
+    tables = cover.tables if cover is not None else {}
+    return tuple(
+        LoggedLine(table=str(name), logged="" if why else logged, why=why) for name, (logged, why) in tables.items()
     )

@@ -10,9 +10,10 @@ from pgkura.core.errors import UsageError
 from pgkura.core.outcome import Result
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
-from pgkura.postgres import ddl_messages
+from pgkura.postgres import ddl_messages, letting_go
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
+from pgkura.postgres.session import Session
 from pgkura.repository.repository import Repository
 
 _LONGEST_NAME = 200
@@ -60,8 +61,15 @@ def event_triggers(source: Endpoint, *, wanted: bool) -> None:
     with connect(source, application_name="pgkura watch") as session:
         if wanted:
             ddl_messages.install(session)
+            letting_go.install(session)
         else:
-            ddl_messages.remove(session)
+            remove_triggers(session)
+
+
+def remove_triggers(session: Session) -> None:
+    """Whatever is left of them. Raises SqlError."""
+    letting_go.remove(session)
+    ddl_messages.remove(session)
 
 
 def mark(source: Endpoint, name: str) -> str:

@@ -29,12 +29,12 @@ class Parts:
     missing: Mapping[tuple[int, int], str]
 
 
-def read_parts(session: Session, publication: str) -> Parts:
+def read_parts(session: Session, *publications: str) -> Parts:
     """In the caller's transaction."""
     return Parts(
         tables={
             oid: Part(whole=whole, key=key, natts=natts, filenode=filenode)
-            for oid, whole, key, natts, filenode in session.rows(query("parts", "parts"), (publication,))
+            for oid, whole, key, natts, filenode in session.rows(query("parts", "parts"), (list(publications),))
         },
         types=str(session.one(query("parts", "types"))[0]),
         missing={

@@ -7,7 +7,7 @@ messages come by `get_copy_data`. Values print under the pinned settings: they a
 import select
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from psycopg import pq
 
 from pgkura.core.errors import DatabaseError
 from pgkura.core.names import quote_ident, quote_literal
-from pgkura.core.wal import EPOCH_2000, lsn_text
+from pgkura.core.wal import EPOCH_2000, lsn_text, parse_lsn
 from pgkura.postgres.endpoint import Endpoint, refuse_transaction_pooler
 from pgkura.postgres.failures import connection_failure
 from pgkura.postgres.pinning import PINNED
@@ -92,12 +92,26 @@ class Replication:
         row = self._run("IDENTIFY_SYSTEM")
         return Identity(system=row[0], timeline=int(row[1]), position=row[2])
 
-    def start(self, slot: str, publication: str, position: int) -> None:
+    def history(self, timeline: int) -> tuple[tuple[int, int], ...]:
+        """(timeline, where it was left) of all that came before this one; empty where the server does not know."""
+        if timeline < 2:
+            return ()
+        try:
+            text = self._run(f"TIMELINE_HISTORY {timeline}")[1]
+        except DatabaseError:
+            if self._connection.closed:
+                raise
+            return ()
+        lines = (line.split("\t") for line in text.splitlines() if line.strip() and not line.startswith("#"))
+        return tuple((int(line[0]), parse_lsn(line[1])) for line in lines if len(line) > 1)
+
+    def start(self, slot: str, publications: Sequence[str], position: int) -> None:
         """Begin to receive. What lies before `position` or was confirmed earlier is not sent."""
         self._flushed = position
+        names = quote_literal(",".join(map(quote_ident, publications)))
         command = (
             f"START_REPLICATION SLOT {quote_ident(slot)} LOGICAL {lsn_text(position)} "
-            f"(proto_version '1', publication_names {quote_literal(quote_ident(publication))}, messages 'true')"
+            f"(proto_version '1', publication_names {names}, messages 'true')"
         )
         result = self._pgconn.exec_(command.encode())
         if result.status != pq.ExecStatus.COPY_BOTH:

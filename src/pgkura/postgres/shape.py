@@ -6,9 +6,13 @@ Watchers ask each time they cut, backups ask in their snapshot: only what both k
 from dataclasses import dataclass
 
 from pgkura.core.names import QualifiedName
+from pgkura.postgres.counting import COUNTS_SINCE, Counted, read_counted
 from pgkura.postgres.parts import Parts, read_parts
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session
+
+# What is added to a publication's name for the one beside it, of tables whose inserts alone are logged.
+INSERTS = "_inserts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +27,34 @@ class Shape:
 class LoggedTable:
     """A table and how its rows are told apart: `key`, `full` (the whole old row), or '' (not at all).
 
-    member  of an extension: dumps do not say that such a table is published
+    published  with all its changes; appended: with its inserts and TRUNCATE alone. The object id of its membership, 0 =
+               none: a table that left and came back has another one
+    member     of an extension: dumps do not say that such a table is published
     """
 
+    oid: int
     qname: QualifiedName
     persistence: str
     owned: bool
     identity: str
-    published: bool
+    published: int
+    appended: int
     member: bool
-    oid: int = 0
+
+    @property
+    def can_append(self) -> bool:
+        """Whether its inserts can be logged: it refuses nothing then, and its updates and deletes are counted."""
+        return self.owned and not self.identity and self.persistence == "p" and not self.member
+
+    @property
+    def membership(self) -> int:
+        """Another one each time that the table joined the log."""
+        return self.published or self.appended
+
+    @property
+    def coverage(self) -> str:
+        """What the log holds of it: `key`, `full`, `inserts`, or '' for nothing."""
+        return self.identity if self.published else "inserts" if self.appended else ""
 
     @property
     def wanted(self) -> bool:
@@ -42,7 +64,7 @@ class LoggedTable:
     @property
     def why_not(self) -> str:
         """In words; '' for one that is logged."""
-        if self.published:
+        if self.published or self.appended:
             return ""
         if self.persistence != "p":
             return "unlogged tables never reach the log"
@@ -59,6 +81,7 @@ class Poll:
 
     position  of the log before the snapshot was taken: what was committed up to there is seen, but for transactions
               that still wait to be told that they are
+    counted   updates and deletes of tables whose inserts alone are logged, from before the snapshot
     visible   `pg_current_snapshot()`; time: the server's clock, microseconds since 1970
     after     a position that was read after the snapshot was taken
     parts     the shape table by table, where it is not the one that is known already
@@ -72,11 +95,12 @@ class Poll:
     sequences: tuple[tuple[str, str, int], ...]
     after: str
     parts: Parts | None
+    counted: Counted | None = None
 
 
 def read_shape(session: Session, publication: str) -> Shape:
     """In the caller's transaction."""
-    rows, definitions = session.one(query("changes", "shape"), (publication,))
+    rows, definitions = session.one(query("changes", "shape"), (publication, publication + INSERTS))
     return Shape(rows=rows, definitions=definitions)
 
 
@@ -84,16 +108,17 @@ def read_tables(session: Session, publication: str) -> tuple[LoggedTable, ...]:
     """In the caller's transaction."""
     return tuple(
         LoggedTable(
+            oid=oid,
             qname=QualifiedName(schema, name),
             persistence=kind,
             owned=owned,
             identity=identity,
             published=published,
+            appended=appended,
             member=member,
-            oid=oid,
         )
-        for schema, name, kind, owned, identity, published, member, oid in session.rows(
-            query("changes", "tables"), (publication,)
+        for oid, schema, name, kind, owned, identity, published, appended, member in session.rows(
+            query("changes", "tables"), (publication, publication + INSERTS)
         )
     )
 
@@ -109,7 +134,8 @@ def read_clock(session: Session) -> int:
 
 
 def poll(session: Session, publication: str, known: str = "") -> Poll:
-    """Clock and position first, then everything else in one snapshot. `known`: a shape that is told already."""
+    """Counts, clock and position first, then all else in one snapshot. `known`: a shape that is told already."""
+    counted = read_counted(session, publication + INSERTS) if session.server_version >= COUNTS_SINCE else None
     time = read_clock(session)
     position = read_position(session)
     session.begin()
@@ -124,7 +150,8 @@ def poll(session: Session, publication: str, known: str = "") -> Poll:
             tables=read_tables(session, publication),
             sequences=tuple((s, n, v) for s, n, v in session.rows(query("changes", "sequences"))),
             after=read_position(session),
-            parts=read_parts(session, publication) if shape.rows != known else None,
+            parts=read_parts(session, publication, publication + INSERTS) if shape.rows != known else None,
+            counted=counted,
         )
     finally:
         session.rollback()

@@ -1,7 +1,7 @@
 """Folded changes into a target's tables. A change that does not meet its row ends the run."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgkura.changes.pgoutput import INSERT, UNCHANGED, Change, Row, Unchanged, Value
 from pgkura.core.errors import Tampered
@@ -98,6 +98,42 @@ def _bring(session: Session, place: Place, keys: Sequence[str], same: str, fold:
             f"UPDATE {_CAME} o SET {sets} FROM {place.source} t WHERE o.{_MISSING} = {number} AND {same}"
         )
         _must(done, count, fold.name, "rows were to give their large values")
+
+
+@dataclass(slots=True)
+class Appends:
+    """Rows of a table that is only added to, since it was last written."""
+
+    emptied: bool = False
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.emptied or self.rows)
+
+    def take(self, change: Change, name: str) -> None:
+        """One more row. Raises Tampered for anything else."""
+        if change.kind != INSERT or change.new is None:
+            raise Tampered(f"the change log of {name} does not say which row changed")
+        self.rows.append(change.new)
+
+    def empty_table(self) -> None:
+        """TRUNCATE."""
+        self.emptied = True
+        self.rows.clear()
+
+
+def apply_appends(session: Session, place: Place, appends: Appends, name: str) -> int:
+    """In the caller's transaction; returns how many rows came."""
+    if appends.emptied:
+        if place.root:
+            raise Tampered(f"{name} was emptied", detail="one leaf of a tree that is loaded through its root")
+        session.execute(f"TRUNCATE ONLY {place.target.sql}")
+    if appends.rows:
+        # COPY takes values for identity columns as they are.
+        _copy(session, f"{place.target.sql} ({_names(place.columns)})", map(_line, appends.rows))
+    return len(appends.rows)
 
 
 def apply_one(session: Session, place: Place, change: Change, name: str) -> int:

@@ -7,6 +7,7 @@ from pgkura.core.errors import Unreachable
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding
 from pgkura.replay.carrying import CannotCarry
+from pgkura.replay.coverage import covered_tables
 from pgkura.replay.crossing import Crossing, cross, narrow
 from pgkura.replay.moments import Kind, Moment
 from pgkura.replay.reaching import Reach, check_base, guess, nearest, reach, reaches, windows
@@ -74,13 +75,8 @@ def _refused(refusals: Sequence[Unreachable], instead: Callable[[], str]) -> Unr
 
 
 def _plan(repo: Repository, log: Log, base: Base, until: Until, over: Crossing | None = None) -> ReplayPlan:
-    cover = check_base(repo, log, base) if over is None else over.cover
-    tables = {name: identity for name, (identity, why) in cover.tables.items() if not why}
-    findings = [
-        left_out(f"rows of {name}", f"as of snapshot {base.manifest.id}: {why}")
-        for name, (_, why) in cover.tables.items()
-        if why
-    ]
+    own = check_base(repo, log, base)
+    tables, findings = covered_tables(log, base, until, own if over is None else over.cover, own.first)
     first = first_place(log, base, until.place)
     definitions = base if over is None else over.definitions
     return ReplayPlan(

@@ -89,6 +89,11 @@ WAITING = "tables were changed: no base has been taken since"
 
 def check_base(repo: Repository, log: Log, base: Base) -> Cover:
     """What is in the log for a base's shape. Raises Unreachable where the base cannot be gone on from."""
+    if log.facts.left(base.timeline, base.after):
+        raise Unreachable(
+            f"snapshot {base.manifest.id} was taken on a server whose history was left",
+            detail="it may have seen what the server that was promoted never had",
+        )
     cover = read_cover(repo, log.facts.id, base.rows)
     if cover is None:
         raise Unreachable(

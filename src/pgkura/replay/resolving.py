@@ -42,6 +42,7 @@ class Base:
     time: int
     rows: str
     definitions: str
+    timeline: int = 0
 
 
 def bases_of(manifests: list[Manifest], chain: str) -> list[Base]:
@@ -54,6 +55,7 @@ def bases_of(manifests: list[Manifest], chain: str) -> list[Base]:
             time=int(m.log.get("time", 0)),
             rows=m.log["rows"],
             definitions=m.log["definitions"],
+            timeline=int(m.log.get("timeline") or 0),
         )
         for m in manifests
         if m.log is not None and m.log["chain"] == chain
@@ -187,6 +189,7 @@ def choose_base(log: Log, bases: list[Base], until: Until) -> Base:
 
     Raises Unreachable.
     """
+    bases = [b for b in bases if not log.facts.left(b.timeline, b.after)]
     before = [b for b in bases if leads_to(b, until)]
     judge = log.at(until.judge).poll
     fit = [b for b in before if b.rows == judge.shape.rows]

@@ -15,7 +15,7 @@ from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.wal import lsn_text
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
-from pgkura.replay.applying import Place, apply_fold, apply_one
+from pgkura.replay.applying import Appends, Place, apply_appends, apply_fold, apply_one
 from pgkura.replay.carrying import Carrying
 from pgkura.replay.folding import Fold
 from pgkura.replay.moments import time_text
@@ -24,6 +24,8 @@ from pgkura.repository.manifest import Manifest
 from pgkura.restore.run import Run
 
 REFUSED = "as of the base: replaying would run other roles' code (--trust-code allows it)"
+# How a table is logged whose updates and deletes are not.
+INSERTS_ALONE = "inserts"
 # Changes after which what is folded is applied, and the bytes of their messages.
 _CHANGES, _BYTES = 100_000, 32 * 1024 * 1024
 
@@ -101,6 +103,7 @@ class _Table:
     fold: Fold | None
     form: Form | None = None
     constants: Row = ()
+    appends: Appends | None = None
 
     def reformed(self, change: pgoutput.Change) -> pgoutput.Change:
         form = self.form
@@ -191,7 +194,9 @@ class Replay:
                 table = self._table(oid)
                 if table is None:
                     continue
-                if table.fold is None:
+                if table.appends is not None:
+                    table.appends.empty_table()
+                elif table.fold is None:
                     self._session.execute(f"TRUNCATE ONLY {table.place.target.sql}")
                 else:
                     table.fold.empty_table()
@@ -200,7 +205,9 @@ class Replay:
             if table is None:
                 return
             change = table.reformed(pgoutput.change(payload))
-            if table.fold is None:
+            if table.appends is not None:
+                table.appends.take(change, str(table.qname))
+            elif table.fold is None:
                 self._write(table, lambda: apply_one(self._session, table.place, change, str(table.qname)))
             else:
                 table.fold.take(change)
@@ -254,10 +261,11 @@ class Replay:
             columns=tuple(name for name, _ in columns),
             root=root is not None,
         )
-        keys_at = self._keys(relation, columns, facts)
+        appended = self.plan.tables[facts.qname] == INSERTS_ALONE
+        keys_at = () if appended else self._keys(relation, columns, facts)
         fold = Fold(name=str(facts.qname), keys=keys_at) if keys_at else None
         constants = tuple(None if v is None else v.encode() for _, _, v in form.columns) if form is not None else ()
-        return _Table(relation, facts.qname, place, fold, form, constants)
+        return _Table(relation, facts.qname, place, fold, form, constants, Appends() if appended else None)
 
     def _refused(self) -> frozenset[QualifiedName]:
         """Tables whose rows would run other roles' code with our rights."""
@@ -296,6 +304,12 @@ class Replay:
         self._pending = self._pending_bytes = 0
 
     def _apply(self, table: _Table) -> None:
+        appends = table.appends
+        if appends is not None and not appends.empty:
+            name = str(table.qname)
+            self._write(table, lambda: apply_appends(self._session, table.place, appends, name))
+            table.appends = Appends()
+            return
         if table.fold is None or table.fold.empty:
             return
         fold = table.fold

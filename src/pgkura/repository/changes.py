@@ -23,6 +23,8 @@ from pgkura.storage.base import KeyNotFound
 CHAINS = "chains/"
 CHANGES = "changes/"
 HEAD, START, END = "head", "start", "end"
+# Before the timeline to which a chain's server went on.
+MOVED = "moved-"
 _SEGMENT = re.compile(r"changes/([^/]+)/segments/([0-9A-F]{16})-([0-9A-F]{16})\Z")
 _LENGTH = re.compile(rb"([1-9][0-9]{0,9})\n")
 

@@ -145,7 +145,7 @@ def look(desk: Desk, moment: Moment, locked: frozenset[int], platform: Platform)
             stands = reader.rows(query("point"))
             public = tuple(privilege for (privilege,) in reader.rows(query("public_privileges")))
             absent = unlogged(read.facts.tables) if on_standby(reader) else frozenset[int]()
-            log = _log(reader, desk.chain)
+            log = _log(reader, desk.chain, stands)
         reader.commit()
         now = read_live(reader, [t.oid for t in read.facts.tables])
     except SqlError as error:
@@ -178,7 +178,7 @@ def look(desk: Desk, moment: Moment, locked: frozenset[int], platform: Platform)
     )
 
 
-def _log(reader: Session, chain: LivingChain | None) -> dict[str, str] | None:
+def _log(reader: Session, chain: LivingChain | None, stands: Sequence[tuple[str, int, str]]) -> dict[str, str] | None:
     """What makes this a base of the change log: its shape in the snapshot, and a position that lies after it."""
     if chain is None or on_standby(reader):
         return None
@@ -189,6 +189,8 @@ def _log(reader: Session, chain: LivingChain | None) -> dict[str, str] | None:
         "definitions": shape.definitions,
         "after": read_position(reader),
         "time": str(read_clock(reader)),
+        # After a promotion a base may have seen what the new history does not have.
+        "timeline": str(int(stands[0][0], 16)) if stands else "",
     }
 
 

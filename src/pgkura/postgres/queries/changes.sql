@@ -8,9 +8,9 @@
 with member as (
     select r.prrelid as relid, r.oid
     from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
-    where p.pubname = %s
+    where p.pubname in (%s, %s)
 ), own as (
-    select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, c.relowner, c.relacl,
+    select c.oid::pg_catalog.int8, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, c.relowner, c.relacl,
            c.relrowsecurity, c.relforcerowsecurity, c.relispartition
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.oid >= 16384 and n.nspname !~ '^pg_(toast|temp)' and c.relpersistence <> 't'
@@ -66,8 +66,8 @@ select pg_catalog.pg_current_snapshot()::pg_catalog.text
 select pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text
 
 -- name: tables
--- Tables that hold rows of their own, how their rows are told apart, and whether they are in the publication.
-select n.nspname, c.relname, c.relpersistence::pg_catalog.text, pg_catalog.pg_has_role(c.relowner, 'USAGE'),
+-- Tables that hold rows of their own, how their rows are told apart, and in which publications they are.
+select c.oid::pg_catalog.int8, n.nspname, c.relname, c.relpersistence::pg_catalog.text, pg_catalog.pg_has_role(c.relowner, 'USAGE'),
        case c.relreplident
            when 'f' then 'full'
            when 'd' then case when exists (select from pg_catalog.pg_index i where i.indrelid = c.oid
@@ -75,11 +75,12 @@ select n.nspname, c.relname, c.relpersistence::pg_catalog.text, pg_catalog.pg_ha
            when 'i' then case when exists (select from pg_catalog.pg_index i where i.indrelid = c.oid
                               and i.indisreplident and i.indimmediate and i.indisvalid) then 'key' else '' end
            else '' end,
-       exists (select from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
-               where r.prrelid = c.oid and p.pubname = %s),
+       coalesce((select r.oid from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
+                 where r.prrelid = c.oid and p.pubname = %s), 0),
+       coalesce((select r.oid from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
+                 where r.prrelid = c.oid and p.pubname = %s), 0),
        exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-               and d.objid = c.oid and d.deptype = 'e'),
-       c.oid::pg_catalog.int8
+               and d.objid = c.oid and d.deptype = 'e')
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'r' and c.oid >= 16384 and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
 order by n.nspname, c.relname
@@ -98,20 +99,3 @@ from (
     offset 0
 ) s
 where s.value is not null
-
--- name: slot
--- Our slot, if it is there: who uses it, what the server has been told, and how near it is to being given up.
-select coalesce(s.active_pid, 0), coalesce(s.confirmed_flush_lsn::pg_catalog.text, ''), coalesce(s.wal_status, ''),
-       coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn), 0)::pg_catalog.int8,
-       coalesce(s.safe_wal_size, -1)::pg_catalog.int8,
-       exists (select from pg_catalog.pg_publication p where p.pubname = s.slot_name)
-from pg_catalog.pg_replication_slots s
-where s.slot_name = %s and s.database = pg_catalog.current_database()
-
--- name: server
--- Whether a change log can be had, and why not.
-select pg_catalog.current_setting('wal_level'), pg_catalog.pg_is_in_recovery(),
-       coalesce((select r.rolreplication or r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user), false),
-       pg_catalog.current_setting('max_replication_slots')::int4
-         - (select count(*) from pg_catalog.pg_replication_slots)::int4,
-       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')

@@ -7,7 +7,7 @@
 with member as (
     select r.prrelid as relid, r.oid
     from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
-    where p.pubname = %s
+    where p.pubname = any (%s::pg_catalog.name[])
 ), own as (
     select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, c.relnatts, c.relfilenode
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
