@@ -116,6 +116,13 @@ def test_demo_tells_the_story(desk: Desk) -> None:
     """`make demo` is `pgkura demo`: it ends well, leaves no server behind, and says where the backup lies."""
     kept = desk.folder / "kept"
     told = desk.run("demo", "--keep", str(kept), env={"DEMO_ROWS": "500"}).expect()
-    for word in ("lost", "back", "proof    equal", str(kept / "repository")):
+    for word in (
+        "mistake",
+        "the table a query saw just before",
+        "lost",
+        "back",
+        "proof    equal",
+        str(kept / "repository"),
+    ):
         assert word in told.out
     shutil.rmtree(kept)

@@ -14,6 +14,8 @@ from pgkura.core.errors import UsageError
 from pgkura.core.outcome import Result
 from pgkura.core.progress import Progress
 from pgkura.operations.backup import BackupResult, back_up
+from pgkura.operations.demo import mistake
+from pgkura.operations.demo.mistake import Mistake
 from pgkura.operations.init import initialise
 from pgkura.operations.restore import RestoreResult, execute_restore, plan_restore
 from pgkura.postgres.endpoint import Endpoint
@@ -35,6 +37,7 @@ class Told:
     version: str
     counts: dict[str, int]
     backup: BackupResult
+    mistake: Mistake
     restored: RestoreResult
     outage_seconds: float
     repository: Path
@@ -54,6 +57,7 @@ class Told:
             "           users, storage rows, row level security, grants, functions,",
             "           triggers, a large object",
             f"  saved    {b.tables} tables, {b.rows:,} rows in {b.seconds:.1f} s; {stored:.1f} MB, sealed ({b.result})",
+            *self.mistake.story(),
             "  lost     everything: the server was stopped, its data directory deleted",
             f"  back     {r.rows:,} rows in {r.restore_seconds:.1f} s, on a new server",
             f"  proof    {same} in {r.proof_seconds:.1f} s: {r.proof['tables']} tables row by row, "
@@ -73,6 +77,7 @@ class Told:
             "result": self.result.value,
             "counts": self.counts,
             "backup": self.backup.as_json(),
+            "mistake": self.mistake.as_json(),
             "restore": self.restored.as_json(),
             "outage_seconds": round(self.outage_seconds, 3),
             "repository": str(self.repository),
@@ -96,9 +101,12 @@ def run_demo(rows: int, keep: str, progress: Progress) -> Told:
             repository=storage.url,
             host_key=f"file:{made.host_key}",
         )
-        backup = back_up(
-            Endpoint.parse(first.url(DATABASE)), Repository.open(storage, host=host), access, progress=progress
-        )
+        source, keeper = Endpoint.parse(first.url(DATABASE)), Repository.open(storage, host=host)
+        mistake.begin(source, keeper)
+        backup = back_up(source, keeper, access, progress=progress)
+        beside = Endpoint.parse(first.url(mistake.BEFORE))
+        person = Repository.open(storage, identity=identity)
+        accident = mistake.happen(source, beside, keeper, person, progress)
     # Leaving the block stopped the server and deleted its data directory: the disaster.
     lost_at = time.monotonic()
     progress.note("disaster: the server is gone and its data directory is deleted")
@@ -114,10 +122,11 @@ def run_demo(rows: int, keep: str, progress: Progress) -> Told:
         )
         restored = execute_restore(planned, progress=progress)
     return Told(
-        result=Result.OK if backup.result is restored.result is Result.OK else Result.INCOMPLETE,
+        result=Result.OK if {backup.result, accident.result, restored.result} == {Result.OK} else Result.INCOMPLETE,
         version=version,
         counts=counts,
         backup=backup,
+        mistake=accident,
         restored=restored,
         outage_seconds=time.monotonic() - lost_at,
         repository=folder / "repository",
