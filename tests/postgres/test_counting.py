@@ -209,3 +209,35 @@ def test_tables_that_are_only_added_to_come_back_without_a_key(
     named, rows = restored("latest")
     assert "not be counted yet" in named['updates and deletes in "public"."grown"']
     assert rows[0] == [*grown, (4, None)]
+
+
+@pytest.mark.parametrize("source", EDGES[-1:], indirect=True)
+def test_a_table_without_key_that_was_altered_comes_back_too(
+    source: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a change of columns and the next base: rows of both forms, of one that is only added to."""
+    monkeypatch.setattr(counting, "QUIET", 0.5)
+    monkeypatch.setattr(counting, "SLACK", 0.5)
+    version, name = int(source.rsplit("_", 1)[1]), source.rsplit("/", 1)[1]
+    env = {"DATABASE_URL": source}
+    sql(source, "INSERT INTO grown (id, v) VALUES (1, 'before')")
+    with watching(source, open_repository(desk), Options(period=0.3, beat=1.0)):
+        soon(lambda: bool(sql(source, "SELECT 1 FROM pg_replication_slots WHERE active")))
+        write(source, 1)
+        time.sleep(3)
+        desk.run("backup", env=env).expect(3)
+        sql(source, "INSERT INTO grown (id, v) VALUES (2, 'between')")
+        time.sleep(2)
+        sql(source, "ALTER TABLE grown ADD COLUMN late int DEFAULT 7")
+        time.sleep(2)
+        sql(source, "INSERT INTO grown (id, v, late) VALUES (3, 'after', 8)")
+        write(source, 2)
+        desk.run("mark", "altered", env=env).expect()
+        time.sleep(4)
+        desk.run("backup", env=env).expect(3)
+        time.sleep(3)
+    back = target(version, name)
+    done = desk.run("restore", "--at", "altered", "--to", back, "--json").expect(3).json
+    named = {f["object"]: f["reason"] for f in done["skipped"] if "password" not in f["object"]}
+    rows = sql(back, "SELECT id, v, late FROM grown ORDER BY id")
+    assert (named, rows) == ({}, [(1, "before", 7), (2, "between", 7), (3, "after", 8)])
