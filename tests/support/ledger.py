@@ -28,7 +28,8 @@ TABLES = ("ledger", "account", "item", "auto", "scratch")
 class Load:
     """Writers that run until stopped; `committed` are ledger numbers whose commit was confirmed.
 
-    gentle  no TRUNCATE: a backup would read that table as of a later instant, and could be no base of the log
+    gentle   no TRUNCATE: a backup would read that table as of a later instant, and could be no base of the log
+    patient  a server that is gone comes back; whether what was being committed then is there, only its tables say
     """
 
     url: str
@@ -37,6 +38,7 @@ class Load:
     committed: list[int] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     gentle: bool = False
+    patient: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -66,12 +68,16 @@ class Load:
 
     def _run(self, client: int) -> None:
         chance = random.Random(self.seed * 1000 + client)
-        try:
-            with psycopg.connect(self.url, autocommit=True) as connection:
-                while not self._stop.is_set():
-                    self._transaction(connection, chance, client)
-        except Exception as error:  # noqa: BLE001 - told by the test
-            self.errors.append(repr(error))
+        while not self._stop.is_set():
+            try:
+                with psycopg.connect(self.url, autocommit=True) as connection:
+                    while not self._stop.is_set():
+                        self._transaction(connection, chance, client)
+            except Exception as error:  # noqa: BLE001 - told by the test
+                if not (self.patient and isinstance(error, psycopg.OperationalError)):
+                    self.errors.append(repr(error))
+                    return
+                time.sleep(0.05)
 
     def _transaction(self, connection: psycopg.Connection[tuple[object, ...]], chance: random.Random, who: int) -> None:
         n = self.number()

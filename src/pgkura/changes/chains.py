@@ -231,9 +231,9 @@ def _clear(repo: Repository, session: Session) -> None:
                 drop_slot(session, name)
 
 
-def look(session: Session, chain: Chain) -> Poll:
+def look(session: Session, chain: Chain, *, lasting: bool = False) -> Poll:
     """One look at the source. A sequence that is locked just now is not waited for long."""
-    seen = poll(session, chain.slot, chain.covered)
+    seen = poll(session, chain.slot, chain.covered, lasting=lasting)
     if seen.counted is None:
         return seen
     # A standby has counts of its own, and may have begun with those of its primary.

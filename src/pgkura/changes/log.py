@@ -27,11 +27,6 @@ class SegmentPoll:
     shape: Shape
     after: int = 0
 
-    @property
-    def known(self) -> int:
-        """Until when the log surely holds every commit: times are taken before commits are written."""
-        return self.time - A_HAIR
-
     def widen(self, xid: int) -> int:
         """The 64-bit number of a transaction of the segment."""
         return Visible.parse(self.visible).widen(xid)
@@ -61,6 +56,15 @@ class Segment:
     rest_plain: int
     ddl: int = 0
     counted: dict[str, Any] | None = None
+
+    @property
+    def known(self) -> int:
+        """Until when the log up to here surely holds every commit: times are taken before commits are written.
+
+        The look may be far ahead of what was received; only where it is not does its time count.
+        """
+        looked = self.poll.time if self.poll.position <= self.name.end else 0
+        return max(self.last_time, looked) - A_HAIR
 
     @property
     def bytes(self) -> int:

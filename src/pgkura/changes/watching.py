@@ -116,7 +116,7 @@ def _follow(
             with ThreadPoolExecutor(1, thread_name_prefix="pgkura-store") as pool:
                 _Run(source, repo, options, progress, stop, told, pool, bases, guard).run()
             return told
-        except (SqlError, StoreError, SourceBusy) as error:
+        except (DatabaseError, StoreError, SourceBusy) as error:
             failures = 1 if told.segments > before else failures + 1
             if stop.requested or (options.once and failures > 5) or not told.chain:
                 raise
@@ -147,6 +147,7 @@ class _Run:
         self._storing: deque[tuple[Future[None], Cut]] = deque()
         self._first_commit = self._last_stored = self._slot_seen = time.monotonic()
         self._until = 0
+        self._failed = False
 
     def run(self) -> None:
         """Connect, find the chain, follow."""
@@ -278,16 +279,16 @@ class _Run:
             return True
         return 0 < self._until <= self._chain.position and not self._storing
 
-    def _look(self) -> Poll:
+    def _look(self, *, lasting: bool = False) -> Poll:
         """The shape of now; tables that can be logged join, those that lost their key leave at once."""
-        seen = look(self._session, self._chain)
         chain = self._chain
+        seen = look(self._session, chain, lasting=lasting)
         if (
             any(to_publish(t, chain.slot, chain.inserts) for t in seen.tables)
             and (done := publish(self._session, chain.slot, chain.inserts, self._progress.note)).changed
         ):
             chain.empty = chain.empty - done.filled | done.empty
-            seen = look(self._session, chain)
+            seen = look(self._session, chain, lasting=lasting)
         known: Poll | None = getattr(self, "_poll", None)
         if known is None or known.shape.rows != seen.shape.rows:
             cover(self._repo, self._chain, seen)
@@ -299,7 +300,7 @@ class _Run:
 
     def _store(self) -> None:
         # The look comes after the last commit of the segment: its shape is a shape of after all of it.
-        self._poll = seen = self._look()
+        self._poll = seen = self._look(lasting=True)
         chain, cut = self._chain, self._segmenter.cut()
         sealed = self._repo.seal_messages(cut.rest) if cut.rest else b""
         record = record_of(cut, chain=chain.id, before=(chain.top_xid, chain.top_time), rest_bytes=len(sealed))
@@ -309,7 +310,7 @@ class _Run:
             "time": seen.time,
             "rows": seen.shape.rows,
             "definitions": seen.shape.definitions,
-            "after": seen.after,
+            **({"after": seen.after} if seen.after else {}),
         }
         if (counted := self._counts.tell(seen.counted)) is not None:
             record["counted"] = counted
@@ -327,6 +328,10 @@ class _Run:
         return moved
 
     def _put(self, name: SegmentName, record: dict[str, object], sealed: bytes, cut: Cut) -> None:
+        # Segments that wait behind one that was refused must not be stored: the log would have a gap in between.
+        if self._failed:
+            raise StoreError("an earlier segment was not stored")
+        self._failed = True
         chain = self._chain.id
         for mark in cut.tally.marks:
             told = {"name": mark.name, "lsn": lsn_text(mark.lsn), "end": lsn_text(mark.end), "time": mark.time}
@@ -334,6 +339,7 @@ class _Run:
                 self._repo.put_chain_record(chain, f"mark-{mark.end:016X}", {**told, "xid": mark.xid})
         with suppress(KeyExists):  # it was stored, and nobody lived to hear it
             self._repo.put_segment(chain, name, record, sealed)
+        self._failed = False
 
     def _confirm(self, *, patiently: bool = False) -> None:
         while self._storing and (patiently or self._storing[0][0].done()):

@@ -157,7 +157,7 @@ def timeline(repo: Repository) -> Timeline:
         before[facts.system + facts.database] = line
         rpo.pop(facts.database, None)
         if log.names and not facts.ended:
-            rpo[facts.database] = round(max(time.time() - log.at(len(log.names) - 1).poll.known / 1_000_000, 0.0), 3)
+            rpo[facts.database] = round(max(time.time() - log.at(len(log.names) - 1).known / 1_000_000, 0.0), 3)
     return Timeline(chains=tuple(chains), rpo_seconds=rpo)
 
 
@@ -171,7 +171,7 @@ def _line(repo: Repository, log: Log, manifests: list[Manifest], why: Mapping[st
             from_lsn=lsn_text(one.first_position),
             from_time=time_text(one.base.time) if one.base.time else "",
             until_lsn=lsn_text(one.last_position) if one.last else "",
-            until_time=time_text(one.last.poll.known) if one.last else "",
+            until_time=time_text(one.last.known) if one.last else "",
             why=why.get(one.base.manifest.id, ""),
             unfit=one.unfit,
         )
@@ -185,7 +185,7 @@ def _line(repo: Repository, log: Log, manifests: list[Manifest], why: Mapping[st
         ended_at=facts.ended_at,
         from_lsn=lsn_text(facts.start),
         until_lsn=lsn_text(facts.end),
-        known=time_text(log.at(len(log.names) - 1).poll.known) if log.names else facts.began,
+        known=time_text(log.at(len(log.names) - 1).known) if log.names else facts.began,
         segments=len(log.names),
         stretches=tuple(stretches),
         slot=facts.slot,

@@ -24,6 +24,10 @@ from pgkura.postgres.pinning import PINNED
 from pgkura.postgres.session import SqlError
 
 _STATUS_SECONDS = 5.0
+# Without a word from the server: ask for one; then the connection counts as dead. Decoding a large transaction of which
+# nothing is ours may keep old servers silent for minutes.
+ASK_SECONDS = 10.0
+SILENT_SECONDS = 300.0
 _DATA = struct.Struct("!cQQq")
 _ALIVE = struct.Struct("!cQqB")
 _STATUS = struct.Struct("!cQQQqB")
@@ -63,6 +67,8 @@ class Replication:
         self._flushed = 0
         self._told = 0.0
         self._asked = False
+        self._heard = time.monotonic()
+        self._waits_since = 0.0
 
     @classmethod
     def open(cls, endpoint: Endpoint, *, application_name: str) -> "Replication":
@@ -71,7 +77,13 @@ class Replication:
         try:
             connection = psycopg.connect(
                 endpoint.conninfo(
-                    application_name=application_name, replication="database", connect_timeout=15, keepalives_idle=30
+                    application_name=application_name,
+                    replication="database",
+                    connect_timeout=15,
+                    keepalives_idle=30,
+                    keepalives_interval=10,
+                    keepalives_count=6,
+                    tcp_user_timeout=90_000,
                 ),
                 autocommit=True,
                 prepare_threshold=None,
@@ -113,7 +125,7 @@ class Replication:
             f"START_REPLICATION SLOT {quote_ident(slot)} LOGICAL {lsn_text(position)} "
             f"(proto_version '1', publication_names {names}, messages 'true')"
         )
-        result = self._pgconn.exec_(command.encode())
+        result = self._answer(command)
         if result.status != pq.ExecStatus.COPY_BOTH:
             raise _failed(result, "START_REPLICATION")
 
@@ -144,10 +156,12 @@ class Replication:
                 else:
                     left = until - time.monotonic()
                     if left <= 0 or not select.select([pgconn.socket], [], [], min(left, 1.0))[0]:
+                        self._fear_silence()
                         if time.monotonic() >= until:
                             return
                         continue
                     pgconn.consume_input()
+                    self._heard, self._waits_since = time.monotonic(), 0.0
         except psycopg.Error as error:
             raise SqlError("the replication connection broke", detail=" ".join(str(error).split())) from None
 
@@ -172,11 +186,23 @@ class Replication:
         if self._asked or time.monotonic() - self._told >= _STATUS_SECONDS:
             self._reply()
 
+    def _fear_silence(self) -> None:
+        """Between us and the server may be somebody who takes what we send and passes nothing on."""
+        if self._waits_since and time.monotonic() - self._waits_since >= SILENT_SECONDS:
+            raise SqlError(
+                "the replication connection is dead", detail=f"no answer from the server for {SILENT_SECONDS:g} s"
+            )
+
     def _reply(self) -> None:
         self._told, self._asked = time.monotonic(), False
+        wants_answer = self._told - self._heard >= ASK_SECONDS
+        if wants_answer and not self._waits_since:
+            self._waits_since = self._told
         now = time.time_ns() // 1000 - EPOCH_2000
         try:
-            self._pgconn.put_copy_data(_STATUS.pack(b"r", self._flushed, self._flushed, self._flushed, now, 0))
+            self._pgconn.put_copy_data(
+                _STATUS.pack(b"r", self._flushed, self._flushed, self._flushed, now, wants_answer)
+            )
             while self._pgconn.flush():
                 select.select([], [self._pgconn.socket], [], 1.0)
         except psycopg.Error as error:
@@ -188,8 +214,14 @@ class Replication:
             raise _failed(result, "START_REPLICATION")
         raise SqlError("the server ended the replication", detail="it stops, or somebody ended its process")
 
+    def _answer(self, command: str) -> pq.abc.PGresult:
+        try:
+            return self._pgconn.exec_(command.encode())
+        except psycopg.Error as error:
+            raise SqlError("the replication connection broke", detail=" ".join(str(error).split())) from None
+
     def _run(self, command: str) -> tuple[str, ...]:
-        result = self._pgconn.exec_(command.encode())
+        result = self._answer(command)
         if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
             raise _failed(result, command.split("=")[0])
         return tuple((result.get_value(0, n) or b"").decode() for n in range(result.nfields)) if result.ntuples else ()

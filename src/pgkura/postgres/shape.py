@@ -3,7 +3,8 @@
 Watchers ask each time they cut, backups ask in their snapshot: only what both know can be put together.
 """
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 from pgkura.core.names import QualifiedName
 from pgkura.postgres.counting import COUNTS_SINCE, Counted, read_counted
@@ -83,7 +84,8 @@ class Poll:
               that still wait to be told that they are
     counted   updates and deletes of tables whose inserts alone are logged, from before the snapshot
     visible   `pg_current_snapshot()`; time: the server's clock, microseconds since 1970
-    after     a position that was read after the snapshot was taken
+    after     a position that was read after the snapshot was taken; '' where a crash of the server may yet take back
+              what the snapshot saw
     parts     the shape table by table, where it is not the one that is known already
     """
 
@@ -133,19 +135,33 @@ def read_clock(session: Session) -> int:
     return int(session.one(query("changes", "clock"))[0])
 
 
-def poll(session: Session, publication: str, known: str = "") -> Poll:
-    """Counts, clock and position first, then all else in one snapshot. `known`: a shape that is told already."""
+def flushed(session: Session, position: str) -> bool:
+    """Whether the server's log is on its disk up to here, or is within a second (the log writer does it by itself)."""
+    pause = 0.005
+    while not session.one(query("changes", "flushed"), (position,))[0]:
+        if pause > 0.5:
+            return False
+        time.sleep(pause)
+        pause *= 2
+    return True
+
+
+def poll(session: Session, publication: str, known: str = "", *, lasting: bool = False) -> Poll:
+    """Counts, clock and position first, then all else in one snapshot. `known`: a shape that is told already.
+
+    `lasting`: wait until no crash of the server takes back what was seen.
+    """
     counted = read_counted(session, publication + INSERTS) if session.server_version >= COUNTS_SINCE else None
-    time = read_clock(session)
+    clock = read_clock(session)
     position = read_position(session)
     session.begin()
     try:
         visible = str(session.one(query("changes", "visible"))[0])
         shape = read_shape(session, publication)
-        return Poll(
+        seen = Poll(
             position=position,
             visible=visible,
-            time=time,
+            time=clock,
             shape=shape,
             tables=read_tables(session, publication),
             sequences=tuple((s, n, v) for s, n, v in session.rows(query("changes", "sequences"))),
@@ -155,3 +171,6 @@ def poll(session: Session, publication: str, known: str = "") -> Poll:
         )
     finally:
         session.rollback()
+    if lasting and not flushed(session, seen.after):
+        return replace(seen, after="")
+    return seen

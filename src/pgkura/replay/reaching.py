@@ -149,7 +149,7 @@ def _window(log: Log, before: Reach, after: Reach | None) -> Window:
         chain=log.facts.id,
         since=before.last_position,
         until=OPEN if after is None else after.first_position,
-        since_time=time_text(before.last.poll.known) if before.last else before.base.manifest.created,
+        since_time=time_text(before.last.known) if before.last else before.base.manifest.created,
         until_time=until,
         reason=WAITING if after is None else CHANGED,
         before=before.base,
@@ -162,7 +162,7 @@ def guess(log: Log, moment: Moment) -> int | None:
     if moment.kind is Kind.LSN:
         return moment.number
     if moment.kind is Kind.TIME and log.names:
-        return OPEN if moment.number > log.at(len(log.names) - 1).poll.known else log.facts.start
+        return OPEN if moment.number > log.at(len(log.names) - 1).known else log.facts.start
     return None
 
 
@@ -191,5 +191,5 @@ def _first(one: Reach) -> str:
 
 
 def _last(one: Reach) -> str:
-    when = time_text(one.last.poll.known) if one.last else one.base.manifest.created
+    when = time_text(one.last.known) if one.last else one.base.manifest.created
     return f"{lsn_text(one.last_position)} ({when})"

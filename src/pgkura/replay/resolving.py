@@ -110,7 +110,7 @@ def _time(log: Log, moment: Moment) -> Until:
         for begin in _begins(log, place):
             if begin.time > moment.number:
                 return _prefix(log, moment, begin.lsn - 1)
-    known = log.at(count - 1).poll.known
+    known = log.at(count - 1).known
     if moment.number > known:
         raise Unreachable(
             f"the log is known up to {time_text(known)} only",
@@ -126,6 +126,7 @@ def _transaction(log: Log, moment: Moment) -> Until:
     if xid < 1 << 32:  # as `xmin` of a row shows it
         xid = Visible.parse(log.at(count - 1).poll.visible).widen(xid)
     first = bisect_left(range(count), True, key=lambda p: log.at(p).top_xid >= xid)
+    behind = 0
     for place in range(first, count):
         segment = log.at(place)
         visible = Visible.parse(segment.poll.visible)
@@ -133,8 +134,10 @@ def _transaction(log: Log, moment: Moment) -> Until:
             for begin in _begins(log, place):
                 if visible.widen(begin.xid) == xid:
                     return _prefix(log, moment, begin.lsn - (moment.kind is Kind.BEFORE))
-        # Whatever ended before a look at the source was committed before the place of that look.
-        if visible.xmin > xid and place + 1 < count and log.names[place].end > log.at(first).poll.position:
+        # Whatever ended before a look at the source was committed before a position that was read after it.
+        if not behind and visible.xmin > xid:
+            behind = segment.poll.after
+        if 0 < behind <= segment.name.end:
             break
     raise Unreachable(
         f"transaction {moment.number} is not in this chain",
@@ -159,15 +162,24 @@ def marks(repo: Repository, chain: str) -> list[tuple[str, int, int]]:
 
 
 def _snapshot(log: Log, moment: Moment, visible: Visible) -> Until:
-    """All that it sees was committed before a look at the source that knows a later transaction."""
+    """All that it sees was committed before a position that was read after a look at the source that sees it all too.
+
+    A position that was read before that look would not do: what was committed in between would be left out.
+    """
+
+    def seen(place: int) -> bool:
+        return Visible.parse(log.at(place).poll.visible).sees_all_of(visible)
+
     count = len(log.names)
-    judge = bisect_left(range(count), True, key=lambda p: Visible.parse(log.at(p).poll.visible).xmax > visible.xmax)
-    if judge == count or log.at(judge).poll.position > log.facts.end:
+    first = bisect_left(range(count), True, key=seen)
+    # A look that a crash of the server may have taken back tells no position.
+    judge = next((p for p in range(first, count) if log.at(p).poll.after and seen(p)), count)
+    if judge == count or log.at(judge).poll.after > log.facts.end:
         raise Unreachable(
             "the log is not yet known to hold everything that this snapshot sees",
             hint="let `pgkura watch` run a little longer",
         )
-    place = place_of(log, log.at(judge).poll.position - 1)
+    place = place_of(log, log.at(judge).poll.after - 1)
     return Until(moment=moment, last=log.names[place].end - 1, place=place, judge=judge, visible=visible)
 
 

@@ -65,6 +65,9 @@ select pg_catalog.pg_current_snapshot()::pg_catalog.text
 -- name: position
 select pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text
 
+-- name: flushed
+select pg_catalog.pg_current_wal_flush_lsn() >= %s::pg_catalog.pg_lsn
+
 -- name: tables
 -- Tables that hold rows of their own, how their rows are told apart, and in which publications they are.
 select c.oid::pg_catalog.int8, n.nspname, c.relname, c.relpersistence::pg_catalog.text, pg_catalog.pg_has_role(c.relowner, 'USAGE'),
