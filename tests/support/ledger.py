@@ -5,6 +5,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Self
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -21,6 +22,13 @@ CREATE UNIQUE INDEX item_amount ON item (amount, b) WHERE amount > 1000000;
 INSERT INTO account SELECT g, 100, 'n' || g, repeat(md5(g::text), 200) FROM generate_series(1, 60) g;
 ALTER TABLE account ALTER COLUMN big SET STORAGE EXTERNAL;
 """
+# Two writers met, and one gave way.
+YIELDING = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.SerializationFailure,
+)
 TABLES = ("ledger", "account", "item", "auto", "scratch")
 
 
@@ -44,7 +52,7 @@ class Load:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _next: int = 0
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         self._threads = [threading.Thread(target=self._run, args=(c,)) for c in range(self.clients)]
         for thread in self._threads:
             thread.start()
@@ -89,7 +97,7 @@ class Load:
                 connection.execute("INSERT INTO ledger (n, client) VALUES (%s, %s)", (n, who))
                 for _ in range(chance.randrange(1, 5)):
                     self._step(connection, chance)
-        except (psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable):
+        except YIELDING:
             return
         if not rolled_back:
             with self._lock:
