@@ -20,9 +20,10 @@ from pgkura.core.stop import Stop
 from pgkura.core.wal import lsn_text, parse_lsn
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
-from pgkura.postgres.replication import Alive, Replication
+from pgkura.postgres.replication import Alive
 from pgkura.postgres.session import Session, SqlError
 from pgkura.postgres.shape import Poll
+from pgkura.postgres.transports import LogReader, Transports, Wanted
 from pgkura.repository.changes import END, PartRef, SegmentName
 from pgkura.repository.repository import Repository
 from pgkura.storage.base import KeyExists
@@ -49,6 +50,7 @@ class Options:
     last_slot     a new chain may take the last free slot
     manners       of the guard
     base_after    seconds without a change of tables or definitions after which a base is taken; 0 = never
+    transport     over which kind of connection the slot is read
     """
 
     period: float = 2.0
@@ -59,6 +61,7 @@ class Options:
     last_slot: bool = False
     manners: Manners = field(default_factory=Manners)
     base_after: float = 0.0
+    transport: Wanted = "auto"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,6 +75,7 @@ class Watched:
     bytes: int = 0
     holes: int = 0
     bases: int = 0
+    transport: str = ""
 
 
 def follow(
@@ -110,11 +114,12 @@ def _follow(
     guard: Guard,
 ) -> Watched:
     failures = 0
+    transports = Transports(options.transport, options.period, progress.note)
     while True:
         before = told.segments
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="pgkura-store") as pool:
-                _Run(source, repo, options, progress, stop, told, pool, bases, guard).run()
+                _Run(source, repo, options, progress, stop, told, pool, bases, guard, transports).run()
             return told
         except (DatabaseError, StoreError, SourceBusy) as error:
             failures = 1 if told.segments > before else failures + 1
@@ -139,10 +144,11 @@ class _Run:
         pool: ThreadPoolExecutor,
         bases: Rebasing,
         guard: Guard,
+        transports: Transports,
     ) -> None:
         self._source, self._repo, self._options = source, repo, options
         self._progress, self._stop, self._told, self._pool = progress, stop, told, pool
-        self._bases, self._guard = bases, guard
+        self._bases, self._guard, self._transports = bases, guard, transports
         self._counts = Telling()
         self._storing: deque[tuple[Future[None], Cut]] = deque()
         self._first_commit = self._last_stored = self._slot_seen = time.monotonic()
@@ -153,13 +159,13 @@ class _Run:
         """Connect, find the chain, follow."""
         with connect(self._source, application_name=APPLICATION) as session:
             session.execute("SET lock_timeout = '2s'")
-            replication = Replication.open(self._source, application_name=APPLICATION)
+            replication = self._transports.open(session, self._source, application_name=APPLICATION)
             try:
                 self._follow(session, replication)
             finally:
                 replication.close()
 
-    def _follow(self, session: Session, replication: Replication) -> None:
+    def _follow(self, session: Session, replication: LogReader) -> None:
         seen = replication.identify()
         database = str(session.one("SELECT pg_catalog.current_database()::text")[0])
         history = replication.history(seen.timeline)
@@ -174,6 +180,7 @@ class _Run:
         )
         self._guard.mind(chain.id, chain.slot, inserts=bool(chain.inserts))
         self._told.chain, self._told.position = chain.id, lsn_text(chain.position)
+        self._told.transport = replication.kind
         self._session, self._replication = session, replication
         try:
             self._poll = self._look()
@@ -265,7 +272,7 @@ class _Run:
                 self._last_stored = now
                 self._beat()
             return False
-        waited = now - self._first_commit >= self._options.period
+        waited = self._replication.rested or now - self._first_commit >= self._options.period
         last = self._stop.requested or 0 < self._until <= segmenter.position
         return waited or last or segmenter.size >= self._options.segment_bytes
 

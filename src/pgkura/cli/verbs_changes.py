@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+from enum import StrEnum
 from types import FrameType
 from typing import Annotated
 
@@ -22,6 +23,15 @@ from pgkura.operations.timeline import ChainLine
 from pgkura.operations.timeline import timeline as make_timeline
 
 _NOT_FOR_BASES = ("database", "every", "name", "policy", "repository", "host_key", "read_from", "as_json", "quiet")
+
+
+class Transport(StrEnum):
+    """How `watch` reads the log."""
+
+    AUTO = "auto"
+    STREAM = "stream"
+    SQL = "sql"
+
 
 Database = Annotated[
     str | None,
@@ -73,6 +83,14 @@ def watch(
     base_options: Annotated[
         str, typer.Option("--base-options", help="Options of `backup` for these, e.g. '--lock-days 30 --gentle'.")
     ] = "",
+    transport: Annotated[
+        Transport,
+        typer.Option(
+            "--transport",
+            help="`stream`: a replication connection. `sql`: SQL functions, also through a session pooler. `auto`: the "
+            "first that works.",
+        ),
+    ] = Transport.AUTO,
     repository: options.Repository = "",
     host_key: options.HostKey = "",
     insecure_store: options.InsecureStore = False,
@@ -98,6 +116,7 @@ def watch(
         max_retained=max_retained,
         last_slot=last_slot,
         base_after=0.0 if once or base_after == "never" else durations.seconds(base_after, "--base-after", least=0.1),
+        transport=transport.value,
     )
     words = _options_of_backup(base_options)
     if event_triggers is not None:

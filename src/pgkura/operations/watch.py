@@ -46,6 +46,7 @@ class WatchResult:
             "bytes_stored": told.bytes,
             "holes": told.holes,
             "bases": told.bases,
+            "transport": told.transport,
         }
 
 

@@ -61,6 +61,9 @@ class Alive:
 class Replication:
     """One replication connection; use from one thread."""
 
+    kind = "stream"
+    rested = False  # something may come at any time
+
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         self._connection = connection
         self._pgconn = connection.pgconn
