@@ -45,7 +45,7 @@ def source(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def read_all(reader: LogReader, slot: str, start: int, last: int) -> list[Frame]:
     """Every frame up to a position; each commit is confirmed as it comes."""
-    reader.start(slot, "p", start)
+    reader.start(slot, ("p",), start)
     found: list[Frame] = []
     ended = start
     until = time.monotonic() + 60
@@ -245,6 +245,8 @@ def follow_and_restore(desk: Desk, home: Server, name: str, through: dict[str, s
     first = desk.run("watch", "--once", "--json", env=through).expect()
     assert first.json["transport"] == "sql"
     assert why in first.err
+    doctor = desk.run("doctor", env=through).out
+    assert "temporary files" in " ".join(doctor.split())
     refused = desk.run("watch", "--once", "--transport", "stream", env=through).expect(14)
     assert "--transport sql" in refused.err
     with ledger.Load(home.url(name), gentle=True) as load:

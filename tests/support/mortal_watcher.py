@@ -24,8 +24,8 @@ def main() -> None:
     repo = Repository.open(LocalStorage(Path(sys.argv[1])), host=host)
     confirm = Polling.confirm
 
-    def mortal(reader: Polling, lsn: int) -> None:
-        confirm(reader, lsn)
+    def mortal(self: Polling, lsn: int) -> None:
+        confirm(self, lsn)
         os.kill(os.getpid(), signal.SIGKILL)
 
     Polling.confirm = mortal  # type: ignore[method-assign]

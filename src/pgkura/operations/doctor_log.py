@@ -10,6 +10,7 @@ from typing import Literal
 
 from pgkura.changes.budget import GIVE_UP_SHARE, WITHOUT_LIMIT, Level, judge, refuse_source
 from pgkura.core.errors import PgkuraError
+from pgkura.operations.doctor_transport import examine_transport
 from pgkura.postgres.counting import COUNTS_SINCE
 from pgkura.postgres.letting_go import installed
 from pgkura.postgres.session import Session
@@ -65,12 +66,9 @@ def examine_log(session: Session) -> Iterator[Line]:
 
 
 def _possible(session: Session, source: SourceState, *, watched: bool) -> Iterator[Line]:
-    if session.pooled:
-        yield Line(
-            state="note",
-            found="a watcher cannot work through a pooler",
-            change="give `watch` the direct host",
-        )
+    by_sql = examine_transport(session)
+    if by_sql is not None:
+        yield Line(state="note", found=by_sql[0], change=by_sql[1])
     try:
         if not watched:
             refuse_source(source, last_slot=False, connected=False)

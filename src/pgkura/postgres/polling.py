@@ -7,7 +7,7 @@ slot's `restart_lsn` on, and is complete in the server (in a temporary file, if 
 
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from pgkura.core.names import quote_ident, quote_literal
@@ -66,12 +66,15 @@ class Polling:
         system, timeline, position = self._session.one(query("polling", "identity"))
         return Identity(system=system, timeline=int(timeline, 16), position=position)
 
-    def start(self, slot: str, publication: str, position: int) -> None:
+    def history(self, timeline: int) -> tuple[tuple[int, int], ...]:
+        """Only a replication connection tells where earlier timelines were left."""
+        return ()
+
+    def start(self, slot: str, publications: Sequence[str], position: int) -> None:
         """What lies before `position` is stored: the slot is advanced to there, and looked at from there on."""
         self._slot = slot
-        self._plugin = (
-            f"'proto_version', '1', 'publication_names', {quote_literal(quote_ident(publication))}, 'messages', 'true'"
-        )
+        names = quote_literal(",".join(map(quote_ident, publications)))
+        self._plugin = f"'proto_version', '1', 'publication_names', {names}, 'messages', 'true'"
         (confirmed,) = self._session.one(query("polling", "confirmed"), (slot,))
         self._confirmed = parse_lsn(confirmed)
         self._stored = self._taken = position

@@ -1,6 +1,6 @@
 """Over which kind of connection a change log is read: replication where it can be had, else SQL functions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, Protocol
 
 from pgkura.core.errors import DatabaseError
@@ -39,7 +39,11 @@ class LogReader(Protocol):
         """Which server answers here."""
         ...
 
-    def start(self, slot: str, publication: str, position: int) -> None:
+    def history(self, timeline: int) -> tuple[tuple[int, int], ...]:
+        """(timeline, where it was left) of all that came before this one, as far as it is told."""
+        ...
+
+    def start(self, slot: str, publications: Sequence[str], position: int) -> None:
         """Begin to receive."""
         ...
 
@@ -71,7 +75,7 @@ class Transports:
         """`session`: an ordinary connection to the same place, which works. Raises DatabaseError."""
         if self._wanted != "sql":
             try:
-                return _streaming(endpoint, application_name)
+                return streaming(endpoint, application_name=application_name)
             except DatabaseError as error:
                 why = refusal(error, pooled=session.pooled)
                 if not why:
@@ -86,7 +90,8 @@ class Transports:
         return Polling.open(endpoint, application_name=application_name, period=self._period)
 
 
-def _streaming(endpoint: Endpoint, application_name: str) -> Replication:
+def streaming(endpoint: Endpoint, *, application_name: str) -> Replication:
+    """A replication connection that is one, whatever a pooler made of it. Raises DatabaseError."""
     replication = Replication.open(endpoint, application_name=application_name)
     try:
         replication.identify()
