@@ -27,11 +27,14 @@ from benchmarks.figures import (
     latency,
     memory,
     one_table,
+    replay,
     restore,
+    rpo,
     second_day,
     thirty_days,
     tiny,
     unchanged,
+    watch_overhead,
 )
 from benchmarks.machine import machine, settings, versions
 from benchmarks.results import Figure, Wrong
@@ -49,6 +52,9 @@ FIGURES: dict[str, Callable[[Bench], Figure]] = {
     "memory": memory.figure,
     "tiny": tiny.figure,
     "hash-rows": hash_rows.figure,
+    "watch-overhead": watch_overhead.figure,
+    "rpo": rpo.figure,
+    "replay": replay.figure,
 }
 
 

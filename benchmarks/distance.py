@@ -48,7 +48,7 @@ def distance(server: Server, milliseconds: float) -> Iterator[Distance]:
                 server.stop()
                 server.start()
         return
-    with _relay(server.port, milliseconds / 2) as port:
+    with relay(server.port, milliseconds / 2) as port:
         yield Distance(
             prefix=(),
             host="127.0.0.1",
@@ -96,7 +96,8 @@ def _namespaces(milliseconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def _relay(target: int, milliseconds: float) -> Iterator[int]:
+def relay(target: int, milliseconds: float) -> Iterator[int]:
+    """A port of this machine that leads to another, so many milliseconds away in each direction."""
     port = free_port()
     argv = [sys.executable, "-m", "benchmarks.relay", str(port), str(target), str(milliseconds)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +66,29 @@ class Server:
         with (self._data / "postgresql.conf").open("a") as conf:
             conf.write("include_if_exists = 'benchmark.conf'\n")
         (self._data / "pg_hba.conf").write_text(_HBA)
+
+    def cold_copy(self, folder: Path) -> "Server":
+        """Another cluster with the same content; this one must be stopped."""
+        shutil.copytree(self._data, folder / self._data.name, copy_function=shutil.copy2, symlinks=True)
+        if os.geteuid() == 0:
+            owner = pwd.getpwnam("nobody")
+            folder.chmod(0o755)
+            for path in (folder / self._data.name, *(folder / self._data.name).rglob("*")):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        return Server(self._home, folder)
+
+    @property
+    def data(self) -> Path:
+        """Its data folder."""
+        return self._data
+
+    def said(self) -> str:
+        """Its log so far."""
+        return self._log.read_text(errors="replace")
+
+    def program(self, name: str) -> str:
+        """One of the programs that came with it."""
+        return str(self._home / name)
 
     # -- start and stop
 

@@ -85,7 +85,6 @@ class Polling:
         if self._rows is None:
             if not self._may_look(seconds):
                 return
-            self._advance()
             self._begun, self._count = time.monotonic(), 0
             self._rows = self._look()
         for handed, frame in enumerate(self._rows, 1):
@@ -98,6 +97,7 @@ class Polling:
         if self._taken > self._stored:
             time.sleep(min(seconds, _WAIT_FOR_STORE))
             return False
+        self._advance()
         left = self._due - time.monotonic()
         if left > 0:
             time.sleep(min(seconds, left))
@@ -170,7 +170,7 @@ class Polling:
             yield Frame(lsn, payload)
 
     def confirm(self, lsn: int) -> None:
-        """Everything up to here is stored for good. The server hears it before the next look."""
+        """Everything up to here is stored for good. The server hears it once that is all of the look."""
         self._stored = max(self._stored, lsn)
 
     def _advance(self) -> None:

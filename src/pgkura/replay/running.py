@@ -1,5 +1,6 @@
 """The replay of one restore: after rows and keys, before triggers and foreign keys."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -78,6 +79,7 @@ class Replayed:
     time: int = 0
     tables: set[QualifiedName] = field(default_factory=set)
     refused: set[QualifiedName] = field(default_factory=set)
+    milliseconds: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """A part of `restore --json`."""
@@ -85,6 +87,7 @@ class Replayed:
             "transactions": self.transactions,
             "changes": self.changes,
             "rows_written": self.written,
+            "milliseconds": self.milliseconds,
             "tables": sorted(str(t) for t in self.tables),
             "every_change_met_its_row": not self.refused,
             "last_commit": {"lsn": lsn_text(self.lsn), "xid": self.xid, "time": time_text(self.time)}
@@ -132,6 +135,7 @@ class Replay:
         self._facts = {t.qname: t for t in run.plan.facts.tables}
         self._by_oid = {t.oid: t for t in run.plan.facts.tables}
         run.progress.stage("replaying changes", total=plan.segments, unit="segments")
+        begun = time.monotonic()
         self._begin()
         try:
             for place in range(plan.first, plan.last + 1):
@@ -145,6 +149,7 @@ class Replay:
             if not session.broken:
                 session.rollback()
             raise
+        self.done.milliseconds = round((time.monotonic() - begun) * 1000)
         run.plan = replace(run.plan, sequences=tuple(map(self._value, run.plan.sequences)))
 
     def _begin(self) -> None:
