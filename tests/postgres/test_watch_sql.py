@@ -14,6 +14,7 @@ from tests.support import ledger
 from tests.support.cli import ROOT, Desk
 from tests.support.pooler import Supavisor, pgbouncer
 from tests.support.servers import PASSWORD, Server, newest, server, versions
+from tests.support.watchers import soon
 
 from pgkura.core.errors import DatabaseError
 from pgkura.core.wal import parse_lsn
@@ -23,6 +24,7 @@ from pgkura.postgres.polling import Polling
 from pgkura.postgres.replication import Alive, Frame, Replication
 from pgkura.postgres.transports import LogReader, refusal
 
+READS = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'pgkura reads %' AND datname = current_database()"
 PROJECT = "abcdefghijklmnopqrst"
 
 
@@ -195,6 +197,24 @@ def numbers(log: object) -> list[int]:
             assert change.new is not None and isinstance(change.new[0], bytes)
             found.append(int(change.new[0]))
     return found
+
+
+@pytest.mark.parametrize("source", versions()[-1:], indirect=True)
+def test_a_living_reader_is_seen_between_its_looks(source: str, desk: Desk) -> None:
+    """The slot is free then: who reads it is told by a session's name."""
+    env = {"DATABASE_URL": source}
+    child = desk.start("watch", "--transport", "sql", "--period", "30s", "--quiet", env=env)
+    try:
+        with psycopg.connect(source, autocommit=True) as connection:
+            soon(lambda: connection.execute(READS).fetchone() is not None)
+        assert "is read by process" in " ".join(desk.run("doctor", env=env).out.split())
+        refused = desk.run("unwatch", env=env)
+        assert refused.code != 0 and "a watcher reads slot" in refused.err
+    finally:
+        child.terminate()
+    assert child.wait(30) == 0
+    assert "no watcher reads slot" in " ".join(desk.run("doctor", env=env).out.split())
+    desk.run("unwatch", env=env).expect()
 
 
 @pytest.mark.parametrize("source", versions()[-1:], indirect=True)

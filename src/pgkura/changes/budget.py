@@ -76,10 +76,11 @@ def judge(state: SlotState, asked: int | None) -> Verdict:
     return Verdict(level=Level.FINE, text="")
 
 
-def refuse_source(source: SourceState, *, last_slot: bool, connected: bool) -> None:
+def refuse_source(source: SourceState, *, last_slot: bool, connected: bool, by_sql: bool = False) -> None:
     """Raises what keeps this source from getting a slot of ours.
 
-    `last_slot`: others need none any more; `connected`: our own sender is counted in what it tells already.
+    `last_slot`: others need none any more; `connected`: our own sender is counted in what it tells already;
+    `by_sql`: none is needed.
     """
     if source.standby:
         raise DatabaseError("this server is a standby", hint="watch the primary: slots of standbys are not used yet")
@@ -98,6 +99,8 @@ def refuse_source(source: SourceState, *, last_slot: bool, connected: bool) -> N
         ("replication slots", "max_replication_slots", source.slots - source.slots_used, source.slots),
         ("senders", "max_wal_senders", senders, source.senders),
     ):
+        if by_sql and what == "senders":
+            continue
         if free < 1:
             raise SourceBusy(
                 f"all {all_of_them} {what} of the server are in use",

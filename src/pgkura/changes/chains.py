@@ -97,10 +97,11 @@ def open_chain(
     hole: Callable[[str], None],
     *,
     last_slot: bool = False,
+    by_sql: bool = False,
 ) -> Chain:
     """The chain that can be gone on with, or a new one; what was broken is ended, with its reason, in the store.
 
-    `hole` hears the reason. `last_slot`: a new one may take the last that the server has.
+    `hole` hears the reason. `last_slot`: a new one may take the last that the server has; `by_sql`: it is read so.
     """
     found: Chain | None = None
     newest = True
@@ -124,7 +125,10 @@ def open_chain(
             tell = hole if repo.chain_record(chain, START) is not None else note
             tell(broken.reason)
             end_chain(repo, session, chain, slot, broken.reason)
-    return found or _begin(repo, session, origin, note, last_slot=last_slot)
+    if found is None:
+        refuse_source(read_source(session), last_slot=last_slot, connected=True, by_sql=by_sql)
+        found = _begin(repo, session, origin, note)
+    return found
 
 
 def _resume(repo: Repository, session: Session, origin: Origin, chain: str, slot: str, inserts: str) -> Chain:
@@ -188,10 +192,7 @@ def end_chain(repo: Repository, session: Session, chain: str, slot: str, reason:
         repo.put_chain_record(chain, END, {"reason": reason, "position": lsn_text(position), "ended": _now()})
 
 
-def _begin(
-    repo: Repository, session: Session, origin: Origin, note: Callable[[str], None], *, last_slot: bool
-) -> Chain:
-    refuse_source(read_source(session), last_slot=last_slot, connected=True)
+def _begin(repo: Repository, session: Session, origin: Origin, note: Callable[[str], None]) -> Chain:
     _clear(repo, session)
     slot = f"pgkura_{secrets.token_hex(4)}"
     inserts = slot + INSERTS if session.server_version >= COUNTS_SINCE else ""

@@ -175,8 +175,15 @@ class _Run:
             self._end(session, chain_id, slot, reason)
         if self._guard.rest and not self._options.once and self._stop.wait(self._guard.rest):
             return
+        by_sql = replication.kind == "sql"
         self._chain = chain = open_chain(
-            self._repo, session, origin, self._progress.note, self._hole, last_slot=self._options.last_slot
+            self._repo,
+            session,
+            origin,
+            self._progress.note,
+            self._hole,
+            last_slot=self._options.last_slot,
+            by_sql=by_sql,
         )
         self._guard.mind(chain.id, chain.slot, inserts=bool(chain.inserts))
         self._told.chain, self._told.position = chain.id, lsn_text(chain.position)
@@ -225,7 +232,8 @@ class _Run:
         except SqlError as error:
             if error.sqlstate not in _LOST:
                 raise
-            raise ChainBroken(f"the slot cannot be read any more: {error.msg}") from error
+            why = self._guard.broken(self._chain.slot) or f"the slot cannot be read any more: {error.msg}"
+            raise ChainBroken(why) from error
 
     def _loop(self) -> None:
         polled = time.monotonic()

@@ -14,7 +14,7 @@ from pgkura.core.names import quote_ident, quote_literal
 from pgkura.core.wal import lsn_text, parse_lsn
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.messages import CopyBatch
-from pgkura.postgres.pinning import connect
+from pgkura.postgres.pinning import connect, rename
 from pgkura.postgres.queries import query
 from pgkura.postgres.replication import Alive, Frame, Identity
 from pgkura.postgres.session import Session, SqlError
@@ -73,6 +73,7 @@ class Polling:
     def start(self, slot: str, publications: Sequence[str], position: int) -> None:
         """What lies before `position` is stored: the slot is advanced to there, and looked at from there on."""
         self._slot = slot
+        rename(self._session, f"pgkura reads {slot}")  # between two looks nothing else tells whose the slot is
         names = quote_literal(",".join(map(quote_ident, publications)))
         self._plugin = f"'proto_version', '1', 'publication_names', {names}, 'messages', 'true'"
         (confirmed,) = self._session.one(query("polling", "confirmed"), (slot,))

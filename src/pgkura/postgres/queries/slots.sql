@@ -1,8 +1,12 @@
 -- What must be known so that a change log never hurts its source. No tenant's code runs here, nothing is locked.
 
 -- name: slot
--- Our slot, if it is there: who reads it, what the server has been told, what it keeps for us, and until when.
-select coalesce(s.active_pid, 0), coalesce(s.confirmed_flush_lsn::pg_catalog.text, ''), coalesce(s.wal_status, ''),
+-- Our slot, if it is there: who reads it, what the server has been told, what it keeps for us, and until when. Who reads
+-- it by SQL functions has it only now and then, and tells by the name of his session.
+select coalesce(s.active_pid, (select a.pid from pg_catalog.pg_stat_activity a
+                               where a.datname = s.database and a.application_name = 'pgkura reads ' || s.slot_name
+                               limit 1), 0),
+       coalesce(s.confirmed_flush_lsn::pg_catalog.text, ''), coalesce(s.wal_status, ''),
        coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn), 0)::pg_catalog.int8,
        coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.confirmed_flush_lsn), 0)::pg_catalog.int8,
        (select setting::pg_catalog.int8 from pg_catalog.pg_settings where name = 'max_slot_wal_keep_size'),
