@@ -6,7 +6,7 @@ the start, with which the chain exists.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,13 +14,15 @@ from typing import Any
 
 from pgkura.changes.budget import refuse_source
 from pgkura.changes.publishing import publish
+from pgkura.changes.spans import covered
 from pgkura.core.names import quote_ident
 from pgkura.core.wal import lsn_text, parse_lsn
 from pgkura.postgres.counting import COUNTS_SINCE
 from pgkura.postgres.session import Session, SqlError
 from pgkura.postgres.shape import INSERTS, Poll, poll
 from pgkura.postgres.slots import drop_slot, make_slot, our_slots, read_slot, read_source
-from pgkura.repository.changes import END, HEAD, MOVED, START, SegmentName
+from pgkura.repository.bundles import BundleName, Run
+from pgkura.repository.changes import END, HEAD, MOVED, START
 from pgkura.repository.manifest import new_id
 from pgkura.repository.repository import Repository
 from pgkura.storage.base import KeyExists
@@ -79,16 +81,6 @@ class ChainBroken(Exception):
         self.reason = reason
 
 
-def covered(start: int, segments: list[SegmentName]) -> int:
-    """How far a chain goes without a gap. Pure. `segments` by their start; two writers may have overlapped."""
-    at = start
-    for one in segments:
-        if one.start > at:
-            break
-        at = max(at, one.end)
-    return at
-
-
 def open_chain(
     repo: Repository,
     session: Session,
@@ -135,9 +127,9 @@ def _resume(repo: Repository, session: Session, origin: Origin, chain: str, slot
     start = repo.chain_record(chain, START)
     if start is None:
         raise ChainBroken("its beginning was cut short")
-    segments = repo.segments(chain)
-    position = covered(parse_lsn(start["position"]), segments)
-    if segments and max(s.end for s in segments) > position:
+    runs = repo.runs(chain)
+    position = covered(repo.chain_start(chain, start), runs)
+    if any(run.end > position for run in runs):
         raise ChainBroken(f"the segment that begins at {lsn_text(position)} is missing in the store")
     made = Chain(id=chain, slot=slot, position=position, timeline=origin.timeline, inserts=inserts)
     moved = _moved(repo, chain, int(start["timeline"]), origin, position)
@@ -150,10 +142,17 @@ def _resume(repo: Repository, session: Session, origin: Origin, chain: str, slot
     if moved is not None:
         with suppress(KeyExists):
             repo.put_chain_record(chain, f"{MOVED}{origin.timeline:08X}", moved)
-    if segments:
-        last, _ = repo.segment(chain, max(segments, key=lambda s: s.end))
+    if runs:
+        last = last_record(repo, chain, max(runs, key=lambda run: run.end))
         made.top_xid, made.top_time = last["top_xid"], last["top_time"]
     return made
+
+
+def last_record(repo: Repository, chain: str, run: Run) -> Mapping[str, Any]:
+    """Of the last segment in a file."""
+    if isinstance(run, BundleName):
+        return repo.bundle(chain, run).entries[-1].record
+    return repo.segment(chain, run)[0]
 
 
 def _moved(repo: Repository, chain: str, began: int, origin: Origin, position: int) -> dict[str, Any] | None:
@@ -187,7 +186,7 @@ def end_chain(repo: Repository, session: Session, chain: str, slot: str, reason:
     """Take slot and publications away, and say why in the store. `unseat`: whoever reads it too."""
     drop_slot(session, slot, unseat=unseat)
     start = repo.chain_record(chain, START)
-    position = covered(parse_lsn(start["position"]), repo.segments(chain)) if start else 0
+    position = covered(repo.chain_start(chain, start), repo.runs(chain)) if start else 0
     with suppress(KeyExists):
         repo.put_chain_record(chain, END, {"reason": reason, "position": lsn_text(position), "ended": _now()})
 

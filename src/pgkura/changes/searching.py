@@ -1,10 +1,11 @@
 """Search a log: what each transaction did, and the history of rows. Reads only segments that can hold an answer."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from pgkura.changes import pgoutput
-from pgkura.changes.log import Log, Segment
+from pgkura.changes.log import Log
 from pgkura.changes.pgoutput import Relation, Row, Unchanged
 from pgkura.postgres.ddl_messages import PREFIX, Told, parse
 
@@ -78,13 +79,52 @@ class Found:
 
 def search(log: Log, question: Question, *, keep_events: int) -> Iterator[Found]:
     """In commit order. `keep_events`: of each transaction at most so many changes are kept."""
-    for place in range(len(log.names)):
-        segment = log.at(place)
-        if _may_hold(segment, question):
-            yield from _in_segment(log, place, question, keep_events)
+    for first, last, head in log.pieces(0, len(log.names) - 1):
+        if head is not None and not _may_hold(Bounds.of(head.record), question):
+            continue  # a bundle is passed over without a look at its segments
+        for place in range(first, last + 1):
+            if _may_hold(log.at(place), question):
+                yield from _in_segment(log, place, question, keep_events)
 
 
-def _may_hold(segment: Segment, question: Question) -> bool:
+class Tells(Protocol):
+    """What is told of a segment, or of many together."""
+
+    @property
+    def transactions(self) -> int: ...
+    @property
+    def first_time(self) -> int: ...
+    @property
+    def last_time(self) -> int: ...
+    @property
+    def ddl(self) -> int: ...
+    @property
+    def tables(self) -> Sequence[tuple[str, str, int, int, int, int]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Of a bundle."""
+
+    transactions: int
+    first_time: int
+    last_time: int
+    ddl: int
+    tables: Sequence[tuple[str, str, int, int, int, int]]
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Bounds":
+        """As its short record says."""
+        return cls(
+            transactions=record["transactions"],
+            first_time=record["first_time"],
+            last_time=record["last_time"],
+            ddl=record.get("ddl", 0),
+            tables=[(s, n, i, u, d, t) for s, n, i, u, d, t in record["tables"]],
+        )
+
+
+def _may_hold(segment: Tells, question: Question) -> bool:
     if not segment.transactions or segment.last_time < question.since or segment.first_time > question.until:
         return False
     # Times inside a segment are not in order by a hair: its first may not be its least.

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from pgkura.changes.bundling import Bundler
 from pgkura.changes.chains import Chain, ChainBroken, Origin, check_slot, end_chain, look, open_chain
 from pgkura.changes.counting import Telling
 from pgkura.changes.covers import cover
@@ -51,6 +52,7 @@ class Options:
     manners       of the guard
     base_after    seconds without a change of tables or definitions after which a base is taken; 0 = never
     transport     over which kind of connection the slot is read
+    bundle        make bundles of segments; None = where this credential may delete, so that prune can too
     """
 
     period: float = 2.0
@@ -62,6 +64,7 @@ class Options:
     manners: Manners = field(default_factory=Manners)
     base_after: float = 0.0
     transport: Wanted = "auto"
+    bundle: bool | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -154,6 +157,7 @@ class _Run:
         self._first_commit = self._last_stored = self._slot_seen = time.monotonic()
         self._until = 0
         self._failed = False
+        self._bundler = Bundler(repo, options.bundle, progress)
 
     def run(self) -> None:
         """Connect, find the chain, follow."""
@@ -164,6 +168,7 @@ class _Run:
                 self._follow(session, replication)
             finally:
                 replication.close()
+                self._bundler.close(patiently=self._options.once)
 
     def _follow(self, session: Session, replication: LogReader) -> None:
         seen = replication.identify()
@@ -365,6 +370,7 @@ class _Run:
             self._replication.confirm(cut.tally.end)
             told = self._told
             told.segments += 1
+            self._bundler.stored(self._chain.id)
             told.transactions += cut.tally.transactions
             told.bytes += len(cut.rest) + sum(ref.bytes for ref, _ in cut.parts)
             told.position = lsn_text(cut.tally.end)

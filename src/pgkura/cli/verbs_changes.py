@@ -91,6 +91,13 @@ def watch(
             "first that works.",
         ),
     ] = Transport.AUTO,
+    bundle: Annotated[
+        bool | None,
+        typer.Option(
+            "--bundle/--no-bundle",
+            help="Put segments together as they come. Default: where this credential may delete; else `prune` does.",
+        ),
+    ] = None,
     repository: options.Repository = "",
     host_key: options.HostKey = "",
     insecure_store: options.InsecureStore = False,
@@ -114,6 +121,7 @@ def watch(
         once=once,
         beat=durations.seconds(beat, "--beat", least=1) or 60.0,
         max_retained=max_retained,
+        bundle=bundle,
         last_slot=last_slot,
         base_after=0.0 if once or base_after == "never" else durations.seconds(base_after, "--base-after", least=0.1),
         transport=transport.value,

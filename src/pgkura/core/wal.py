@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})\Z")
 _SNAPSHOT = re.compile(r"([0-9]{1,20}):([0-9]{1,20}):([0-9]{1,20}(?:,[0-9]{1,20})*)?\Z")
@@ -60,3 +61,9 @@ class Visible:
         if near > self.xmax + (_EPOCH >> 1):
             return near - _EPOCH if near >= _EPOCH else near
         return near + _EPOCH if near < self.xmax - (_EPOCH >> 1) else near
+
+
+def time_text(microseconds: int) -> str:
+    """A time as it can be given to `--at`."""
+    when = datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
+    return f"{when:%Y-%m-%dT%H:%M:%S.%f}Z"

@@ -60,6 +60,17 @@ def _samples(log: Log, base: Base, first: Sample | None) -> Iterator[Sample]:
             yield one
 
 
+def first_look(log: Log, base: Base) -> int | None:
+    """Place of the look from before a base that its tables' counts are compared with; None where there is none."""
+    for place in range(place_of(log, base.after), -1, -1):
+        one = _at(log, place)
+        if one is None:
+            return None
+        if _begins(one, base):
+            return place
+    return None
+
+
 def _begins(one: Sample | None, base: Base) -> bool:
     return one is not None and one.whole and base.visible.sees_all_of(one.visible)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from pgkura.core.errors import UsageError
-from pgkura.core.wal import Visible, parse_lsn
+from pgkura.core.wal import Visible, parse_lsn, time_text
 
 _XID = re.compile(r"(?:(before|after)\s+)?xid\s+([0-9]{1,20})\Z")
 _WORDS = (
@@ -78,7 +78,4 @@ def _snapshot(said: str) -> Moment:
     return Moment(kind=Kind.SNAPSHOT, text=said, visible=visible)
 
 
-def time_text(microseconds: int) -> str:
-    """A time as it can be given to `--at`."""
-    when = datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
-    return f"{when:%Y-%m-%dT%H:%M:%S.%f}Z"
+__all__ = ["Kind", "Moment", "parse_moment", "time_text"]

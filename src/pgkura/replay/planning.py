@@ -11,7 +11,7 @@ from pgkura.replay.coverage import covered_tables
 from pgkura.replay.crossing import Crossing, cross, narrow
 from pgkura.replay.moments import Kind, Moment
 from pgkura.replay.reaching import Reach, check_base, guess, nearest, reach, reaches, windows
-from pgkura.replay.resolving import Base, Until, bases_of, choose_base, first_place, place_of, resolve
+from pgkura.replay.resolving import Base, Until, bases_in, choose_base, first_place, place_of, resolve
 from pgkura.replay.running import Over, ReplayPlan, left_out
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
@@ -39,7 +39,7 @@ def plan_replay(repo: Repository, which: str, moment: Moment) -> ReplayPlan:
         until: Until | None = None
         try:
             until = resolve(repo, log, moment)
-            bases = bases_of(manifests, log.facts.id)
+            bases = bases_in(log, manifests)
             try:
                 return _plan(repo, log, choose_base(log, bases, until), until)
             except Unreachable as refused:
@@ -88,7 +88,7 @@ def _plan(repo: Repository, log: Log, base: Base, until: Until, over: Crossing |
         findings=(*findings, *_other(log, definitions, until)),
         sequences=_sequences(log, base, until),
         segments=until.place - first + 1,
-        bytes=sum(log.at(p).bytes for p in range(first, until.place + 1)),
+        bytes=log.size(first, until.place),
         exact=(base.after, reach(repo, log, base).last_position) if over is None else (over.since, until.last),
         over=Over(definitions=over.definitions.manifest, carrying=over.carrying) if over is not None else None,
     )

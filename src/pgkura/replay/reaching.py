@@ -10,7 +10,7 @@ from pgkura.changes.log import Log, Segment
 from pgkura.core.errors import Unreachable
 from pgkura.core.wal import lsn_text
 from pgkura.replay.moments import Kind, Moment, time_text
-from pgkura.replay.resolving import Base, bases_of, place_of
+from pgkura.replay.resolving import Base, bases_in, place_of
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
 
@@ -124,7 +124,7 @@ def reach(repo: Repository, log: Log, base: Base) -> Reach:
 
 def reaches(repo: Repository, log: Log, manifests: list[Manifest]) -> list[Reach]:
     """Of all bases of a chain, oldest first."""
-    return [reach(repo, log, base) for base in bases_of(manifests, log.facts.id)]
+    return [reach(repo, log, base) for base in bases_in(log, manifests)]
 
 
 def windows(log: Log, found: Sequence[Reach]) -> list[Window]:

@@ -62,6 +62,15 @@ def bases_of(manifests: list[Manifest], chain: str) -> list[Base]:
     ]
 
 
+def bases_in(log: Log, manifests: list[Manifest]) -> list[Base]:
+    """Those of a chain that it still holds everything for: a prune may have taken its older part away."""
+    return [
+        base
+        for base in bases_of(manifests, log.facts.id)
+        if base.after >= log.facts.start and base.visible.xmin > log.facts.cut_xid
+    ]
+
+
 def resolve(repo: Repository, log: Log, moment: Moment) -> Until:
     """Raises Unreachable when the chain does not hold the moment."""
     if not log.names:
@@ -146,7 +155,7 @@ def _transaction(log: Log, moment: Moment) -> Until:
 
 
 def _mark(repo: Repository, log: Log, moment: Moment) -> Until:
-    found = [m for m in marks(repo, log.facts.id) if m[0] == moment.text and m[1] < log.facts.end]
+    found = [m for m in marks(repo, log.facts.id) if m[0] == moment.text and log.facts.start <= m[1] < log.facts.end]
     if not found:
         raise Unreachable(f"no mark named {moment.text!r} in this chain", hint="`pgkura timeline` lists marks")
     if len(found) > 1:

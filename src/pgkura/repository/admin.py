@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pgkura.core.errors import Tampered, UsageError, WrongKey
-from pgkura.repository.belief import signer_of
+from pgkura.repository.belief import hosts_of
 from pgkura.repository.container import ROOT, open_signature, seal_signature
 from pgkura.repository.keyrecords import (
     EPOCHS,
@@ -185,15 +185,17 @@ class Root:
 
     def _files_of(self, host: HostRecord, since: datetime | None) -> dict[str, str]:
         good: dict[str, str] = {}
+        # Of a bundle another host may be the signer: it passes on what this one wrote.
+        signers = {ROOT: self.trust.root} | {h.host_id: h.signing for h in self.trust.hosts.values()}
         for stored in self.storage.list(""):
             if stored.key.startswith(_NOT_SIGNED_BY_HOSTS) or (since and stored.modified >= since.timestamp()):
                 continue
             data = self.storage.get(stored.key)
-            if signer_of(data) != host.host_id:
+            if host.host_id not in hosts_of(data):
                 continue
             kind = data[:64].split(b" ")[1].decode("ascii", "replace")
             try:
-                open_signature(data, kind, self.trust.repository_id, stored.key, {host.host_id: host.signing})
+                open_signature(data, kind, self.trust.repository_id, stored.key, signers)
             except Tampered:
                 continue
             good[stored.key] = hashlib.sha256(data).hexdigest()

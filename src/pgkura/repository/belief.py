@@ -1,4 +1,7 @@
-"""Which files of revoked hosts are still believed: those that the root counted when it revoked them, byte for byte."""
+"""Which files of revoked hosts are still believed: those that the root counted when it revoked them, byte for byte.
+
+A bundle passes on what other hosts wrote: it counts only while it counts for each of them.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,6 +11,8 @@ from pgkura.repository.keyrecords import Revocation
 from pgkura.storage.base import KeyNotFound, Storage, Stored
 
 _HEADER = 256
+_HOSTS = 4096
+_BUNDLES = "/bundles/"
 
 
 class Belief:
@@ -17,44 +22,67 @@ class Belief:
         self._storage = storage
         self._revoked = revoked
         self._good = {key for revocation in revoked.values() for key in revocation.good}
-        self._writers: dict[str, str] = {}
+        self._writers: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """Hosts."""
+        return frozenset(self._revoked)
 
     def check(self, signer: str, key: str, data: bytes) -> None:
         """Raises Tampered for a file of a revoked host that is none of its good ones."""
-        revoked = self._revoked.get(signer)
-        if revoked is not None and revoked.good.get(key) != hashlib.sha256(data).hexdigest():
-            raise Tampered(
-                f"{key} was written by a revoked host",
-                detail=f"host {signer} was revoked {revoked.created}, and this is none of its files of before",
-                hint="it is believed by nobody; delete it with a credential that may",
-            )
+        if not self._revoked:
+            return
+        for host in dict.fromkeys((signer, *hosts_of(data))):
+            revoked = self._revoked.get(host)
+            if revoked is not None and revoked.good.get(key) != hashlib.sha256(data).hexdigest():
+                raise Tampered(
+                    f"{key} was written by a revoked host",
+                    detail=f"host {host} was revoked {revoked.created}, and this is none of its files of before",
+                    hint="it is believed by nobody; delete it with a credential that may",
+                )
 
     def believed(self, prefix: str) -> list[Stored]:
         """Files below `prefix`, by key, without those that a revoked host wrote after its revocation."""
         found = sorted(self._storage.list(prefix), key=lambda s: s.key)
         if not self._revoked:
             return found
-        return [s for s in found if s.key in self._good or self._writer(s.key) not in self._revoked]
+        return [s for s in found if self._surely_good(s.key) or not self._distrusted(s.key)]
 
     @property
     def warnings(self) -> list[str]:
         """The files that were left out so far."""
         return [
-            f"{key} is ignored: host {writer}, which wrote it, was revoked {self._revoked[writer].created}"
-            for key, writer in sorted(self._writers.items())
-            if writer in self._revoked
+            f"{key} is ignored: host {host}, which wrote it, was revoked {self._revoked[host].created}"
+            for key in sorted(self._writers)
+            if (host := self._distrusted(key))
         ]
 
-    def _writer(self, key: str) -> str:
+    def _surely_good(self, key: str) -> bool:
+        """Without a look at the file: one that several hosts may have written needs that."""
+        return key in self._good and _BUNDLES not in key
+
+    def _distrusted(self, key: str) -> str:
+        """The first of its writers who is revoked, and whose file of before it is not."""
         if key not in self._writers:
             try:
-                self._writers[key] = signer_of(self._storage.get(key))
+                self._writers[key] = hosts_of(self._storage.get(key))
             except KeyNotFound:
                 return ""
-        return self._writers[key]
+        return next((h for h in self._writers[key] if h in self._revoked and key not in self._revoked[h].good), "")
 
 
 def signer_of(data: bytes) -> str:
     """Who a file says has signed it, '' when it is no signed file. Proves nothing."""
     words = data[:_HEADER].partition(b"\n")[0].split(b" ")
     return words[2].decode("ascii", "replace") if len(words) == 4 else ""
+
+
+def hosts_of(data: bytes) -> tuple[str, ...]:
+    """Whose word a file says it is: its signer's, and of a bundle that of all whose segments are in it."""
+    head, _, body = data.partition(b"\n") if data[:_HEADER].count(b"\n") else (b"", b"", b"")
+    signer = signer_of(data)
+    if head.split(b" ")[1:2] != [b"bundle"]:
+        return (signer,)
+    passed_on = body[:_HOSTS].partition(b"\n")[0].decode("ascii", "replace").split(",")
+    return (signer, *filter(None, passed_on))

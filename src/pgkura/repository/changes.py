@@ -40,6 +40,12 @@ class SegmentName:
         """Where it lies."""
         return f"{CHANGES}{chain}/segments/{self.start:016X}-{self.end:016X}"
 
+    @classmethod
+    def of(cls, key: str) -> "SegmentName | None":
+        """Of a segment's file; None for any other."""
+        found = _SEGMENT.match(key)
+        return None if found is None else cls(int(found[2], 16), int(found[3], 16))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartRef:
@@ -107,9 +113,9 @@ class Changes(Journal):
         return [s.key.removeprefix(folder) for s in self.believed(folder + prefix)]
 
     def segments(self, chain: str) -> list[SegmentName]:
-        """All, by their start."""
-        found = (_SEGMENT.match(s.key) for s in self.believed(f"{CHANGES}{chain}/segments/"))
-        return sorted(SegmentName(int(f[2], 16), int(f[3], 16)) for f in found if f is not None)
+        """All that have a file of their own, by their start."""
+        found = (SegmentName.of(s.key) for s in self.believed(f"{CHANGES}{chain}/segments/"))
+        return sorted(name for name in found if name is not None)
 
     def put_part(self, chain: str, packed: bytes) -> PartRef:
         """Seal and store messages that are compressed already."""
@@ -137,8 +143,14 @@ class Changes(Journal):
 
     def segment(self, chain: str, name: SegmentName) -> tuple[dict[str, Any], bytes]:
         """(record, sealed messages), its signature checked. Raises Tampered, KeyNotFound."""
+        return self.signed_segment(chain, name)[1:]
+
+    def signed_segment(
+        self, chain: str, name: SegmentName, data: bytes | None = None
+    ) -> tuple[str, dict[str, Any], bytes]:
+        """The same with the host that signed it. `data`: its file, where it was read already."""
         key = name.key(chain)
-        data = self.storage.get(key)
+        data = self.storage.get(key) if data is None else data
         signer, body = open_signature(data, "segment", self.repository_id, key, self._keys.signers)
         self._believe(signer, key, data)
         found = _LENGTH.match(body)
@@ -146,7 +158,7 @@ class Changes(Journal):
             raise Tampered(f"{key} is damaged", detail="the length of its record is none")
         end = found.end() + int(found[1])
         record = _record(unpack_record(body[found.end() : end], self._keys.secrets, key), key)
-        return record, body[end:]
+        return signer, record, body[end:]
 
     def part(self, chain: str, ref: PartRef) -> bytes:
         """Sealed messages, checked. Raises Tampered, KeyNotFound."""

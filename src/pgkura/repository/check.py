@@ -10,7 +10,6 @@ from typing import Any
 from pgkura.core.errors import FormatTooNew, PgkuraError
 from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef, ObjectRef
-from pgkura.repository.check_changes import damaged_changes
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.ground import Ground
 from pgkura.repository.journal import JOURNAL
@@ -158,8 +157,6 @@ def _records(repo: Repository, report: CheckReport, progress: Progress) -> None:
         report.problems.extend(Problem(file=name, reason=why, snapshots=()) for name, why in repo.wrong_scripts)
     except PgkuraError as error:
         report.problems.append(Problem(file=SCRIPTS_KEY, reason=_reason(error), snapshots=(), later=_is_later(error)))
-    for file, damage in damaged_changes(repo):
-        report.problems.append(Problem(file=file, reason=_reason(damage), snapshots=(), later=_is_later(damage)))
     keys = [s.key for prefix in (INDEX, STATE, REFERENCES, TOMBSTONES, JOURNAL) for s in repo.believed(prefix)]
     progress.stage("reading records", total=len(keys), unit="files")
     for key in sorted(keys):

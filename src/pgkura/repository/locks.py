@@ -28,12 +28,12 @@ REFERENCES = "references/"
 
 def expiry(created: str, days: int) -> str:
     """Until when a snapshot's files are locked, as its manifest says it; '' for no lock."""
-    return (_time(created) + timedelta(days=days)).strftime(_FORMAT) if days else ""
+    return (time_of(created) + timedelta(days=days)).strftime(_FORMAT) if days else ""
 
 
 def locked_on(manifest: Manifest, now: datetime) -> bool:
     """Whether the store keeps a snapshot's files at that time, whoever wants them away."""
-    return bool(manifest.expires) and _time(manifest.expires) > now
+    return bool(manifest.expires) and time_of(manifest.expires) > now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ def lock_snapshot(repo: Repository, manifest: Manifest, mode: LockMode) -> Locke
     Raises UsageError where the store cannot lock; what it refuses file by file is told in the answer.
     """
     retention = need_retention(repo.storage)
-    until = _time(manifest.expires)
+    until = time_of(manifest.expires)
 
     def lock(item: tuple[str, int | None]) -> tuple[str, str, bool]:
         key, size = item
@@ -110,7 +110,7 @@ def short_locks(
 
     Nothing where no snapshot says that it is locked, or where the store has no locks to ask for (a copy elsewhere).
     """
-    ends = {m.id: _time(m.expires) for m in manifests if m.expires and _time(m.expires) > now}
+    ends = {m.id: time_of(m.expires) for m in manifests if m.expires and time_of(m.expires) > now}
     retention = retention_of(repo.storage) if ends else None
     if retention is None:
         return
@@ -148,5 +148,6 @@ def _short(retention: Retention, key: str, size: int | None, until: datetime) ->
     return ""
 
 
-def _time(text: str) -> datetime:
+def time_of(text: str) -> datetime:
+    """As a manifest writes it."""
     return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)

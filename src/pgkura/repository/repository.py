@@ -13,7 +13,7 @@ from pgkura.core.errors import RepositoryNotFound, Tampered, WrongKey
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.repository import manifest as manifests_format
 from pgkura.repository.belief import Belief
-from pgkura.repository.changes import Changes
+from pgkura.repository.bundles import Bundles
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.container import ROOT, open_signature, seal_signature
 from pgkura.repository.keeping import INDEX, slices
@@ -37,7 +37,7 @@ from pgkura.storage.base import KeyExists, KeyNotFound, Storage, Stored
 KEPT_BYTES = 16 * 1024 * 1024
 
 
-class Repository(Changes):
+class Repository(Bundles):
     """See docs/formats/repository.md. Safe to use from several threads; a PackWriter is not."""
 
     def __init__(self, storage: Storage, keyring: Keyring) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pgkura.core.errors import PgkuraError, StoreError
 
@@ -73,4 +73,30 @@ class Storage(Protocol):
         ...
 
 
-__all__ = ["KeyExists", "KeyNotFound", "PgkuraError", "Properties", "Storage", "StoreError", "Stored"]
+@runtime_checkable
+class Ranged(Protocol):
+    """A store that can read a part of a file."""
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Fewer bytes where the file ends before. Raises KeyNotFound."""
+        ...
+
+
+def read_range(storage: Storage, key: str, start: int, length: int) -> bytes:
+    """So many bytes from there, fewer at the end; of a store that cannot, out of the whole file. Raises KeyNotFound."""
+    if isinstance(storage, Ranged):
+        return storage.get_range(key, start, length) if length else b""
+    return storage.get(key)[start : start + length]
+
+
+__all__ = [
+    "KeyExists",
+    "KeyNotFound",
+    "PgkuraError",
+    "Properties",
+    "Ranged",
+    "Storage",
+    "StoreError",
+    "Stored",
+    "read_range",
+]

@@ -56,6 +56,15 @@ class LocalStorage:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise KeyNotFound(f"{key} does not exist in {self.url}") from None
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Raises KeyNotFound."""
+        try:
+            with _translated(key), self._path(key).open("rb") as file:
+                file.seek(start)
+                return file.read(length)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise KeyNotFound(f"{key} does not exist in {self.url}") from None
+
     def list(self, prefix: str) -> Iterator[Stored]:
         """All keys beginning with `prefix`."""
         start = self._folder / prefix.rpartition("/")[0]
