@@ -2,7 +2,7 @@
 
 SIGKILL comes before the STEPth write or delete (0 = never). Files that were there when it began count as AGE seconds
 older. Prints the number of steps it took. The host key comes from PGKURA_HOST_KEY; with IDENTITY packs are packed
-anew.
+anew; FAN segments of a change log become a bundle.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.support.shelf import Aged
 
+from pgkura.changes import spans
 from pgkura.core.progress import Silent
 from pgkura.operations.prune import execute_prune, plan_prune
 from pgkura.repository.keys import HostKey, Identity
@@ -46,6 +47,8 @@ def main() -> None:
         host=HostKey.parse(os.environ["PGKURA_HOST_KEY"]),
     )
     store.last = int(step)
+    if "FAN" in os.environ and spans.plan_bundles.__kwdefaults__ is not None:
+        spans.plan_bundles.__kwdefaults__["fan"] = int(os.environ["FAN"])
     planned = plan_prune(
         repo,
         Rules(last=int(last)),

@@ -1,7 +1,7 @@
 """`prune`: which snapshots stay, planned first; then the same plan executed in steps that a kill may end anywhere."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ from pgkura.core.errors import PgkuraError, PlanOutdated, StoreError, UsageError
 from pgkura.core.outcome import Result
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
+from pgkura.operations.prune_changes import ChainPlan, ChangePruner, Keep, PrunedChanges, fit_bases, with_bases
 from pgkura.repository.compaction import LEAST_BYTES, NOTHING, SHARE, Compaction, plan_compaction
 from pgkura.repository.doomed import Doomed, find_doomed
 from pgkura.repository.journal import JOURNAL
@@ -30,6 +31,7 @@ class PlannedPrune:
     compaction  which packs are packed anew
     problems    what cannot be done, and why
     notes       what is left as it is, and why
+    keep        how much of the change log stays; changes: what becomes of each chain
     """
 
     repo: Repository
@@ -45,6 +47,8 @@ class PlannedPrune:
     compaction: Compaction = NOTHING
     storage_class: str = ""
     notes: tuple[str, ...] = ()
+    keep: Keep = field(default_factory=Keep)
+    changes: tuple[ChainPlan, ...] = ()
 
     @property
     def removed(self) -> tuple[str, ...]:
@@ -60,7 +64,8 @@ class PlannedPrune:
     def needs_confirmation(self) -> bool:
         """Whether anything goes."""
         doomed = self.doomed
-        return bool(self.removed or doomed.marked or doomed.due or doomed.abandoned or self.compaction.snapshots)
+        snapshots = self.removed or doomed.marked or doomed.due or doomed.abandoned or self.compaction.snapshots
+        return bool(snapshots) or any(p.takes for p in self.changes)
 
     def bytes_of(self, objects: frozenset[str]) -> int:
         """Their size in the store."""
@@ -95,6 +100,7 @@ class PlannedPrune:
                 "snapshots": list(self.compaction.snapshots),
                 "requests": self.compaction.requests,
             },
+            "changes": [p.as_json() for p in self.changes],
             "problems": list(self.problems),
             "notes": list(self.notes),
         }
@@ -109,6 +115,7 @@ class PruneResult:
     done: Pruned
     problems: tuple[str, ...]
     seconds: float
+    changes: PrunedChanges = field(default_factory=PrunedChanges)
 
     def as_json(self) -> dict[str, Any]:
         """The `--json` object."""
@@ -126,6 +133,7 @@ class PruneResult:
             "packs_written": self.done.repacked.packs_written,
             "bytes_copied": self.done.repacked.bytes_copied,
             "snapshots_repointed": len(self.done.repacked.snapshots),
+            "changes": self.changes.as_json(),
             "refused": len(self.done.refused),
             "problems": list(self.problems),
             "seconds": round(self.seconds, 3),
@@ -141,6 +149,7 @@ def plan_prune(
     repack_below: float | None = None,
     repack_least: int = LEAST_BYTES,
     storage_class: str = "",
+    keep: Keep | None = None,
     progress: Progress,
 ) -> PlannedPrune:
     """Reads the store. Raises UsageError (no rule; one writer only), WrongKey (old snapshots), StoreError.
@@ -168,7 +177,10 @@ def plan_prune(
     now = _now(repo)
     problems = [f"{key}: {why}" for key, why in survey.unreadable.items()]
     proven = _proven(repo, problems)
-    verdicts = tuple(judge(_candidates(survey, proven), rules, datetime.fromtimestamp(now, UTC)))
+    keep = keep or Keep()
+    when = datetime.fromtimestamp(now, UTC)
+    judged = judge(_candidates(survey, proven), rules, when)
+    verdicts = with_bases(judged, fit_bases(repo, survey.manifests.values()), keep.within, when)
     doomed = find_doomed(survey, frozenset(v.id for v in verdicts if not v.keep), now=now, grace=grace)
     if doomed.blocked:
         problems.append("nothing can be called unreferenced, so no object is deleted, until these files are readable")
@@ -180,10 +192,14 @@ def plan_prune(
             (v.id for v in verdicts if v.keep),
             share=share,
             least=repack_least,
-            now=datetime.fromtimestamp(now, UTC),
+            now=when,
             progress=progress,
         )
         notes += [f"packs of snapshot {s} are left as they are: {why}" for s, why in compaction.untouched.items()]
+    kept = [survey.manifests[v.id] for v in verdicts if v.keep]
+    changes, wrong = ChangePruner(repo, keep, grace=grace).plan(
+        kept, now=now, blocked=bool(doomed.blocked), progress=progress
+    )
     return PlannedPrune(
         repo=repo,
         surveyor=surveyor,
@@ -194,10 +210,12 @@ def plan_prune(
         verdicts=verdicts,
         databases={m.id: m.database for m in survey.manifests.values()},
         doomed=doomed,
-        problems=tuple(problems),
+        problems=(*problems, *wrong),
         compaction=compaction,
         storage_class=storage_class,
         notes=tuple(notes),
+        keep=keep,
+        changes=changes,
     )
 
 
@@ -259,13 +277,16 @@ def execute_prune(planned: PlannedPrune, *, progress: Progress, stop: Stop | Non
             f"snapshot {min(vanished)} vanished since the plan was made", hint="another prune ran: plan again"
         )
     _write_back(planned)
-    pruner = Pruner(repo, planned.surveyor, progress, stop or Stop())
+    stop = stop or Stop()
+    pruner = Pruner(repo, planned.surveyor, progress, stop)
     pruner.remove(planned.removed, planned.doomed, grace=planned.grace)
     pruner.repack(planned.compaction, storage_class=planned.storage_class, grace=planned.grace)
     pruner.shorten_index(grace=planned.grace)
     pruner.sweep(grace=planned.grace)
     done = pruner.done
+    changes = _prune_changes(planned, progress, stop)
     problems = list(planned.problems)
+    problems += (p for p in changes.problems if p not in problems)
     problems += (p for p in (f"{k}: {why}" for k, why in done.blocked.items()) if p not in problems)
     problems += (f"{k}: not packed anew: {why}" for k, why in done.repacked.left.items())
     problems += (f"{k}: the store would not delete it: {why}" for k, why in done.refused.items())
@@ -275,9 +296,23 @@ def execute_prune(planned: PlannedPrune, *, progress: Progress, stop: Stop | Non
         done=done,
         problems=tuple(problems),
         seconds=time.monotonic() - begun,
+        changes=changes,
     )
     repo.append_journal("prune", _record(planned, result))
     return result
+
+
+def _prune_changes(planned: PlannedPrune, progress: Progress, stop: Stop) -> PrunedChanges:
+    """The change log comes after the snapshots: what these still need is read anew."""
+    pruner = ChangePruner(planned.repo, planned.keep, grace=planned.grace)
+    if planned.changes:
+        pruner.say(planned.changes)
+        pruner.bundle(planned.changes, progress, stop)
+        survey = planned.surveyor.look()
+        now = store_now(planned.repo.storage)
+        blocked = bool(find_doomed(survey, frozenset(), now=now, grace=planned.grace).blocked)
+        pruner.sweep(list(survey.manifests.values()), now=now, blocked=blocked, progress=progress, stop=stop)
+    return pruner.done
 
 
 def _write_back(planned: PlannedPrune) -> None:
