@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from pgkura.changes.checking import check_log
 from pgkura.core.access import Access
 from pgkura.core.errors import FormatTooNew, Tampered
 from pgkura.core.outcome import Finding, Result, unused
@@ -11,7 +12,7 @@ from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.operations.proofs import keep_proof
 from pgkura.postgres.endpoint import Endpoint
-from pgkura.repository.check import check_repository
+from pgkura.repository.check import Problem, check_repository
 from pgkura.repository.repository import Repository
 from pgkura.verify.giving_way import giving_way
 from pgkura.verify.proof import prove
@@ -60,14 +61,17 @@ def verify_repository(repo: Repository, snapshot: str, *, progress: Progress) ->
     begun = time.monotonic()
     ids = [repo.manifest(snapshot).id] if snapshot else repo.manifest_ids()
     report = check_repository(repo, ids, deep=repo.can_read_data, progress=progress)
+    log = check_log(repo, deep=repo.can_read_data, progress=progress)
+    report.problems += (Problem(file=d.file, reason=d.reason, snapshots=(), later=d.later) for d in log.damages)
+    report.ignored = repo.warnings
     form = "read, decrypted and decoded" if repo.can_read_data else "in sealed form only (no identity here)"
-    body = report.as_json()
+    body = {**report.as_json(), "segments": log.segments, "bundles": log.bundles, "log_bytes": log.bytes}
     if repo.can_read_data:
         keep_proof(repo, "check", body, progress)
     return VerifyResult(
         result=Result.INCOMPLETE if report.problems else Result.OK,
-        summary=f"{len(ids)} snapshots, {report.objects} objects, {report.chunks} chunks {form}; "
-        f"{len(report.problems)} problems, {report.orphans} unused files",
+        summary=f"{len(ids)} snapshots, {report.objects} objects, {report.chunks} chunks, "
+        f"{log.segments} segments {form}; {len(report.problems)} problems, {report.orphans} unused files",
         seconds=time.monotonic() - begun,
         proof=body,
         problems=tuple(str(p) for p in report.problems),
