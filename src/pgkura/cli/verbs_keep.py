@@ -18,6 +18,7 @@ from pgkura.core.outcome import Result
 from pgkura.operations.copy import CopyResult, copy_snapshots
 from pgkura.operations.prune import GRACE_SECONDS, PlannedPrune, PruneResult, plan_prune
 from pgkura.operations.prune_also import PrunedAll, execute_all, plans_as_json
+from pgkura.operations.prune_changes import Keep
 from pgkura.repository.retention import Rules
 
 _DURATION = re.compile(r"(\d+)\s*(s|m|min|h|d|w|y)?\Z")
@@ -56,6 +57,17 @@ def prune(
         ),
     ] = None,
     no_repack: Annotated[bool, typer.Option("--no-repack", help="As --repack-below 0.")] = False,
+    keep_changes: Annotated[
+        str,
+        typer.Option(
+            "--keep-changes",
+            help="Keep the change log of so long only, and the snapshots that lead to its moments: 7d. Without it "
+            "all that the kept snapshots lead to.",
+        ),
+    ] = "",
+    no_bundle: Annotated[
+        bool, typer.Option("--no-bundle", help="Leave the change log's segments in files of their own.")
+    ] = False,
     storage_class: Annotated[
         str, typer.Option("--storage-class", help="Of packs that are written anew in S3, e.g. GLACIER_IR.")
     ] = "",
@@ -89,6 +101,7 @@ def prune(
         within=timedelta(seconds=seconds_of(keep_within, "--keep-within")) if keep_within else timedelta(0),
     )
     seconds = seconds_of(grace, "--grace")
+    within = timedelta(seconds=seconds_of(keep_changes, "--keep-changes")) if keep_changes else None
     dry_run = dry_run or parse_switch("DRY_RUN", os.environ.get("DRY_RUN", ""))
     settings = read_settings(repository=repository, identity=identity, host_key=host_key, insecure_store=insecure_store)
     composition = Composition(settings)
@@ -102,6 +115,7 @@ def prune(
                 single_writer=single_writer,
                 repack_below=0.0 if no_repack else repack_below,
                 storage_class=storage_class,
+                keep=Keep(within=within, bundle=not no_bundle),
                 progress=progress,
             )
             for repo in repos
@@ -176,6 +190,7 @@ def _render_plan(planned: PlannedPrune) -> None:
         if count:
             out.print(f"{count:,} files ({human_bytes(size)}) {what}", markup=False)
     _render_compaction(planned)
+    _render_changes(planned)
     if doomed.young:
         out.print(f"{human_bytes(doomed.young)} may belong to a backup that is running", markup=False)
     for line in planned.problems:
@@ -197,14 +212,33 @@ def _render_compaction(planned: PlannedPrune) -> None:
     )
 
 
+def _render_changes(planned: PlannedPrune) -> None:
+    out = output.out()
+    for plan in planned.changes:
+        told = plan.as_json()
+        said = [f"REMOVE: {plan.gone}"] if plan.gone else []
+        said += [f"what lies before {told['cut_before']} goes"] if plan.cut else []
+        for files, size, what in (
+            (told["files_to_delete"], told["bytes_freed"], "are deleted now"),
+            (told["files_waiting"], told["bytes_waiting"], "wait for their grace time"),
+        ):
+            said += [f"{files:,} files ({human_bytes(size)}) {what}"] if files else []
+        if plan.groups:
+            said.append(f"{told['segments_to_bundle']:,} segments become {len(plan.groups):,} bundles")
+        if said:
+            out.print(f"change log {plan.id} of {plan.database}: {'; '.join(said)}", markup=False)
+
+
 def _render(result: PruneResult) -> None:
     out = output.out()
-    done = result.done
+    done, changes = result.done, result.changes
     style = "bold green" if result.result is Result.OK else "bold yellow"
     out.print(
         f"{result.result}: {len(done.snapshots)} snapshots removed, {result.kept} kept; {done.deleted:,} files "
         f"({human_bytes(done.bytes_deleted)}) deleted, {done.marked:,} ({human_bytes(done.bytes_marked)}) wait"
-        + (f"; {done.repacked.packs:,} packs became {done.repacked.packs_written:,}" if done.repacked.packs else ""),
+        + (f"; {done.repacked.packs:,} packs became {done.repacked.packs_written:,}" if done.repacked.packs else "")
+        + (f"; {changes.deleted:,} files of the change log deleted" if changes.deleted else "")
+        + (f"; {changes.segments:,} segments became {changes.bundles:,} bundles" if changes.bundles else ""),
         style=style,
         markup=False,
     )
@@ -222,6 +256,7 @@ def copy(
     everything: Annotated[bool, typer.Option("--all", help="Every snapshot.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Read back and hash what the copy has already.")] = False,
     storage_class: Annotated[str, typer.Option("--storage-class", help="For row data in S3, e.g. GLACIER_IR.")] = "",
+    no_changes: Annotated[bool, typer.Option("--no-changes", help="Without the change logs.")] = False,
     workers: Annotated[int, typer.Option("--workers", "-j", min=1, max=32, help="Files under way at once.")] = 4,
     repository: options.Repository = "",
     identity: options.Identity = "",
@@ -244,6 +279,7 @@ def copy(
             check=check,
             storage_class=storage_class,
             workers=workers,
+            changes=not no_changes,
             progress=progress,
         )
     if as_json:
@@ -259,9 +295,11 @@ def _render_copy(result: CopyResult) -> None:
     style = "bold green" if result.result is Result.OK else "bold yellow"
     out.print(
         f"{result.result}: {len(done.snapshots)} snapshots copied to {result.target}, {len(done.present)} were there; "
-        f"{done.objects:,} files ({human_bytes(done.bytes)}) in {human_seconds(result.seconds)}",
+        f"{done.objects:,} files ({human_bytes(done.bytes)})"
+        + (f", {result.log.files:,} of change logs ({human_bytes(result.log.bytes)})" if result.log.files else "")
+        + f" in {human_seconds(result.seconds)}",
         style=style,
         markup=False,
     )
-    for line in (*result.problems, *done.notes):
+    for line in (*result.problems, *done.notes, *result.log.notes):
         out.print(line, style="yellow", markup=False)

@@ -22,7 +22,7 @@ def copy_also(
         why = ""
         try:
             made = copy_snapshots(repo, target, [backup.snapshot], storage_class=storage_class, progress=progress)
-            if made.done.failed:
+            if made.done.failed or made.log.problems:
                 why = "; ".join(made.problems[:3])
         except Interrupted:
             raise
