@@ -8,6 +8,7 @@ from pgkura.core.errors import DataGone
 from pgkura.core.outcome import Finding, FindingClass, Result, decide, unused
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
+from pgkura.operations.lock_changes import lock_log
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.journal import JOURNAL
@@ -156,8 +157,9 @@ def back_up(
 def _lock(repo: Repository, taken: Taken, lock: Lock, progress: Progress) -> tuple[Locked, tuple[Finding, ...]]:
     """The snapshot exists; what the store would not lock is named, and `verify` will name it again."""
     progress.stage("locking files in the store")
-    locked = lock_snapshot(repo, taken.manifest, lock.mode)
-    repo.append_journal("lock", {"snapshot": taken.manifest.id, **locked.as_json()})
+    locked, log = lock_log(repo, taken.manifest, lock_snapshot(repo, taken.manifest, lock.mode))
+    told = {"log": log} if log else {}
+    repo.append_journal("lock", {"snapshot": taken.manifest.id, **locked.as_json(), **told})
     if not locked.refused:
         return locked, ()
     key, why = locked.refused[0]

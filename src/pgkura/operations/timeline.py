@@ -191,7 +191,9 @@ def _line(repo: Repository, log: Log, manifests: list[Manifest], why: Mapping[st
         slot=facts.slot,
         silent=_silent(log),
         tables=_tables(repo, log),
-        marks=tuple((n, lsn_text(lsn), time_text(when)) for n, lsn, when in marks(repo, facts.id)),
+        marks=tuple(
+            (n, lsn_text(lsn), time_text(when)) for n, lsn, when in marks(repo, facts.id) if lsn >= facts.start
+        ),
         # Without the identity nobody can see what of a base can be carried over a change.
         windows=tuple(narrow(repo, log, w) if repo.can_read_data else w for w in windows(log, found)),
     )
