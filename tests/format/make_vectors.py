@@ -1,6 +1,7 @@
 """Makes the stored test vectors: a small real backup by the product of its day, kept for ever.
 
 python -m tests.format.make_vectors 1-layers   (format 2 lists: layers, states; a tombstone; rows expected beside it)
+python -m tests.format.make_vectors 1-changes  (change logs: a bundle, parts, segments, a cut; expected beside it)
 python -m tests.format.make_vectors 1-epochs   (two epochs, a person, a revoked host that made the first snapshot)
 python -m tests.format.make_vectors 1     (writes tests/format/v1/; never run again for a version that was released)
 """
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 
 import psycopg
-from tests.format import layered
+from tests.format import changed, layered
 from tests.support.cli import Desk
 from tests.support.servers import server, stop_all
 
@@ -73,6 +74,12 @@ def main() -> None:
         url = server(15).create_database("vectors")
         if sys.argv[1].endswith("-layers"):
             layers(folder, url)
+            return
+        if sys.argv[1].endswith("-changes"):
+            desk = Desk(folder)
+            desk.run("init").expect()
+            execute(url, changed.SETUP)
+            changed.keep(folder / "expected", changed.make(desk, url))
             return
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(SQL)

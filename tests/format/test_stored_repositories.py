@@ -11,7 +11,8 @@ from tests.support.servers import binaries, needs, newest
 
 HERE = Path(__file__).parent
 LAYERS = HERE / "v1-layers"
-VERSIONS = sorted(p.name for p in HERE.glob("v[0-9]*") if p != LAYERS)
+CHANGES = HERE / "v1-changes"
+VERSIONS = sorted(p.name for p in HERE.glob("v[0-9]*") if p not in (LAYERS, CHANGES))
 
 
 @pytest.fixture(params=VERSIONS)
