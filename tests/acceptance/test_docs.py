@@ -104,7 +104,8 @@ def test_the_point_in_time_page(desk: Desk) -> None:
         lines = [line if "watch" in line else f"{line} || test $? = 3" for line in lines]
         assert any("--at" in line for line in lines)
         watch = [line for line in lines if "watch" in line]
-        environment = desk.environment | {"DATABASE_URL": source, "TARGET": target}
+        places = {"TARGET": target, "SECOND": str(desk.folder / f"second-{number}")}
+        environment = desk.environment | places | {"DATABASE_URL": source}
         lines.insert(next(n for n, line in enumerate(lines) if "--at" in line), watch[0])
         command(["bash", "-c", "set -e\n" + "\n".join(lines)], environment).expect()
         with psycopg.connect(target) as connection:
