@@ -14,11 +14,15 @@ from tests.support import ledger, stores
 from tests.support.cli import Desk
 from tests.support.killing import Killer
 from tests.support.servers import server, versions
+from tests.support.watchers import soon, watching
 from tests.support.wire import Wire, random_cut
 
 from pgkura.changes.log import Log, read_chain
+from pgkura.changes.watching import Options
+from pgkura.core.errors import StoreError
 from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.repository import Repository
+from pgkura.storage.local import LocalStorage
 from pgkura.storage.s3 import S3Storage
 
 NEWEST = versions()[-1]
@@ -105,6 +109,38 @@ def test_a_bucket_in_trouble(source: str, tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     log = bucket_log(desk, home)
     assert sorted(archived(log)) == sorted(load.committed) == numbers(source)
+
+
+class Moody(LocalStorage):
+    """Thinks for a while about every third segment, and refuses it; takes what comes next."""
+
+    segments = 0
+    calm = False
+
+    def create(self, key: str, data: bytes, *, storage_class: str = "") -> None:
+        """As a folder does, or not."""
+        if "/segments/" in key:
+            self.segments += 1
+            if self.segments % 3 == 0 and not self.calm:
+                time.sleep(1)
+                raise StoreError("not now")
+        super().create(key, data, storage_class=storage_class)
+
+
+def test_nothing_is_stored_behind_a_refused_segment(source: str, desk: Desk) -> None:
+    """Others wait behind it meanwhile: stored, they would make a gap where nothing was lost."""
+    identity, host = Identity.parse(desk.identity.read_text()), HostKey.parse(desk.host_key.read_text())
+    store = Moody(desk.repository)
+    repo = Repository.open(store, identity=identity, host=host)
+    with watching(source, repo, Options(period=0.1, beat=1.0)) as (_, done):
+        soon(lambda: store.segments >= 1)
+        with ledger.Load(source, clients=2, seed=6) as load:
+            soon(lambda: store.segments >= 9, 60)
+            store.calm = True
+    assert done[0].holes == 0
+    last = desk.run("watch", "--once", "--json", env={"DATABASE_URL": source}).expect().json
+    assert last["holes"] == 0
+    assert sorted(archived(the_log(desk))) == sorted(load.committed) == numbers(source)
 
 
 def test_a_store_that_is_full_then_read_only(source: str, tmp_path: Path) -> None:
