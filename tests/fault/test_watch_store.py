@@ -137,6 +137,8 @@ def test_nothing_is_stored_behind_a_refused_segment(source: str, desk: Desk) -> 
         with ledger.Load(source, clients=2, seed=6) as load:
             soon(lambda: store.segments >= 9, 60)
             store.calm = True
+            count = store.segments
+            soon(lambda: store.segments >= count + 3)
     assert done[0].holes == 0
     last = desk.run("watch", "--once", "--json", env={"DATABASE_URL": source}).expect().json
     assert last["holes"] == 0
