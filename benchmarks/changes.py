@@ -161,10 +161,17 @@ def measured(
     logs: Path | None = None,
 ) -> Run:
     """A load, and what it cost: the server's processes, and the watcher's apart."""
+    sender, looks = _processes(server)
     served, spent = server.cpu(), _cpu(watcher)
+    sent, looked = sum(map(_cpu, sender)), sum(map(_cpu, looks))
     done = load(server, database, seconds=seconds, rate=rate, logs=logs)
     time.sleep(SETTLE_SECONDS)
-    more = {"tps": done.tps, "transactions": float(done.transactions)}
+    more = {
+        "tps": done.tps,
+        "transactions": float(done.transactions),
+        "sender_cpu": sum(map(_cpu, sender)) - sent,
+        "looks_cpu": sum(map(_cpu, looks)) - looked,
+    }
     if done.latencies:
         more |= {"p50_ms": done.percentile(0.5), "p99_ms": done.percentile(0.99)}
     return Run(
@@ -175,6 +182,16 @@ def measured(
         server_cpu=server.cpu() - served,
         more=more,
     )
+
+
+def _processes(server: Server) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """The server's processes that work for a watcher: that which sends, and those that look or read by SQL."""
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        rows = connection.execute(
+            "SELECT pid, backend_type = 'walsender' FROM pg_stat_activity WHERE application_name LIKE 'pgkura%'"
+        ).fetchall()
+    found = [(psutil.Process(pid), sends) for pid, sends in rows]
+    return [p for p, sends in found if sends], [p for p, sends in found if not sends]
 
 
 def _cpu(process: psutil.Process | None) -> float:

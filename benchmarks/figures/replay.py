@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import psycopg
 from benchmarks import row_by_row
 from benchmarks.bench import Bench, Ours
 from benchmarks.changes import Load, forget, load, template
-from benchmarks.measure import interleaved
+from benchmarks.measure import SETTLE_SECONDS, interleaved
 from benchmarks.results import Figure, Run, Wrong, compared
 from benchmarks.server import Server, programs
 
@@ -211,7 +211,10 @@ def _rows(server: Server, story: Story, number: int) -> Run:
     try:
         story.ours.restore(server.url("back"), story.base)
         server.execute("postgres", "CHECKPOINT")
+        served = server.cpu()
         run = row_by_row.apply(ROWS, number, story.ours, server.url("back"), most=_ROWS_AT_MOST)
+        time.sleep(SETTLE_SECONDS)
+        run = replace(run, server_cpu=server.cpu() - served)
         if run.more["changes"] == story.changes:
             _same(server, "back", story, ROWS)
     finally:

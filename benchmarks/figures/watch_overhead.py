@@ -63,7 +63,14 @@ def figure(bench: Bench) -> Figure:
                 goal=1.08,
                 unit="µs",
             ),
+            at_most(
+                "of it the walsender's", runs, HALF_WATCHED, partial(_micros_of, "sender_cpu"), goal=None, unit="µs"
+            ),
+            at_most(
+                "of it the watcher's looks", runs, HALF_WATCHED, partial(_micros_of, "looks_cpu"), goal=None, unit="µs"
+            ),
             compared("the same, by SQL functions", runs, POLLED, HALF, _server_micros, unit="µs"),
+            at_most("of it reading and looks", runs, POLLED, partial(_micros_of, "looks_cpu"), goal=None, unit="µs"),
             compared("p99 latency, by SQL functions", runs, POLLED, HALF, lambda r: r.more["p99_ms"], unit="ms"),
             compared("wall of one transaction at saturation", runs, FULL_WATCHED, FULL, _wall_micros, unit="µs"),
             compared("the server's CPU of one at saturation", runs, FULL_WATCHED, FULL, _server_micros, unit="µs"),
@@ -85,6 +92,10 @@ def figure(bench: Bench) -> Figure:
 
 def _server_micros(run: Run) -> float:
     return run.server_cpu / run.more["transactions"] * 1e6
+
+
+def _micros_of(what: str, run: Run) -> float:
+    return run.more[what] / run.more["transactions"] * 1e6
 
 
 def _watcher_micros(run: Run) -> float:

@@ -39,6 +39,21 @@ def test_figures_and_the_page(tmp_path: Path) -> None:
         assert word in text
 
 
+@pytest.mark.slow
+def test_figures_of_the_change_log(tmp_path: Path) -> None:
+    """For some seconds each: everything was equal where it is compared."""
+    needs("PostgreSQL 15", programs() is not None)
+    results = tmp_path / "results.json"
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    figures = ("watch-overhead", "rpo", "replay")
+    argv = [sys.executable, "-m", "benchmarks", *figures, "--scale", "0.01", "--rounds", "1", "--out", str(results)]
+    command(argv, environment, timeout=600, cwd=tmp_path).expect()
+    told = json.loads(results.read_text())["figures"]
+    assert not any(figure["skipped"] for figure in told)
+    assert all(run["wall"] > 0 for figure in told for run in figure["runs"])
+    assert [len(figure["verdicts"]) for figure in told] == [12, 4, 4]
+
+
 def test_a_figure_that_does_not_exist_is_said_at_once(tmp_path: Path) -> None:
     """A typing error costs no half hour."""
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
