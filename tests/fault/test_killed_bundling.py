@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from tests.support.chains import Made, add_base, numbers, reached, the_log
 from tests.support.cli import ROOT
 from tests.support.shelf import Shelf
@@ -83,6 +84,7 @@ def check(shelf: Shelf, made: Scene, *, over: bool = False) -> None:
     assert [s.snapshot for s in lines[made.ended.id].stretches] == [made.old]
 
 
+@pytest.mark.timeout(900)
 def test_killed_before_every_step(tmp_path: Path) -> None:
     """Whole after each kill; a watcher goes on; the next prune finishes, and nothing is left over."""
     made = scene(tmp_path / "made")
