@@ -152,7 +152,7 @@ def read_oracle(home: Server, database: str) -> list[Commit]:
         connection.execute("SET TimeZone = 'UTC'")
         rows = connection.execute(
             "SELECT (lsn - '0/0')::numeric::int8, data FROM pg_logical_slot_get_changes('oracle', NULL, NULL, "
-            "'include-timestamp', '1', 'skip-empty-xacts', '1') "
+            "'include-timestamp', '1') "
             "WHERE data ~ '^(BEGIN|COMMIT|message:|table public.ledger)'"
         ).fetchall()
         with suppress(psycopg.Error):
