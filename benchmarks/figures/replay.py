@@ -23,7 +23,7 @@ OURS, HOT = "restore --at: replay", "restore --at: replay of a hot table"
 MADE, HOT_MADE = "pgbench makes them", "pgbench makes those of a hot table"
 ROWS = "a statement for each change (psycopg pipeline)"
 NATIVE = "the server's own recovery"
-_ROWS_AT_MOST = 60_000
+_ROWS_AT_MOST = 40_000
 _SETTINGS = {"shared_buffers": "256MB"}
 _DONE = re.compile(r"redo done at .* user: ([\d.]+) s, system: ([\d.]+) s, elapsed: ([\d.]+) s")
 
@@ -46,7 +46,7 @@ class Story:
 
 def figure(bench: Bench) -> Figure:
     """On a server of its own, whose whole cluster can be copied."""
-    seconds = max(3.0, 15.0 * bench.scale)
+    seconds = max(3.0, 12.0 * bench.scale)
     home = programs()
     if home is None:
         raise Wrong("no server")

@@ -20,7 +20,7 @@ from pgkura.core.wal import lsn_text, parse_lsn
 from pgkura.postgres.counting import COUNTS_SINCE
 from pgkura.postgres.session import Session, SqlError
 from pgkura.postgres.shape import INSERTS, Poll, poll
-from pgkura.postgres.slots import drop_slot, make_slot, our_slots, read_slot, read_source
+from pgkura.postgres.slots import SlotState, drop_slot, make_slot, our_slots, read_slot, read_source
 from pgkura.repository.bundles import BundleName, Run
 from pgkura.repository.changes import END, HEAD, MOVED, START
 from pgkura.repository.manifest import new_id
@@ -127,14 +127,21 @@ def _resume(repo: Repository, session: Session, origin: Origin, chain: str, slot
     start = repo.chain_record(chain, START)
     if start is None:
         raise ChainBroken("its beginning was cut short")
-    runs = repo.runs(chain)
-    position = covered(repo.chain_start(chain, start), runs)
-    if any(run.end > position for run in runs):
-        raise ChainBroken(f"the segment that begins at {lsn_text(position)} is missing in the store")
+    # First the slot, then the store: where another watcher lives, what he has confirmed is stored already.
+    state = read_slot(session, slot)
+    for patience in (True, False):
+        runs = repo.runs(chain)
+        position = covered(repo.chain_start(chain, start), runs)
+        if not any(run.end > position for run in runs):
+            break
+        if not patience:  # a list that was made while somebody stored may show the second of two without the first
+            raise ChainBroken(f"the segment that begins at {lsn_text(position)} is missing in the store")
     made = Chain(id=chain, slot=slot, position=position, timeline=origin.timeline, inserts=inserts)
     moved = _moved(repo, chain, int(start["timeline"]), origin, position)
     try:
-        check_slot(session, made)
+        confirmed = _usable(state, made)
+        if confirmed > position:
+            raise ChainBroken(f"somebody else has read the slot up to {lsn_text(confirmed)}")
     except ChainBroken as broken:
         if moved is None:
             raise
@@ -170,16 +177,20 @@ def _moved(repo: Repository, chain: str, began: int, origin: Origin, position: i
 
 
 def check_slot(session: Session, chain: Chain) -> None:
-    """Raises ChainBroken."""
-    state = read_slot(session, chain.slot)
+    """Raises ChainBroken; SqlError where it was confirmed further than is known here: the store must be looked at."""
+    if _usable(read_slot(session, chain.slot), chain) > chain.position:
+        raise SqlError("the slot was advanced by somebody else", detail="another watcher?")
+
+
+def _usable(state: SlotState | None, chain: Chain) -> int:
+    """How far it is confirmed. Raises ChainBroken."""
     if state is None:
         raise ChainBroken("its slot is gone")
     if state.status == "lost":
         raise ChainBroken("the server gave the slot up: it kept more log than max_slot_wal_keep_size allows")
     if not (state.published and (state.appended or not chain.inserts)):
         raise ChainBroken("its publication was dropped, and the slot cannot be read without it")
-    if state.confirmed and parse_lsn(state.confirmed) > chain.position:
-        raise ChainBroken(f"somebody else has read the slot up to {state.confirmed}")
+    return parse_lsn(state.confirmed) if state.confirmed else 0
 
 
 def end_chain(repo: Repository, session: Session, chain: str, slot: str, reason: str, *, unseat: bool = False) -> None:

@@ -23,7 +23,8 @@ MOST_MESSAGES = 100_000
 _MOST_EVER = 1 << 30
 _HAND_OVER = 2000
 _WAIT_FOR_STORE = 0.02
-_TEMPORARY_FILES = "53400"
+_TEMPORARY_FILES, _IN_USE, _NOT_POSSIBLE = "53400", "55006", "55000"
+_BUSY_SECONDS, _BUSY_PAUSE = 30.0, 0.1
 # Two columns of eight bytes, and the size of the third.
 _ROW = struct.Struct("!hiQiQi")
 _COMMIT, _BEGIN, _ORIGIN, _MESSAGE = ord("C"), ord("B"), ord("O"), ord("M")
@@ -45,7 +46,7 @@ class Polling:
         self._slot = ""
         self._plugin = ""
         self._confirmed = self._stored = self._taken = self._aside = 0
-        self._due = self._begun = 0.0
+        self._due = self._begun = self._busy = 0.0
         self._most = most
         self._rows: Iterator[Frame] | None = None
         self._count = 0
@@ -76,13 +77,28 @@ class Polling:
         rename(self._session, f"pgkura reads {slot}")  # between two looks nothing else tells whose the slot is
         names = quote_literal(",".join(map(quote_ident, publications)))
         self._plugin = f"'proto_version', '1', 'publication_names', {names}, 'messages', 'true'"
-        (confirmed,) = self._session.one(query("polling", "confirmed"), (slot,))
-        self._confirmed = parse_lsn(confirmed)
-        self._stored = self._taken = position
+        self._confirmed = self._stored = self._taken = position
+        confirmed = self._where()
+        if confirmed > position:  # since the store was listed
+            raise self._overtaken(confirmed)
+        self._confirmed = confirmed
         self._advance()
 
     def receive(self, seconds: float) -> Iterator[Frame | Alive]:
         """What a look finds, in portions; waits no longer than `seconds`. Raises SqlError."""
+        try:
+            yield from self._receive(seconds)
+        except SqlError as error:
+            if error.sqlstate != _IN_USE:
+                raise
+            # Another watcher looks just now; one that streams stays.
+            now = time.monotonic()
+            self._busy = self._busy or now
+            if now - self._busy > _BUSY_SECONDS:
+                raise
+            self._rows, self._due = None, now + _BUSY_PAUSE
+
+    def _receive(self, seconds: float) -> Iterator[Frame | Alive]:
         if self._rows is None:
             if not self._may_look(seconds):
                 return
@@ -118,7 +134,7 @@ class Polling:
                 hint="raise temp_file_limit for this role, or watch over the direct host (--transport stream)",
                 sqlstate=error.sqlstate,
             ) from error
-        now = time.monotonic()
+        now, self._busy = time.monotonic(), 0.0
         full = self._count >= self._most
         # Behind: at once. Else at the pace asked for, and never more than half of the time.
         self._due = now if full else max(self._begun + self._period, 2 * now - self._begun)
@@ -137,10 +153,7 @@ class Polling:
         for batch in self._session.copy_out(sql, binary=True):
             for lsn, confirmed, payload in unpacked(batch):
                 if confirmed != self._confirmed:
-                    raise SqlError(
-                        "the slot was advanced by somebody else",
-                        detail=f"from {lsn_text(self._confirmed)} to {lsn_text(confirmed)}: another watcher?",
-                    )
+                    raise self._overtaken(confirmed)
                 self._count += 1
                 yield lsn, payload
 
@@ -175,9 +188,25 @@ class Polling:
         self._stored = max(self._stored, lsn)
 
     def _advance(self) -> None:
-        if self._stored > self._confirmed:
+        if self._stored <= self._confirmed:
+            return
+        try:
             (end,) = self._session.one(query("polling", "advance"), (self._slot, lsn_text(self._stored)))
-            self._confirmed = parse_lsn(end)
+        except SqlError as error:
+            if error.sqlstate == _NOT_POSSIBLE and (now := self._where()) > self._confirmed:
+                raise self._overtaken(now) from error
+            raise
+        self._confirmed = parse_lsn(end)
+
+    def _where(self) -> int:
+        return parse_lsn(str(self._session.one(query("polling", "confirmed"), (self._slot,))[0]))
+
+    def _overtaken(self, confirmed: int) -> SqlError:
+        """Nothing is lost: whoever confirmed has stored. The store says from where on to read."""
+        return SqlError(
+            "the slot was advanced by somebody else",
+            detail=f"from {lsn_text(self._confirmed)} to {lsn_text(confirmed)}: another watcher?",
+        )
 
     def keep_alive(self) -> None:
         """Nobody waits for a sign of life from an ordinary connection."""
