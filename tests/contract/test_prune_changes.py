@@ -21,7 +21,7 @@ from pgkura.operations.prune import GRACE_SECONDS, PlannedPrune, PruneResult, ex
 from pgkura.operations.prune_changes import NEVER_BEGAN, NO_BASE, TOO_OLD, Keep, moment_bases
 from pgkura.operations.timeline import timeline
 from pgkura.repository.admin import Root
-from pgkura.repository.bundles import BundleName, Entry
+from pgkura.repository.bundles import GONE, BundleName, Entry
 from pgkura.repository.changes import HEAD, START
 from pgkura.repository.keys import HostKey
 from pgkura.repository.repository import Repository
@@ -218,6 +218,10 @@ def test_a_chain_without_a_base_goes_whole(shelf: Shelf, aged: Aged) -> None:
     assert shelf.files(f"changes/{dead.id}/") == shelf.files(f"chains/{dead.id}/") == []
     assert shelf.files(f"chains/{begun.id}/") == []
     assert numbers(the_log(shelf.both(), alive.id)) == list(range(1, 7))
+    # Said once more by a prune that had planned the same.
+    shelf.host().put_chain_record(dead.id, GONE, {"reason": NO_BASE})
+    aged.later(GRACE_SECONDS + 1)
+    assert prune(shelf).result is Result.OK and shelf.files(f"chains/{dead.id}/") == []
     shelf.assert_whole()
 
 

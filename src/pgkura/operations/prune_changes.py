@@ -17,8 +17,8 @@ from pgkura.core.wal import lsn_text
 from pgkura.replay.coverage import first_look
 from pgkura.replay.reaching import check_base
 from pgkura.replay.resolving import Base, bases_in, first_place
-from pgkura.repository.bundles import run_name
-from pgkura.repository.changes import CHANGES, END, HEAD, START
+from pgkura.repository.bundles import GONE, run_name
+from pgkura.repository.changes import CHAINS, CHANGES, END, HEAD, START
 from pgkura.repository.locks import locked_on
 from pgkura.repository.manifest import Manifest, dated
 from pgkura.repository.repository import Repository
@@ -181,7 +181,7 @@ class ChangePruner:
         """(plans, problems)."""
         plans: list[ChainPlan] = []
         problems: list[str] = []
-        chains = self._repo.chain_ids()
+        chains = self._chains()
         progress.stage("reading the change log", total=len(chains), unit="chains")
         ends = self._ends(chains)
         for chain in chains:
@@ -258,6 +258,11 @@ class ChangePruner:
             return facts, None, NEVER_BEGAN if log is None else TOO_OLD if bases else NO_BASE
         return facts, self._new_cut(log, needed), ""
 
+    def _chains(self) -> list[str]:
+        """Those with a head, and what is left of those that go."""
+        named = (s.key.split("/") for s in self._repo.believed(CHAINS))
+        return sorted({chain for _, chain, name in named if name in (HEAD, GONE)})
+
     def _ends(self, chains: Sequence[str]) -> dict[str, float]:
         """Since when, by the store's clock, nothing is added to a chain: it ended, or its database has a newer one."""
         ends: dict[str, float] = {}
@@ -266,7 +271,9 @@ class ChangePruner:
             head = self._repo.chain_record(chain, HEAD) or {}
             whose = (head.get("system"), head.get("database"))
             files = {s.key.rpartition("/")[2]: s.modified for s in self._repo.chain_files(chain)}
-            found = [t for t in (files.get(END), newer.get(whose)) if t is not None]
+            # Alone, it was said once more by a prune that ran beside the one that took all the rest away.
+            alone = files.get(GONE) if set(files) == {GONE} else None
+            found = [t for t in (files.get(END), newer.get(whose), alone) if t is not None]
             if found:
                 ends[chain] = min(found)
             if START in files:
@@ -320,7 +327,7 @@ class ChangePruner:
 
     def sweep(self, kept: Sequence[Manifest], *, now: float, blocked: bool, progress: Progress, stop: Stop) -> None:
         """Delete what waited long enough. `kept`: all snapshots of now."""
-        chains = self._repo.chain_ids()
+        chains = self._chains()
         ends = self._ends(chains)
         for chain in chains:
             stop.check()

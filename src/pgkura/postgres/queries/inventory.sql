@@ -215,7 +215,7 @@ FROM pg_catalog.pg_event_trigger o WHERE $own(pg_event_trigger, o)
 SELECT pg_catalog.quote_ident(o.pubname),
        pg_catalog.to_jsonb(o) - 'oid' - 'pubowner' - 'pubname' || pg_catalog.jsonb_build_object('owner', pg_catalog.pg_get_userbyid(o.pubowner), 'comment', pg_catalog.obj_description(o.oid, 'pg_publication'),
          'tables', (SELECT pg_catalog.array_agg((pg_catalog.to_jsonb(t) - 'attnames' - 'pubname' || pg_catalog.jsonb_build_object('columns',
-             (SELECT pg_catalog.string_agg(x, ',' ORDER BY x) FROM pg_catalog.jsonb_array_elements_text(COALESCE(pg_catalog.to_jsonb(t) -> 'attnames', '[]')) x)))::text
+             (SELECT pg_catalog.string_agg(x, ',' ORDER BY x) FROM pg_catalog.jsonb_array_elements_text(COALESCE(NULLIF(pg_catalog.to_jsonb(t) -> 'attnames', 'null'), '[]')) x)))::text
              ORDER BY t.schemaname, t.tablename)
            FROM pg_catalog.pg_publication_tables t
            WHERE t.pubname = o.pubname AND EXISTS (SELECT FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
