@@ -1,6 +1,5 @@
 """`unwatch`: the end of a database's change log on purpose: slot and publications go, the log says so, and stays."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from pgkura.postgres.slots import drop_slot, our_slots, read_slot
 from pgkura.repository.changes import END, HEAD
 from pgkura.repository.repository import Repository
 
+_NO_RIGHT = "42501"
 REASON = "it was ended by `pgkura unwatch`"
 
 
@@ -70,13 +70,18 @@ def unwatch(source: Endpoint, repo: Repository, progress: Progress, *, force: bo
             ended.append(chain)
         for slot in set(going) - mine:
             drop_slot(session, slot, unseat=force)
-        with suppress(SqlError):  # of a role that could not have made them either
-            remove_triggers(session)
         made = Unwatched(
             chains=tuple(ended), dropped=tuple(going), stayed=tuple(slot for slot in found if slot not in going)
         )
     if made.chains or made.dropped:
         repo.append_journal("unwatch", {"chains": list(made.chains), "slots": list(made.dropped)})
+    with connect(source, application_name="pgkura unwatch") as session:
+        session.execute("SET lock_timeout = '5s'")
+        try:
+            remove_triggers(session)
+        except SqlError as error:
+            if error.sqlstate != _NO_RIGHT:  # a role that could not have made them either
+                raise
     return made
 
 

@@ -15,7 +15,6 @@ from pgkura.operations.restore import RestoreResult, execute_restore, plan_resto
 from pgkura.operations.watch import watch
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
-from pgkura.postgres.session import Session
 from pgkura.replay.moments import parse_moment
 from pgkura.repository.repository import Repository
 
@@ -77,8 +76,8 @@ class Mistake:
     @property
     def result(self) -> Result:
         """Whether the table came back; what no change log carries is told, and no failure of the demo."""
-        lost = any(f.cls is not FindingClass.DENIED for f in self.back.skipped)
-        return Result.OK if self.same and not lost else Result.INCOMPLETE
+        told = {f.cls.value for f in self.back.skipped} | {d["class"] for d in self.back.proof["differences"]}
+        return Result.OK if self.same and told <= {FindingClass.DENIED.value} else Result.INCOMPLETE
 
 
 def begin(source: Endpoint, repo: Repository) -> None:
@@ -105,7 +104,7 @@ def happen(source: Endpoint, target: Endpoint, host: Repository, person: Reposit
         if found is None:
             raise DatabaseError("the change log does not hold the demo's mistake")
         looked = time.monotonic()
-        _make(session, target)
+        session.execute(f"CREATE DATABASE {BEFORE}")
     moment = parse_moment(f"before xid {found[1].xid}")
     planned = plan_restore(person, "latest", target, at=moment, progress=progress)
     back = execute_restore(planned, progress=progress)
@@ -122,7 +121,3 @@ def happen(source: Endpoint, target: Endpoint, host: Repository, person: Reposit
         cancelled=int(after[1]),
         same=tuple(before) == tuple(after),
     )
-
-
-def _make(session: Session, target: Endpoint) -> None:
-    session.execute(f"CREATE DATABASE {BEFORE}")
