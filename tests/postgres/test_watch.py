@@ -15,6 +15,8 @@ from tests.support.servers import server, versions
 
 from pgkura.changes import pgoutput
 from pgkura.changes.log import Log, read_chain
+from pgkura.replay.moments import parse_moment
+from pgkura.replay.resolving import resolve
 from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.repository import Repository
 from pgkura.storage.local import LocalStorage
@@ -90,6 +92,19 @@ def test_everything_committed_is_archived_once(source: str, desk: Desk) -> None:
     with psycopg.connect(source) as connection:
         rows = connection.execute("SELECT n FROM ledger").fetchall()
     assert sorted(n for (n,) in rows) == sorted(load.committed)
+
+
+@pytest.mark.parametrize("source", versions()[-1:], indirect=True)
+def test_once_makes_what_was_before_it_reachable(source: str, desk: Desk) -> None:
+    """However much the source goes on: a snapshot that was taken before the run is known to be held after it."""
+    env = {"DATABASE_URL": source}
+    desk.run("watch", "--once", env=env).expect()
+    with ledger.Load(source), psycopg.connect(source, autocommit=True) as connection:
+        for _ in range(12):
+            (visible,) = connection.execute("SELECT pg_current_snapshot()::text").fetchone() or ("",)
+            desk.run("watch", "--once", "--period", "5s", env=env).expect()
+            moment = parse_moment(f"snapshot {visible}")
+            assert resolve(open_repository(desk), the_log(desk), moment).visible == moment.visible
 
 
 @pytest.mark.parametrize("source", versions()[-1:], indirect=True)

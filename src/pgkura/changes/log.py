@@ -1,7 +1,7 @@
 """A chain read back: what its segments tell, and their messages in commit order, each transaction once."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pgkura.changes import pgoutput
@@ -85,6 +85,7 @@ class ChainFacts:
              transaction there
     timeline of its beginning; moves: later ones, and where the one before was left
     end      how far it goes without a gap; missing: where a segment is not in the store although later ones are
+    runs     the files to read, of the same look at the store: a prune may delete others meanwhile
     """
 
     id: str
@@ -100,6 +101,7 @@ class ChainFacts:
     cut_xid: int = 0
     timeline: int = 0
     moves: tuple[tuple[int, int], ...] = ()
+    runs: tuple[Run, ...] = field(default=(), repr=False)
 
     def left(self, timeline: int, position: int) -> bool:
         """Whether something at this place of an earlier history is no part of the one that was gone on with."""
@@ -117,7 +119,8 @@ def read_chain(repo: Repository, chain: str, *, whole: bool = False) -> ChainFac
     runs = repo.runs(chain)
     cut = _first_cut(repo, chain, parse_lsn(start["position"]), runs) if whole else repo.chain_cut(chain)
     position = parse_lsn(start["position"]) if cut is None else max(parse_lsn(start["position"]), cut.position)
-    until = covered(position, runs)
+    read = cover(position, runs)
+    until = read[-1].end if read else position
     return ChainFacts(
         id=chain,
         system=head["system"],
@@ -132,6 +135,7 @@ def read_chain(repo: Repository, chain: str, *, whole: bool = False) -> ChainFac
         cut_xid=cut.top_xid if cut is not None else 0,
         timeline=int(start["timeline"]),
         moves=_moves(repo, chain),
+        runs=tuple(read),
     )
 
 
@@ -155,7 +159,7 @@ class Log:
     def __init__(self, repo: Repository, facts: ChainFacts) -> None:
         self._repo = repo
         self.facts = facts
-        self.names = Places(cover(facts.start, repo.runs(facts.id)), self._names)
+        self.names = Places(facts.runs, self._names)
         self._segments: Kept[int, Segment] = Kept(_SEGMENTS)
         self._bundles: Kept[BundleName, tuple[Entry, ...]] = Kept(_BUNDLES)
         self._inside: Kept[BundleName, tuple[SegmentName, ...]] = Kept(_NAMES)

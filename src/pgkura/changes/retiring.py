@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from pgkura.changes.spans import replaced
+from pgkura.changes.spans import covered, replaced
 from pgkura.core.errors import PgkuraError, StoreError, Tampered
 from pgkura.core.wal import lsn_text
 from pgkura.repository.bundles import CUT, GONE, Bundle, BundleName, Cut, Entry, Run, run_name
@@ -67,21 +67,23 @@ def find_retired(
     records = {s.key.rpartition("/")[2]: s for s in repo.chain_files(chain)}
     over = now - grace
     found = Retired()
-    if repo.chain_gone(chain):
-        if facts.needed_from == NOTHING:
+    if GONE in records and repo.chain_gone(chain):
+        # Without its start it is nothing to anybody: another prune is about to delete the rest.
+        if facts.needed_from == NOTHING or START not in records:
             (found.due if records[GONE].modified <= over else found.waiting).extend(_all_files(repo, chain, records))
             return found
         found.withdrawn.append(records[GONE])
     files = {name: s for s in repo.run_files(chain) if (name := run_name(s.key)) is not None}
-    _before_the_cut(repo.chain_cuts(chain), records, files, facts, over, found)
+    cuts = [cut for cut in repo.chain_cuts(chain) if cut.name in records]
+    _before_the_cut(cuts, records, files, facts, over, found)
     _replaced(repo, chain, files, facts, over, found, compare=compare)
     _orphans(repo, chain, files, facts, min(over, now - _ORPHAN_SECONDS), found)
     return found
 
 
 def _all_files(repo: Repository, chain: str, records: Mapping[str, Stored]) -> list[Stored]:
-    """First the log, then what tells of it; the head is the last that makes it a chain."""
-    last = [name for name in (END, START, GONE, HEAD) if name in records]
+    """First the log, then what tells of it. Without its start it is no chain; without its end it would seem to live."""
+    last = [name for name in (START, END, GONE, HEAD) if name in records]
     return [
         *sorted(repo.storage.list(f"{CHANGES}{chain}/"), key=lambda s: s.key),
         *(stored for name, stored in records.items() if name not in last),
@@ -97,7 +99,9 @@ def _before_the_cut(
     over: float,
     found: Retired,
 ) -> None:
-    found.withdrawn += [records[cut.name] for cut in cuts if cut.position > facts.needed_from]
+    early = [cut for cut in cuts if cut.position > facts.needed_from]
+    # What is not there any more comes back for no record: without it the log would seem to have a gap.
+    found.withdrawn += [records[cut.name] for cut in early if covered(facts.needed_from, files) >= cut.position]
     good = [cut for cut in cuts if cut.position <= facts.needed_from]
     due = [cut for cut in good if records[cut.name].modified <= over]
     until = due[-1].position if due else -1

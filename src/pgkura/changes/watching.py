@@ -155,7 +155,7 @@ class _Run:
         self._counts = Telling()
         self._storing: deque[tuple[Future[None], Cut]] = deque()
         self._first_commit = self._last_stored = self._slot_seen = time.monotonic()
-        self._until = 0
+        self._until = self._judge = 0
         self._failed = False
         self._bundler = Bundler(repo, options.bundle, progress)
 
@@ -297,7 +297,13 @@ class _Run:
             while self._storing:
                 self._confirm(patiently=True)
             return True
-        return 0 < self._until <= self._chain.position and not self._storing
+        if self._storing or not 0 < self._until <= self._chain.position:
+            return False
+        # A snapshot of before this run is known to be held once the log has passed the look that sees all of it.
+        if self._judge <= self._chain.position:
+            return True
+        self._until = self._beat()
+        return False
 
     def _look(self, *, lasting: bool = False) -> Poll:
         """The shape of now; tables that can be logged join, those that lost their key leave at once."""
@@ -321,6 +327,7 @@ class _Run:
     def _store(self) -> None:
         # The look comes after the last commit of the segment: its shape is a shape of after all of it.
         self._poll = seen = self._look(lasting=True)
+        self._judge = self._judge or (parse_lsn(seen.after) if seen.after else 0)
         chain, cut = self._chain, self._segmenter.cut()
         sealed = self._repo.seal_messages(cut.rest) if cut.rest else b""
         record = record_of(cut, chain=chain.id, before=(chain.top_xid, chain.top_time), rest_bytes=len(sealed))

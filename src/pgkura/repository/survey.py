@@ -125,6 +125,9 @@ class Surveyor:
         except KeyNotFound:
             if manifest is None:
                 return
+            if next(iter(self._repo.storage.list(SNAPSHOTS + snapshot_id)), None) is None:
+                del survey.manifests[snapshot_id]  # removed by another prune in this moment
+                return
             survey.lacking.append(snapshot_id)
             why = "it was made by a pgkura that wrote none"
         except PgkuraError as error:
