@@ -13,7 +13,8 @@ from tests.support.cli import Desk
 from tests.support.servers import server, versions
 from tests.support.wire import Wire, random_cut
 
-from pgkura.changes.watching import Options, Watched, follow
+from pgkura.changes.options import Options, Watched
+from pgkura.changes.watching import follow
 from pgkura.core.progress import Silent
 from pgkura.core.stop import Stop
 from pgkura.postgres import replication

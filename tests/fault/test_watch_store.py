@@ -18,7 +18,7 @@ from tests.support.watchers import soon, watching
 from tests.support.wire import Wire, random_cut
 
 from pgkura.changes.log import Log, read_chain
-from pgkura.changes.watching import Options
+from pgkura.changes.options import Options
 from pgkura.core.errors import StoreError
 from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.repository import Repository

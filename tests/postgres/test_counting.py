@@ -15,7 +15,7 @@ from tests.support.cli import Desk
 from tests.support.servers import server, versions
 from tests.support.watchers import soon, watching
 
-from pgkura.changes.watching import Options
+from pgkura.changes.options import Options
 from pgkura.postgres import counting
 from pgkura.postgres.counting import Counted, read_counted
 from pgkura.postgres.endpoint import Endpoint

@@ -1,7 +1,7 @@
 """What a second backup reads, keeps and drops; each is compared with what a plain reader saw."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,12 +13,15 @@ from tests.support.servers import server, versions
 from tests.support.snapshot_scene import Scene, Script, make_scene
 
 from pgkura.core.errors import Interrupted
+from pgkura.core.names import QualifiedName
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.lists import TableData
 from pgkura.snapshot.options import Options
+from pgkura.snapshot.statements import counts_statement
 from pgkura.snapshot.take import take as take_
 from pgkura.snapshot.taken import Taken
+from pgkura.snapshot.units import Piece
 
 SMALL = {"range_pages": 16, "small_bytes": 8192, "chunk_bytes": 65536}
 TABLES = """
@@ -91,6 +94,52 @@ def test_nothing_changed_reads_nothing(scene: Scene) -> None:
     assert second.counts["chunks_unchanged"] == second.counts["chunks"] == first.counts["chunks"]
     assert second.counts["bytes_read"] < 100 < first.counts["bytes_read"]
     same(scene, second)
+
+
+def test_where_no_transaction_ended_nothing_is_counted(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where one has, everything is."""
+    asked: list[int] = []
+
+    def counted(pieces: Sequence[Piece], ages: Sequence[int], *, name: QualifiedName | None = None) -> str:
+        asked.append(len(pieces))
+        return counts_statement(pieces, ages, name=name)
+
+    monkeypatch.setattr("pgkura.snapshot.following.counts_statement", counted)
+    for _ in range(20):
+        first = take(scene)
+        asked.clear()
+        second = take(scene)
+        xmin, xmax, running = first.manifest.snapshot.split(":")
+        if xmin == xmax and not running and second.manifest.snapshot == first.manifest.snapshot:
+            break
+        time.sleep(0.5)  # the server's own housekeeping
+    else:
+        raise AssertionError("this server is never at rest")
+    assert not asked
+    assert second.counts["chunks_unchanged"] == second.counts["chunks"]
+    same(scene, second)
+    scene.sql("INSERT INTO tiny VALUES (77)")
+    same(scene, take(scene))
+    assert sum(asked) > 10
+
+
+def test_a_transaction_younger_than_all_that_have_ended(scene: Scene) -> None:
+    """A snapshot does not list it as running; what it commits is found all the same."""
+    take(scene)
+    with scene.connect() as application:
+        application.execute("BEGIN")
+        application.execute("UPDATE wide SET body = 'late' WHERE id % 50 = 0")
+        application.execute("DELETE FROM texts WHERE id % 50 = 0")
+        application.execute("INSERT INTO tiny VALUES (78)")
+        same(scene, take(scene))
+        application.execute("COMMIT")
+    same(scene, take(scene))
+    with scene.connect() as application:
+        application.execute("BEGIN")
+        application.execute("UPDATE wide SET body = 'never' WHERE id % 50 = 0")
+        same(scene, take(scene))
+        application.execute("ROLLBACK")
+    same(scene, take(scene))
 
 
 def test_changes_of_every_kind(scene: Scene) -> None:

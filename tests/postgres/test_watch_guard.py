@@ -17,7 +17,7 @@ from tests.support.servers import server, versions
 from tests.support.watchers import limited, soon, watching, write_log
 
 from pgkura.changes.guarding import Manners
-from pgkura.changes.watching import Options
+from pgkura.changes.options import Options
 from pgkura.core.errors import SourceBusy, StoreError
 from pgkura.postgres import letting_go, slots
 from pgkura.postgres.endpoint import Endpoint

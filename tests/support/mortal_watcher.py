@@ -8,7 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from pgkura.changes.watching import Options, follow
+from pgkura.changes.options import Options
+from pgkura.changes.watching import follow
 from pgkura.core.progress import Silent
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint

@@ -12,7 +12,8 @@ from tests.support import servers
 from tests.support.cluster import start_cluster
 from tests.support.servers import PASSWORD, SETTINGS, Server, binaries
 
-from pgkura.changes.watching import Options, Watched, follow
+from pgkura.changes.options import Options, Watched
+from pgkura.changes.watching import follow
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.repository import Repository

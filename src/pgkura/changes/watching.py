@@ -4,14 +4,14 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pgkura.changes.bundling import Bundler
 from pgkura.changes.chains import Chain, ChainBroken, Origin, check_slot, end_chain, look, open_chain
 from pgkura.changes.counting import Telling
 from pgkura.changes.covers import cover
-from pgkura.changes.guarding import Guard, Manners
+from pgkura.changes.guarding import Guard
+from pgkura.changes.options import Options, Watched
 from pgkura.changes.publishing import publish, to_publish
 from pgkura.changes.rebasing import BaseTaker, Rebasing
 from pgkura.changes.segment import BEAT, Cut, Segmenter, record_of, widening
@@ -24,7 +24,7 @@ from pgkura.postgres.pinning import connect
 from pgkura.postgres.replication import Alive
 from pgkura.postgres.session import Session, SqlError
 from pgkura.postgres.shape import Poll
-from pgkura.postgres.transports import LogReader, Transports, Wanted
+from pgkura.postgres.transports import LogReader, Transports
 from pgkura.repository.changes import END, PartRef, SegmentName
 from pgkura.repository.repository import Repository
 from pgkura.storage.base import KeyExists
@@ -36,49 +36,6 @@ _SLOT_CHECK_SECONDS = 30.0
 # Segments that may wait for a slow store; then receiving stops, and the server keeps the log.
 _WAITING = 2
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How to follow.
-
-    period        seconds from a commit to the cut of its segment; also between two looks at the shape
-    segment_bytes plain bytes at which a segment is cut earlier
-    once          end when everything of now is stored
-    beat          seconds without a segment after which one is provoked: the proof that all is well
-    max_retained  bytes the server may keep for us before we give the slot up; 0 = no limit of ours, None = a share
-                  of the server's own, or of four gigabytes
-    last_slot     a new chain may take the last free slot
-    manners       of the guard
-    base_after    seconds without a change of tables or definitions after which a base is taken; 0 = never
-    transport     over which kind of connection the slot is read
-    bundle        make bundles of segments; None = where this credential may delete, so that prune can too
-    """
-
-    period: float = 2.0
-    segment_bytes: int = 16 * 1024 * 1024
-    once: bool = False
-    beat: float = 60.0
-    max_retained: int | None = None
-    last_slot: bool = False
-    manners: Manners = field(default_factory=Manners)
-    base_after: float = 0.0
-    transport: Wanted = "auto"
-    bundle: bool | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class Watched:
-    """What a run has done so far."""
-
-    chain: str = ""
-    position: str = ""
-    segments: int = 0
-    transactions: int = 0
-    bytes: int = 0
-    holes: int = 0
-    bases: int = 0
-    transport: str = ""
 
 
 def follow(
@@ -200,6 +157,7 @@ class _Run:
             self._segmenter = Segmenter(chain.position, self._spill)
             self._segmenter.widen = widening(self._poll.visible)
             if self._options.once:
+                self._replication.hurry()
                 self._until = self._beat()
             self._loop_or_lost()
         except ChainBroken as broken:
@@ -220,7 +178,9 @@ class _Run:
 
     def _start(self, chain: Chain) -> None:
         try:
-            self._replication.start(chain.slot, chain.publications, chain.position)
+            self._replication.start(
+                chain.slot, chain.publications, chain.position, lambda: check_slot(self._session, chain)
+            )
         except DatabaseError as error:
             state = getattr(error, "sqlstate", "")
             if state == _IN_USE:
@@ -291,6 +251,8 @@ class _Run:
 
     def _done(self) -> bool:
         if self._stop.requested:
+            if self._replication.hurry():
+                return False
             # What is half here is sent again to whoever comes next.
             if not self._segmenter.inside and not self._segmenter.empty:
                 self._store()

@@ -10,7 +10,7 @@ import typer
 
 from pgkura.app.compose import Composition
 from pgkura.app.settings import read_settings
-from pgkura.changes.watching import Options
+from pgkura.changes.options import Options
 from pgkura.cli import durations, options, output
 from pgkura.cli.progress import human_bytes, human_seconds, shown
 from pgkura.core.errors import UsageError

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from pgkura.changes.options import Options, Watched
 from pgkura.changes.rebasing import BaseTaker
 from pgkura.changes.segment import MARK
-from pgkura.changes.watching import Options, Watched, follow
+from pgkura.changes.watching import follow
 from pgkura.core.errors import UsageError
 from pgkura.core.outcome import Result
 from pgkura.core.progress import Progress

@@ -16,7 +16,7 @@ from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.messages import CopyBatch
 from pgkura.postgres.pinning import connect, rename
 from pgkura.postgres.queries import query
-from pgkura.postgres.replication import Alive, Frame, Identity
+from pgkura.postgres.replication import Alive, Begun, Frame, Identity, nothing
 from pgkura.postgres.session import Session, SqlError
 
 MOST_MESSAGES = 100_000
@@ -71,8 +71,11 @@ class Polling:
         """Only a replication connection tells where earlier timelines were left."""
         return ()
 
-    def start(self, slot: str, publications: Sequence[str], position: int) -> None:
-        """What lies before `position` is stored: the slot is advanced to there, and looked at from there on."""
+    def start(self, slot: str, publications: Sequence[str], position: int, begun: Begun = nothing) -> None:
+        """What lies before `position` is stored: the slot is advanced to there, and looked at from there on.
+
+        `begun` is not called: each look tells whether somebody else moved the slot.
+        """
         self._slot = slot
         rename(self._session, f"pgkura reads {slot}")  # between two looks nothing else tells whose the slot is
         names = quote_literal(",".join(map(quote_ident, publications)))
@@ -207,6 +210,10 @@ class Polling:
             "the slot was advanced by somebody else",
             detail=f"from {lsn_text(self._confirmed)} to {lsn_text(confirmed)}: another watcher?",
         )
+
+    def hurry(self) -> bool:
+        """Looks come at their pace; what is not seen yet is there for the next run."""
+        return False
 
     def keep_alive(self) -> None:
         """Nobody waits for a sign of life from an ordinary connection."""

@@ -7,7 +7,7 @@ messages come by `get_copy_data`. Values print under the pinned settings: they a
 import select
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,13 @@ SILENT_SECONDS = 300.0
 _DATA = struct.Struct("!cQQq")
 _ALIVE = struct.Struct("!cQqB")
 _STATUS = struct.Struct("!cQQQqB")
+
+
+Begun = Callable[[], None]
+
+
+def nothing() -> None:
+    """For whoever need not know that a stream has begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +127,14 @@ class Replication:
         lines = (line.split("\t") for line in text.splitlines() if line.strip() and not line.startswith("#"))
         return tuple((int(line[0]), parse_lsn(line[1])) for line in lines if len(line) > 1)
 
-    def start(self, slot: str, publications: Sequence[str], position: int) -> None:
-        """Begin to receive. What lies before `position` or was confirmed earlier is not sent."""
-        self._flushed = position
+    def start(
+        self, slot: str, publications: Sequence[str], position: int, begun: Begun = nothing, *, stored: int = 0
+    ) -> None:
+        """Begin to receive. What lies before `position` or was confirmed earlier is not sent.
+
+        `begun` is called once nobody else can move the slot. `stored`: what is confirmed, `position` by itself.
+        """
+        self._flushed = stored or position
         names = quote_literal(",".join(map(quote_ident, publications)))
         command = (
             f"START_REPLICATION SLOT {quote_ident(slot)} LOGICAL {lsn_text(position)} "
@@ -131,6 +143,32 @@ class Replication:
         result = self._answer(command)
         if result.status != pq.ExecStatus.COPY_BOTH:
             raise _failed(result, "START_REPLICATION")
+        self._heard, self._waits_since, self._asked = time.monotonic(), 0.0, False
+        begun()
+
+    def stop(self) -> None:
+        """End the stream, so that the slot is free and the server logs no lost connection; what still comes is dropped.
+
+        Nothing but `close` may follow. Raises SqlError.
+        """
+        pgconn = self._pgconn
+        until = time.monotonic() + SILENT_SECONDS
+        try:
+            pgconn.put_copy_end()
+            while pgconn.flush():
+                select.select([], [pgconn.socket], [], 1.0)
+            while (size := pgconn.get_copy_data(1)[0]) >= 0:
+                if size:
+                    continue
+                if time.monotonic() > until:
+                    raise SqlError("the replication connection is dead", detail="the stream does not end")
+                if select.select([pgconn.socket], [], [], 1.0)[0]:
+                    pgconn.consume_input()
+            while (result := pgconn.get_result()) is not None:
+                if result.status == pq.ExecStatus.FATAL_ERROR:
+                    raise _failed(result, "START_REPLICATION")
+        except psycopg.Error as error:
+            raise SqlError("the replication connection broke", detail=" ".join(str(error).split())) from None
 
     def receive(self, seconds: float) -> Iterator[Frame | Alive]:
         """Everything that is there, or comes within `seconds`; ends when nothing is there after the first.

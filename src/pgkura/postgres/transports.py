@@ -6,7 +6,8 @@ from typing import Literal, Protocol
 from pgkura.core.errors import DatabaseError
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.polling import Polling
-from pgkura.postgres.replication import Alive, Frame, Identity, Replication
+from pgkura.postgres.replication import Alive, Begun, Frame, Identity, Replication, nothing
+from pgkura.postgres.resting import Resting
 from pgkura.postgres.session import Session
 
 Wanted = Literal["auto", "stream", "sql"]
@@ -43,8 +44,8 @@ class LogReader(Protocol):
         """(timeline, where it was left) of all that came before this one, as far as it is told."""
         ...
 
-    def start(self, slot: str, publications: Sequence[str], position: int) -> None:
-        """Begin to receive."""
+    def start(self, slot: str, publications: Sequence[str], position: int, begun: Begun = nothing) -> None:
+        """Begin to receive. `begun` is called whenever a slot was taken that others could have moved before."""
         ...
 
     def receive(self, seconds: float) -> Iterator[Frame | Alive]:
@@ -53,6 +54,10 @@ class LogReader(Protocol):
 
     def confirm(self, lsn: int) -> None:
         """Everything up to here is stored for good."""
+        ...
+
+    def hurry(self) -> bool:
+        """No more rests. True as long as it is worth waiting for what came during the last one."""
         ...
 
     def keep_alive(self) -> None:
@@ -75,7 +80,7 @@ class Transports:
         """`session`: an ordinary connection to the same place, which works. Raises DatabaseError."""
         if self._wanted != "sql":
             try:
-                return streaming(endpoint, application_name=application_name)
+                return Resting(lambda: streaming(endpoint, application_name=application_name), self._period)
             except DatabaseError as error:
                 why = refusal(error, pooled=session.pooled)
                 if not why:

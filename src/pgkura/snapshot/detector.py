@@ -75,6 +75,16 @@ def why_not(before: Point, now: Point) -> str:
     return ""
 
 
+def nothing_since(before: Point, now: Point) -> bool:
+    """Whether no transaction has ended in between, in a history for which `why_not` knows no reason.
+
+    Then exactly what was visible is visible, and need not be counted. A snapshot does not list a transaction that
+    is younger than all that have ended; but the end of it, either way, raises xmax.
+    """
+    xmin, xmax, running = before.visible.split(":")
+    return xmin == xmax and not running and now.visible == before.visible
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
     """A page range as the last snapshot knew it.

@@ -58,9 +58,11 @@ class Follower:
     def read(self, pieces: Sequence[Piece], name: QualifiedName | None = None) -> None:
         """Every piece ends with layers that hold exactly its visible rows."""
         known = [p for p in pieces if p.before is not None and not p.due]
+        counted = {p: _Counted(p.before.rows, 0) for p in known if p.still and p.before is not None}
+        known = [p for p in known if p not in counted]
         probes = _probes(known)
-        counted = dict(self._counts(probes, name))
-        busy = self._busy(counted)
+        counted |= self._counts(probes, name)
+        busy = self._busy({p: counted[p] for p in probes})
         counted |= self._counts([p for p in known if p not in counted and p.number not in busy], name)
         changed: list[tuple[Piece, Before]] = []
         whole: list[tuple[Piece, list[Draft]]] = []

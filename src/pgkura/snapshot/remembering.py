@@ -9,7 +9,7 @@ from pgkura.core.errors import FormatTooNew, Tampered, WrongKey
 from pgkura.core.facts import SourceFacts, TableFacts
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.components import LOOK_BACK
-from pgkura.snapshot.detector import Before, Point, due, why_not
+from pgkura.snapshot.detector import Before, Point, due, nothing_since, why_not
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.state import PreviousState, TableKey
 from pgkura.snapshot.units import Piece
@@ -74,6 +74,7 @@ class Remembered:
         self._previous: PreviousState | None = None
         self._stored: Repository | None = None
         self._partial: PreviousState | None = None
+        self._now: Point | None = None
 
     def recall_partial(self, repo: Repository, name: str, now: Point) -> bool:
         """Find what a later run, that was cut short, had read; whether there is something.
@@ -99,6 +100,7 @@ class Remembered:
     def recall(self, repo: Repository, database: str, now: Point) -> str:
         """Find the newest state of this database that can be believed; says why there is none, '' if there is one."""
         self._stored = repo if self._options.doubt_stored else None
+        self._now = now
         reason = "there is no earlier backup of it"
         for snapshot_id in reversed(repo.manifest_ids()[-LOOK_BACK:]):
             try:
@@ -149,7 +151,9 @@ class Remembered:
             before = state.of(table.oid, piece.start)
             if before is not None and before.covers(piece.end, table.pages) and self._lies_there(before):
                 overdue = due(before, self.today, piece.start, self._options.follow)
-                return replace(piece, follow=True, before=before, since=state.point.xmin, due=overdue)
+                still = self._now is not None and nothing_since(state.point, self._now)
+                since = state.point.xmin
+                return replace(piece, follow=True, before=before, since=since, due=overdue, still=still)
         return replace(piece, follow=True)
 
     def _lies_there(self, before: Before) -> bool:

@@ -38,6 +38,7 @@ class Piece:
     before      what an earlier run remembers of it, if that can be believed
     since       xmin of that run's snapshot
     due         time to read it whole
+    still       no transaction has ended since that snapshot: nothing to count
     binary      rows travel in binary form
     """
 
@@ -50,6 +51,7 @@ class Piece:
     before: Before | None = None
     since: int = 0
     due: bool = False
+    still: bool = False
     binary: bool = False
 
     @property

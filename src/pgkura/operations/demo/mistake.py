@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from pgkura.changes.watching import Options
+from pgkura.changes.options import Options
 from pgkura.core.errors import DatabaseError
 from pgkura.core.outcome import FindingClass, Result
 from pgkura.core.progress import Progress, Silent
