@@ -106,7 +106,13 @@ def test_both_read_the_same_frames_at_the_same_positions(version: int) -> None:
     finally:
         ledger.drop_slots(home, name)
     assert len(load.committed) > 20
-    assert without_repeated(streamed) == polled
+    assert up_to(last, without_repeated(streamed)) == up_to(last, polled)
+
+
+def up_to(last: int, frames: list[Frame]) -> list[Frame]:
+    """Without what comes after the commit of that position: housekeeping is an empty transaction in 14."""
+    end = next(n for n, frame in enumerate(frames, 1) if frame.payload[:1] == b"C" and frame.lsn >= last)
+    return frames[:end]
 
 
 def without_repeated(frames: list[Frame]) -> list[Frame]:

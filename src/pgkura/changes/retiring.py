@@ -100,8 +100,9 @@ def _before_the_cut(
     found: Retired,
 ) -> None:
     early = [cut for cut in cuts if cut.position > facts.needed_from]
-    # What is not there any more comes back for no record: without it the log would seem to have a gap.
-    found.withdrawn += [records[cut.name] for cut in early if covered(facts.needed_from, files) >= cut.position]
+    there, end = covered(facts.needed_from, files) > facts.needed_from, max((run.end for run in files), default=0)
+    # Where nothing of what it takes away is there any more, a cut stays: without it the log would seem to have a gap.
+    found.withdrawn += [records[cut.name] for cut in early if there or cut.position > end]
     good = [cut for cut in cuts if cut.position <= facts.needed_from]
     due = [cut for cut in good if records[cut.name].modified <= over]
     until = due[-1].position if due else -1
