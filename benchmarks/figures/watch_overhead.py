@@ -64,9 +64,6 @@ def figure(bench: Bench) -> Figure:
                 unit="µs",
             ),
             at_most(
-                "of it the walsender's", runs, HALF_WATCHED, partial(_micros_of, "sender_cpu"), goal=None, unit="µs"
-            ),
-            at_most(
                 "of it the watcher's looks", runs, HALF_WATCHED, partial(_micros_of, "looks_cpu"), goal=None, unit="µs"
             ),
             compared("the same, by SQL functions", runs, POLLED, HALF, _server_micros, unit="µs"),
@@ -81,7 +78,7 @@ def figure(bench: Bench) -> Figure:
         ),
         notes=(
             f"pgbench TPC-B, scale {SCALE}, 4 clients, prepared; half the rate is {rate:.0f} transactions a second",
-            "CPU is counted while pgbench runs: by SQL functions the last two seconds' log is read after that",
+            "CPU is counted until everything that pgbench committed is stored",
             "latency counts from when a transaction was due; CPU s client is the watcher's, in no other number",
             "at saturation pgbench, server and watcher share the machine's cores: its CPU is taken from theirs",
             f"the killed watcher's run made {runs[-1].more['transactions']:,.0f} transactions and "
