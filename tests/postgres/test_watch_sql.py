@@ -22,7 +22,6 @@ from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.polling import Polling
 from pgkura.postgres.replication import Alive, Frame, Replication
-from pgkura.postgres.resting import Resting
 from pgkura.postgres.transports import LogReader, refusal
 
 READS = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'pgkura reads %' AND datname = current_database()"
@@ -98,9 +97,7 @@ def test_both_read_the_same_frames_at_the_same_positions(version: int) -> None:
             assert said is not None
         endpoint = Endpoint.parse(url)
         start, last = parse_lsn(row[0]), parse_lsn(said[0])
-        streamed = read_all(
-            Resting(lambda: Replication.open(endpoint, application_name="test"), 60), "one", start, last
-        )
+        streamed = read_all(Replication.open(endpoint, application_name="test"), "one", start, last)
         session = connect(endpoint, application_name="test")
         polled = read_all(Polling(session, 0.05, most=40), "two", start, last)
     finally:

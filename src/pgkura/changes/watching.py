@@ -157,7 +157,6 @@ class _Run:
             self._segmenter = Segmenter(chain.position, self._spill)
             self._segmenter.widen = widening(self._poll.visible)
             if self._options.once:
-                self._replication.hurry()
                 self._until = self._beat()
             self._loop_or_lost()
         except ChainBroken as broken:
@@ -251,8 +250,6 @@ class _Run:
 
     def _done(self) -> bool:
         if self._stop.requested:
-            if self._replication.hurry():
-                return False
             # What is half here is sent again to whoever comes next.
             if not self._segmenter.inside and not self._segmenter.empty:
                 self._store()

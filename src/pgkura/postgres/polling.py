@@ -211,10 +211,6 @@ class Polling:
             detail=f"from {lsn_text(self._confirmed)} to {lsn_text(confirmed)}: another watcher?",
         )
 
-    def hurry(self) -> bool:
-        """Looks come at their pace; what is not seen yet is there for the next run."""
-        return False
-
     def keep_alive(self) -> None:
         """Nobody waits for a sign of life from an ordinary connection."""
 

@@ -28,6 +28,9 @@ _STATUS_SECONDS = 5.0
 # nothing is ours may keep old servers silent for minutes.
 ASK_SECONDS = 10.0
 SILENT_SECONDS = 300.0
+# A server wakes its sender at every commit. To be woken by each of a thousand a second in turn costs more than all
+# the rest of being followed (docs/decisions/0020).
+BREATH_SECONDS = 0.05
 _DATA = struct.Struct("!cQQq")
 _ALIVE = struct.Struct("!cQqB")
 _STATUS = struct.Struct("!cQQQqB")
@@ -78,7 +81,7 @@ class Replication:
         self._told = 0.0
         self._asked = False
         self._heard = time.monotonic()
-        self._waits_since = 0.0
+        self._waits_since = self._emptied = 0.0
 
     @classmethod
     def open(cls, endpoint: Endpoint, *, application_name: str) -> "Replication":
@@ -127,14 +130,12 @@ class Replication:
         lines = (line.split("\t") for line in text.splitlines() if line.strip() and not line.startswith("#"))
         return tuple((int(line[0]), parse_lsn(line[1])) for line in lines if len(line) > 1)
 
-    def start(
-        self, slot: str, publications: Sequence[str], position: int, begun: Begun = nothing, *, stored: int = 0
-    ) -> None:
+    def start(self, slot: str, publications: Sequence[str], position: int, begun: Begun = nothing) -> None:
         """Begin to receive. What lies before `position` or was confirmed earlier is not sent.
 
-        `begun` is called once nobody else can move the slot. `stored`: what is confirmed, `position` by itself.
+        `begun` is called once nobody else can move the slot.
         """
-        self._flushed = stored or position
+        self._flushed = position
         names = quote_literal(",".join(map(quote_ident, publications)))
         command = (
             f"START_REPLICATION SLOT {quote_ident(slot)} LOGICAL {lsn_text(position)} "
@@ -143,32 +144,7 @@ class Replication:
         result = self._answer(command)
         if result.status != pq.ExecStatus.COPY_BOTH:
             raise _failed(result, "START_REPLICATION")
-        self._heard, self._waits_since, self._asked = time.monotonic(), 0.0, False
         begun()
-
-    def stop(self) -> None:
-        """End the stream, so that the slot is free and the server logs no lost connection; what still comes is dropped.
-
-        Nothing but `close` may follow. Raises SqlError.
-        """
-        pgconn = self._pgconn
-        until = time.monotonic() + SILENT_SECONDS
-        try:
-            pgconn.put_copy_end()
-            while pgconn.flush():
-                select.select([], [pgconn.socket], [], 1.0)
-            while (size := pgconn.get_copy_data(1)[0]) >= 0:
-                if size:
-                    continue
-                if time.monotonic() > until:
-                    raise SqlError("the replication connection is dead", detail="the stream does not end")
-                if select.select([pgconn.socket], [], [], 1.0)[0]:
-                    pgconn.consume_input()
-            while (result := pgconn.get_result()) is not None:
-                if result.status == pq.ExecStatus.FATAL_ERROR:
-                    raise _failed(result, "START_REPLICATION")
-        except psycopg.Error as error:
-            raise SqlError("the replication connection broke", detail=" ".join(str(error).split())) from None
 
     def receive(self, seconds: float) -> Iterator[Frame | Alive]:
         """Everything that is there, or comes within `seconds`; ends when nothing is there after the first.
@@ -195,7 +171,7 @@ class Replication:
                 elif came:
                     return
                 else:
-                    left = until - time.monotonic()
+                    left = self._breath(until)
                     if left <= 0 or not select.select([pgconn.socket], [], [], min(left, 1.0))[0]:
                         self._fear_silence()
                         if time.monotonic() >= until:
@@ -205,6 +181,16 @@ class Replication:
                     self._heard, self._waits_since = time.monotonic(), 0.0
         except psycopg.Error as error:
             raise SqlError("the replication connection broke", detail=" ".join(str(error).split())) from None
+
+    def _breath(self, until: float) -> float:
+        """Seconds left to wait. Where everything was read a moment ago, let some more come together first."""
+        now = time.monotonic()
+        if not select.select([self._pgconn.socket], [], [], 0)[0]:
+            pause = min(self._emptied + BREATH_SECONDS, until) - now
+            if pause > 0:
+                time.sleep(pause)
+            self._emptied = now = time.monotonic()
+        return until - now
 
     def confirm(self, lsn: int) -> None:
         """Everything up to here is stored for good: the server may forget it."""

@@ -7,7 +7,6 @@ from pgkura.core.errors import DatabaseError
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.polling import Polling
 from pgkura.postgres.replication import Alive, Begun, Frame, Identity, Replication, nothing
-from pgkura.postgres.resting import Resting
 from pgkura.postgres.session import Session
 
 Wanted = Literal["auto", "stream", "sql"]
@@ -56,10 +55,6 @@ class LogReader(Protocol):
         """Everything up to here is stored for good."""
         ...
 
-    def hurry(self) -> bool:
-        """No more rests. True as long as it is worth waiting for what came during the last one."""
-        ...
-
     def keep_alive(self) -> None:
         """Say that we live, if it is time."""
         ...
@@ -80,7 +75,7 @@ class Transports:
         """`session`: an ordinary connection to the same place, which works. Raises DatabaseError."""
         if self._wanted != "sql":
             try:
-                return Resting(lambda: streaming(endpoint, application_name=application_name), self._period)
+                return streaming(endpoint, application_name=application_name)
             except DatabaseError as error:
                 why = refusal(error, pooled=session.pooled)
                 if not why:
