@@ -161,8 +161,9 @@ def measured(
     logs: Path | None = None,
 ) -> Run:
     """A load, and what it cost: the server's processes, and the watcher's apart."""
-    looks = _looks(server)
-    served, spent, looked = server.cpu(), _cpu(watcher), sum(map(_cpu, looks))
+    sender, looks = _processes(server)
+    served, spent = server.cpu(), _cpu(watcher)
+    sent, looked = sum(map(_cpu, sender)), sum(map(_cpu, looks))
     done = load(server, database, seconds=seconds, rate=rate, logs=logs)
     time.sleep(SETTLE_SECONDS)
     if watcher is not None:
@@ -170,6 +171,7 @@ def measured(
     more = {
         "tps": done.tps,
         "transactions": float(done.transactions),
+        "sender_cpu": sum(map(_cpu, sender)) - sent,
         "looks_cpu": sum(map(_cpu, looks)) - looked,
     }
     if done.latencies:
@@ -184,13 +186,14 @@ def measured(
     )
 
 
-def _looks(server: Server) -> list[psutil.Process]:
-    """The server's processes that look for a watcher, or read by SQL. Those that send come and go with each stream."""
+def _processes(server: Server) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """The server's processes that work for a watcher: that which sends, and those that look or read by SQL."""
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
         rows = connection.execute(
-            "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'pgkura%' AND backend_type <> 'walsender'"
+            "SELECT pid, backend_type = 'walsender' FROM pg_stat_activity WHERE application_name LIKE 'pgkura%'"
         ).fetchall()
-    return [psutil.Process(pid) for (pid,) in rows]
+    found = [(psutil.Process(pid), sends) for pid, sends in rows]
+    return [p for p, sends in found if sends], [p for p, sends in found if not sends]
 
 
 def _cpu(process: psutil.Process | None) -> float:

@@ -64,6 +64,9 @@ def figure(bench: Bench) -> Figure:
                 unit="µs",
             ),
             at_most(
+                "of it the walsender's", runs, HALF_WATCHED, partial(_micros_of, "sender_cpu"), goal=None, unit="µs"
+            ),
+            at_most(
                 "of it the watcher's looks", runs, HALF_WATCHED, partial(_micros_of, "looks_cpu"), goal=None, unit="µs"
             ),
             compared("the same, by SQL functions", runs, POLLED, HALF, _server_micros, unit="µs"),

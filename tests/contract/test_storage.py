@@ -17,6 +17,7 @@ from pgkura.storage.base import KeyExists, KeyNotFound, Storage
 from pgkura.storage.local import LocalStorage
 from pgkura.storage.memory import MemoryStorage
 from pgkura.storage.opening import open_storage
+from pgkura.storage.s3 import _failure
 
 KINDS = ("memory", "local", "moto", "rclone")
 
@@ -170,6 +171,24 @@ def test_unreachable_or_refusing_store(change: dict[str, str], word: str, monkey
     assert time.monotonic() - begun < 40
     assert word in str(caught.value) and caught.value.hint
     assert "wrong-secret-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("Error performing GET http://127.0.0.1:1/b/40a/a in 580.401133ms - HTTP error; kind: Connect", "be reached"),
+        ("Error performing GET https://s3/b/p403/a in 1.403956s - HTTP error; kind: Connect", "be reached"),
+        (
+            "Error performing GET https://s3/b/a - Server returned non-2xx status code: 403 Forbidden:",
+            "may not do this",
+        ),
+        ("PermissionDenied { inner: Status { status: 403, body: None } }", "may not do this"),
+        ("Error performing GET https://s3/b/a - Server returned non-2xx status code: 401 Unauthorized:", "not accept"),
+    ],
+)
+def test_the_reason_is_read_from_the_status_alone(said: str, why: str) -> None:
+    """Not from a duration or a name that has the same digits in it."""
+    assert why in str(_failure("s3://b", "a", RuntimeError(said)))
 
 
 def test_remote_store_without_tls_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

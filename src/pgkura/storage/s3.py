@@ -1,6 +1,7 @@
 """An S3 bucket (or anything that speaks S3) as a store, through obstore. Settings: the standard AWS variables."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -188,15 +189,24 @@ def _attributes(storage_class: str) -> dict[str, str] | None:
     return {"Storage-Class": storage_class}
 
 
+# Patterns: a number by itself stands in durations and in names, too.
 _REASONS: tuple[tuple[str, str, str], ...] = (
     ("nosuchbucket", "the bucket does not exist", "make the bucket, or check its name and AWS_REGION"),
     ("signaturedoesnotmatch", "the secret key is wrong", "check AWS_SECRET_ACCESS_KEY"),
     ("invalidaccesskeyid", "the access key is unknown", "check AWS_ACCESS_KEY_ID"),
     ("accessdenied", "the credentials may not do this", "check the bucket policy for these credentials"),
-    ("403", "the credentials may not do this", "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket policy"),
-    ("401", "the store does not accept these credentials", "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    (
+        r"status(?: code)?: 403\b",
+        "the credentials may not do this",
+        "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket policy",
+    ),
+    (
+        r"status(?: code)?: 401\b",
+        "the store does not accept these credentials",
+        "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    ),
     ("missing region", "no region is set", "set AWS_REGION"),
-    ("169.254.169.254", "no credentials are set", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    (r"169\.254\.169\.254", "no credentials are set", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
     ("connect", "the store cannot be reached", "check AWS_ENDPOINT_URL and the network"),
     ("dns error", "the store's host name is unknown", "check AWS_ENDPOINT_URL"),
     ("timed out", "the store does not answer", "check AWS_ENDPOINT_URL and the network; run it again"),
@@ -207,6 +217,6 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
 def _failure(url: str, key: str, error: Exception) -> StoreError:
     said = " ".join(str(error).split())
     for mark, why, hint in _REASONS:
-        if mark in said.lower():
+        if re.search(mark, said.lower()):
             return StoreError(f"cannot use {key} in {url}", detail=why, hint=hint)
     return StoreError(f"cannot use {key} in {url}", detail=said[:300], hint="run it again; nothing was half-written")
