@@ -179,11 +179,11 @@ def test_unreachable_or_refusing_store(change: dict[str, str], word: str, monkey
         ("Error performing GET http://127.0.0.1:1/b/40a/a in 580.401133ms - HTTP error; kind: Connect", "be reached"),
         ("Error performing GET https://s3/b/p403/a in 1.403956s - HTTP error; kind: Connect", "be reached"),
         (
-            "Error performing GET https://s3/b/a - Server returned non-2xx status code: 403 Forbidden:",
+            "Error performing GET https://s3/a - Server returned non-2xx status code: 403 Forbidden:",
             "may not do this",
         ),
         ("PermissionDenied { inner: Status { status: 403, body: None } }", "may not do this"),
-        ("Error performing GET https://s3/b/a - Server returned non-2xx status code: 401 Unauthorized:", "not accept"),
+        ("Error performing GET https://s3/a - Server returned non-2xx status code: 401 Unauthorized:", "not accept"),
     ],
 )
 def test_the_reason_is_read_from_the_status_alone(said: str, why: str) -> None:
