@@ -189,7 +189,6 @@ def _attributes(storage_class: str) -> dict[str, str] | None:
     return {"Storage-Class": storage_class}
 
 
-_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 # Patterns: a number by itself stands in durations and in names, too.
 _REASONS: tuple[tuple[str, str, str], ...] = (
     ("nosuchbucket", "the bucket does not exist", "make the bucket, or check its name and AWS_REGION"),
