@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_another_prune_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for at in range(1, alone.acts + 1):
         folder = tmp_path / f"at-{at}"
         shutil.copytree(tmp_path / "made", folder)
-        store = Held(LocalStorage(folder), lambda folder=folder: prune(LocalStorage(folder), keys))  # type: ignore[misc]
+        store = Held(LocalStorage(folder), partial(prune, LocalStorage(folder), keys))
         store.at = at
         try:
             prune(store, keys)

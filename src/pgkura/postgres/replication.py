@@ -28,9 +28,6 @@ _STATUS_SECONDS = 5.0
 # nothing is ours may keep old servers silent for minutes.
 ASK_SECONDS = 10.0
 SILENT_SECONDS = 300.0
-# A server wakes its sender at every commit. To be woken by each of a thousand a second in turn costs more than all
-# the rest of being followed (docs/decisions/0020).
-BREATH_SECONDS = 0.05
 _DATA = struct.Struct("!cQQq")
 _ALIVE = struct.Struct("!cQqB")
 _STATUS = struct.Struct("!cQQQqB")
@@ -81,7 +78,7 @@ class Replication:
         self._told = 0.0
         self._asked = False
         self._heard = time.monotonic()
-        self._waits_since = self._emptied = 0.0
+        self._waits_since = 0.0
 
     @classmethod
     def open(cls, endpoint: Endpoint, *, application_name: str) -> "Replication":
@@ -171,7 +168,7 @@ class Replication:
                 elif came:
                     return
                 else:
-                    left = self._breath(until)
+                    left = until - time.monotonic()
                     if left <= 0 or not select.select([pgconn.socket], [], [], min(left, 1.0))[0]:
                         self._fear_silence()
                         if time.monotonic() >= until:
@@ -181,16 +178,6 @@ class Replication:
                     self._heard, self._waits_since = time.monotonic(), 0.0
         except psycopg.Error as error:
             raise SqlError("the replication connection broke", detail=" ".join(str(error).split())) from None
-
-    def _breath(self, until: float) -> float:
-        """Seconds left to wait. Where everything was read a moment ago, let some more come together first."""
-        now = time.monotonic()
-        if not select.select([self._pgconn.socket], [], [], 0)[0]:
-            pause = min(self._emptied + BREATH_SECONDS, until) - now
-            if pause > 0:
-                time.sleep(pause)
-            self._emptied = now = time.monotonic()
-        return until - now
 
     def confirm(self, lsn: int) -> None:
         """Everything up to here is stored for good: the server may forget it."""
