@@ -1,6 +1,7 @@
 """What is loaded and built together, and what waits for what."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pgkura.catalog.toc import Entry
 from pgkura.core.names import QualifiedName
@@ -48,6 +49,7 @@ def _builder(alone: frozenset[int] = frozenset(), late: frozenset[int] = frozens
         sizes={1: 100 * MIB, 2: 1, 3: 1},
         alone=alone,
         make=_nothing,
+        make_key=lambda entry, steps: (_nothing(()), _nothing(())),
     )
 
 
@@ -129,3 +131,35 @@ def test_tables_that_know_nothing_of_each_other_are_made_side_by_side() -> None:
     assert [(len(entries), apart) for entries, apart in out] == [(19, False), (1, False), (199, True), (3, False)]
     assert [e.dump_id for e in out[3][0]] == [150, 300, 301]
     assert sorted(e.dump_id for some, _ in out for e in some) == [*range(1, 20), 90, *range(100, 302)]
+
+
+def test_the_index_of_a_heavy_key_shares_its_table_and_the_key_waits_for_it() -> None:
+    definition = "ALTER TABLE ONLY s.t1\n    ADD CONSTRAINT pk PRIMARY KEY (id);\n"
+    key = replace(_entry(10, "CONSTRAINT", "t1 pk", 1), defn=definition)
+    entries = [key, _entry(11, "INDEX", "i1", 1), _entry(12, "FK CONSTRAINT", "t3 fk", 3, 1, 10)]
+    bare, *rest = _builder().jobs(entries)
+    made = {tuple(j.gives): j for j in rest}
+    assert min(bare.gives) < -1000 and bare.deps == {-1} and not bare.locks and not bare.light
+    assert made[(10,)].deps == bare.gives | {-1} and made[(10,)].locks == {1} and made[(10,)].light
+    assert 10 in made[(12,)].deps
+    schedule = Schedule([Job(gives=frozenset({-1}), weight=1 << 63), bare, *rest], 2)
+    rows = schedule.take()
+    assert rows is not None and schedule.take() is None
+    schedule.done(rows)
+    assert [schedule.take(), schedule.take(), schedule.take()] == [bare, made[(11,)], None]
+    schedule.done(bare)
+    assert schedule.take() is None  # the key would hold up the other index
+    schedule.done(made[(11,)])
+    assert [schedule.take(), schedule.take()] == [made[(10,)], None]
+
+
+def test_a_table_larger_than_all_that_are_left_shares_with_few() -> None:
+    giant = Job(gives=frozenset({-1}), weight=load_weight(30 * MIB), rows=30 * MIB)
+    next_one = Job(gives=frozenset({-2}), weight=load_weight(20 * MIB), rows=20 * MIB)
+    light = [Job(gives=frozenset({n}), light=True) for n in (11, 12, 13)]
+    schedule = Schedule([giant, next_one, *light], 2)
+    assert [schedule.take() for _ in range(4)] == [giant, next_one, light[0], None]
+    schedule.done(giant)  # now the other one is all that is left
+    assert [schedule.take(), schedule.take()] == [light[1], None]
+    schedule.done(next_one)
+    assert schedule.take() is light[2]

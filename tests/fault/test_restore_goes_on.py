@@ -149,3 +149,23 @@ def test_a_ledger_that_others_may_write_to_is_not_believed(scene: Scene) -> None
     done = scene.restore()
     assert done["rows_kept"] == 0
     scene.whole(done)
+
+
+def _bare_key(connection: psycopg.Connection[Any]) -> bool:
+    """The index of the large table's key is there, the key waits for those that read the table."""
+    return _says(
+        connection,
+        "SELECT i.indisvalid AND NOT i.indisprimary FROM pg_index i WHERE i.indexrelid = to_regclass('large_pkey')",
+    )
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_killed_between_the_two_steps_of_a_key(scene: Scene, goes_on: bool) -> None:
+    scene.killed_when(_bare_key)
+    with psycopg.connect(scene.target, autocommit=True) as connection:
+        assert _bare_key(connection), "killed too late"
+        if not goes_on:
+            connection.execute("DROP TABLE other")
+    done = scene.restore()
+    assert (done["rows_kept"] >= 110_000) is goes_on
+    scene.whole(done)

@@ -11,6 +11,7 @@ from pgkura.core.outcome import FindingClass
 from pgkura.postgres.session import Session, SqlError
 from pgkura.restore.closing import closed_by, unforced
 from pgkura.restore.guests import Guests
+from pgkura.restore.key_steps import KeySteps
 from pgkura.restore.marker import plain
 from pgkura.restore.parallel import Job, run_jobs
 from pgkura.restore.run import Run, execute, execute_as_owner, script
@@ -112,6 +113,36 @@ def _one(run: Run, session: Session, guests: Guests, entry: Entry, more: str) ->
         execute_as_owner(run, session, guests, entry, text + more)
     else:
         execute(run, session, entry, text + more if text else "")
+
+
+def key_in_two(run: Run, entry: Entry, steps: KeySteps) -> tuple[Callable[[Session], None], Callable[[Session], None]]:
+    """What builds the index, and what makes it the key; as the archive says it where the server refuses that."""
+    built = False
+
+    def index(session: Session) -> None:
+        nonlocal built
+        run.stop.check()
+        try:
+            session.script(steps.index)
+        except SqlError:
+            if session.broken:
+                raise
+        else:
+            built = True
+
+    def key(session: Session) -> None:
+        run.stop.check()
+        if built:
+            try:
+                session.script(steps.key)
+                return
+            except SqlError:
+                if session.broken:
+                    raise
+                session.script(f"DROP INDEX {QualifiedName(entry.schema, steps.name)}")
+        execute(run, session, entry, definition(entry))
+
+    return index, key
 
 
 def refresh_views(run: Run, session: Session) -> None:

@@ -9,11 +9,13 @@ from pgkura.catalog.components import text_of
 from pgkura.catalog.toc import Entry, Toc
 from pgkura.core.errors import PlanOutdated
 from pgkura.postgres.session import Session, SqlError
+from pgkura.restore.key_steps import bare_indexes
 from pgkura.restore.ledger import OPENING, READY, read_ledger
 from pgkura.restore.loads import Load
 from pgkura.restore.marker import Key, Mark, droppable, keys, plain
 
-# Made in one statement and told apart by name: those that are there are whole. Others are made anew.
+# Made in one statement and told apart by name: those that are there are whole. Others are made anew, and so is an index
+# that was to become a key.
 _WHOLE = frozenset({"INDEX", "INDEX ATTACH", "CONSTRAINT", "FK CONSTRAINT"})
 
 
@@ -74,12 +76,15 @@ def kept_by(old: Mark | None, new: Mark, present: Toc, before: Sequence[Entry], 
     have = keys(present.entries)
     if not keys(before) <= have:
         return NOTHING
-    made: frozenset[Key] = frozenset(plain(e.key) for e in after) - old.before
+    bare = bare_indexes(after)
+    made: frozenset[Key] = (keys(after) | bare) - old.before
     return Kept(
         layers=old.loaded,
         there=frozenset(e.dump_id for e in after if e.desc in _WHOLE and plain(e.key) in have),
         redo=tuple(
-            e for e in reversed(present.entries) if plain(e.key) in made and e.desc not in _WHOLE and droppable(e)
+            e
+            for e in reversed(present.entries)
+            if plain(e.key) in made and (e.desc not in _WHOLE or plain(e.key) in bare) and droppable(e)
         ),
     )
 

@@ -6,11 +6,12 @@ there, as in pg_restore; everything else follows all rows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pgkura.catalog.toc import Entry
 from pgkura.core.names import QualifiedName
 from pgkura.postgres.session import Session
+from pgkura.restore.key_steps import KeySteps, key_steps
 from pgkura.restore.loads import Load
 from pgkura.restore.parallel import Job
 
@@ -28,7 +29,11 @@ _KEYS = frozenset({*_EARLY, "INDEX ATTACH"})
 _EXCLUSIVE = frozenset(
     {"CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "RULE", "TRIGGER", "ROW SECURITY", "POLICY", "DEFAULT"}
 )
-Make = Callable[[Sequence[Entry]], Callable[[Session], None]]
+Work = Callable[[Session], None]
+Make = Callable[[Sequence[Entry]], Work]
+MakeKey = Callable[[Entry, KeySteps], tuple[Work, Work]]
+# Below all other numbers of jobs: an index that is to become a key.
+_BARE = -(1 << 62)
 
 
 def keys_of(entries: Sequence[Entry]) -> list[Entry]:
@@ -74,6 +79,7 @@ class Builder:
     late      tables whose rows may still change while others load
     all_rows  what gives all rows; sizes: bytes of each table
     alone     entries that are executed by themselves
+    make_key  a large table's key in two steps
     """
 
     tables: Mapping[int, QualifiedName]
@@ -83,6 +89,7 @@ class Builder:
     sizes: Mapping[int, int]
     alone: frozenset[int]
     make: Make
+    make_key: MakeKey
     _known: frozenset[int] = field(default=frozenset())
 
     def jobs(self, entries: Sequence[Entry]) -> list[Job]:
@@ -128,7 +135,7 @@ class Builder:
                 if not by_unit:
                     out += [self._job(batch, after) for batch in open_.values()]
                     open_ = {}
-                out.append(self._job([entry], after))
+                out += (self._key(entry) if by_unit else ()) or [self._job([entry], after)]
                 continue
             key = min((self.loads.get(d, 0) for d in self._uses(entry)), default=0) if by_unit else 0
             batch = open_.setdefault(key, [])
@@ -136,6 +143,19 @@ class Builder:
             if len(batch) == ENTRIES_AT_ONCE:
                 out.append(self._job(open_.pop(key), after))
         return out + [self._job(batch, after) for batch in open_.values()]
+
+    def _key(self, entry: Entry) -> Sequence[Job]:
+        """A heavy key: its index, which shares the table with others, and then the key."""
+        steps = key_steps(entry) if entry.dump_id not in self.alone else None
+        if steps is None:
+            return ()
+        whole = self._job([entry], frozenset())
+        bare = frozenset({_BARE - entry.dump_id})
+        index, key = self.make_key(entry, steps)
+        return (
+            replace(whole, gives=bare, locks=frozenset(), size=0, work=index),
+            replace(whole, deps=whole.deps | bare, weight=SECOND, light=True, work=key),
+        )
 
     def _job(self, entries: Sequence[Entry], after: frozenset[int]) -> Job:
         gives = frozenset(e.dump_id for e in entries)

@@ -22,6 +22,7 @@ class Job:
     uses    the tables it works on; locks: those of them that it locks against everything else
     weight  the heavier, the sooner
     size    in the unit of its stage: bytes of rows, or entries
+    rows    bytes of rows that it loads
     light   it waits for the disk more than it computes: it may run beside as many others as there are connections
     """
 
@@ -31,6 +32,7 @@ class Job:
     locks: frozenset[int] = frozenset()
     weight: int = 0
     size: int = 0
+    rows: int = 0
     light: bool = False
     unit: LoadUnit | None = None
     work: Callable[[Session], None] | None = None
@@ -59,7 +61,7 @@ class Schedule:
     def take(self) -> Job | None:
         """The first job whose dependencies are done and that neither waits for a running one nor holds it up."""
         heavy = sum(not job.light for job in self.running)
-        if len(self.running) >= self.at_most:
+        if len(self.running) >= self._limit():
             return None
         for place, job in enumerate(self.waiting):
             if heavy >= self.parallel and not job.light:
@@ -68,6 +70,17 @@ class Schedule:
                 self.running.append(job)
                 return self.waiting.pop(place)
         return None
+
+    def _limit(self) -> int:
+        """How many may run now.
+
+        A table larger than all others that are left decides when everything ends. What waits for the disk would take
+        from it the processor that stands idle once only that table loads.
+        """
+        giant = max((job.rows for job in self.running), default=0)
+        if 2 * giant > sum(job.rows for job in (*self.waiting, *self.running)):
+            return min(self.at_most, self.parallel + 1)
+        return self.at_most
 
     def put_back(self, job: Job) -> None:
         """It could not begin: as many as run now are all that can."""

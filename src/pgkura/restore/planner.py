@@ -28,6 +28,7 @@ from pgkura.repository.lists import BLOBS, TableData
 from pgkura.restore.choosing import Chosen, choose, is_last, title_of
 from pgkura.restore.exposure import evaluating, foreign_code, watched
 from pgkura.restore.going_on import NOTHING, Kept, kept_by, work_of
+from pgkura.restore.key_steps import bare_indexes
 from pgkura.restore.loads import Load, plan_loads
 from pgkura.restore.marker import Mark, keys
 from pgkura.restore.target import Target
@@ -181,7 +182,7 @@ def plan_restore(
     mark = Mark(
         snapshot=snapshot,
         before=keys(target.standing),
-        ours=keys(chosen.entries),
+        ours=keys(chosen.entries) | bare_indexes(chosen.entries),
         large_objects_before=taken,
         large_objects=frozenset(o.oid for o in objects),
         work=work_of(before, after, loads.loads, closed, options.trust_code, sorted(as_owner), target.role),

@@ -13,9 +13,10 @@ from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.lists import BLOBS
 from pgkura.restore import ledger
-from pgkura.restore.definitions import analyze_tables, execute_entries
+from pgkura.restore.definitions import analyze_tables, execute_entries, key_in_two
 from pgkura.restore.guests import Guests
-from pgkura.restore.jobs import SMALL_BYTES, Builder, keys_of, load_weight, together
+from pgkura.restore.jobs import SMALL_BYTES, Builder, Work, keys_of, load_weight, together
+from pgkura.restore.key_steps import KeySteps
 from pgkura.restore.load import Item, Loaded, Loader, load_large_objects
 from pgkura.restore.loads import Load
 from pgkura.restore.parallel import Job, run_jobs
@@ -151,19 +152,20 @@ class Rows:
         stays here."""
         gives = frozenset({number})
         if self._run.crew.given is None or repeatable(unit):
-            return Job(gives=gives, weight=load_weight(unit.bytes), size=unit.bytes, unit=unit)
+            return Job(gives=gives, weight=load_weight(unit.bytes), size=unit.bytes, rows=unit.bytes, unit=unit)
 
         def work(session: Session) -> None:
             report = load_here(unit, session, self._run.repo, self._run.stop)
             self._own[number] = list(zip((item.load for item in unit.items), report.loaded, strict=True))
 
-        return Job(gives=gives, weight=load_weight(unit.bytes), size=unit.bytes, work=work)
+        return Job(gives=gives, weight=load_weight(unit.bytes), size=unit.bytes, rows=unit.bytes, work=work)
 
     def _own_job(self, number: int, load: Load, owner: str) -> Job:
         def work(_: Session) -> None:
             self._own[number] = [(load, self._as_owner(load, owner))]
 
-        return Job(gives=frozenset({number}), weight=load_weight(load.data.bytes), size=load.data.bytes, work=work)
+        size = load.data.bytes
+        return Job(gives=frozenset({number}), weight=load_weight(size), size=size, rows=size, work=work)
 
     def _as_owner(self, load: Load, owner: str) -> Loaded:
         run, guests = self._run, self._guests
@@ -208,10 +210,14 @@ class Rows:
             sizes={d: sizes.get(name, 0) for d, name in tables.items()},
             alone=plan.as_owner,
             make=self._build,
+            make_key=self._build_key,
         )
 
     def _build(self, entries: Sequence[Entry]) -> Callable[[Session], None]:
         return lambda session: execute_entries(self._run, session, self._guests, entries)
+
+    def _build_key(self, entry: Entry, steps: KeySteps) -> tuple[Work, Work]:
+        return key_in_two(self._run, entry, steps)
 
     def _analyze(self, names: Sequence[QualifiedName]) -> Callable[[Session], None]:
         return lambda session: analyze_tables(self._run, session, names)
