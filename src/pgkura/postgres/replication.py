@@ -4,9 +4,12 @@ The driver has no class for it, yet its connection speaks the protocol: START_RE
 messages come by `get_copy_data`. Values print under the pinned settings: they are set on this connection too.
 """
 
+import fcntl
 import select
 import struct
+import termios
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +31,13 @@ _STATUS_SECONDS = 5.0
 # nothing is ours may keep old servers silent for minutes.
 ASK_SECONDS = 10.0
 SILENT_SECONDS = 300.0
+# Between two reads, unless much waits to be read: half of what a system holds for a connection that is new. To be woken
+# by every commit of a busy source costs it more than all else that following it costs (decision 0020).
+BREATH_SECONDS = 0.05
+MUCH_BYTES = 32 * 1024
+_TICK_SECONDS = 0.001
+# The driver takes at least so much at a time, if it is there.
+_TAKEN_BYTES = 8 * 1024
 _DATA = struct.Struct("!cQQq")
 _ALIVE = struct.Struct("!cQqB")
 _STATUS = struct.Struct("!cQQQqB")
@@ -79,6 +89,7 @@ class Replication:
         self._asked = False
         self._heard = time.monotonic()
         self._waits_since = 0.0
+        self._taken = 0.0
 
     @classmethod
     def open(cls, endpoint: Endpoint, *, application_name: str) -> "Replication":
@@ -174,10 +185,30 @@ class Replication:
                         if time.monotonic() >= until:
                             return
                         continue
-                    pgconn.consume_input()
-                    self._heard, self._waits_since = time.monotonic(), 0.0
+                    self._breathe()
+                    self._take()
         except psycopg.Error as error:
             raise SqlError("the replication connection broke", detail=" ".join(str(error).split())) from None
+
+    def _breathe(self) -> None:
+        """Wait until the last read is long enough ago, or much is there."""
+        tick = _TICK_SECONDS
+        while (left := self._taken + BREATH_SECONDS - time.monotonic()) > 0 and self._waiting() < MUCH_BYTES:
+            time.sleep(min(left, tick))
+            tick *= 2
+
+    def _take(self) -> None:
+        """All that waits now; what comes meanwhile waits for the next breath."""
+        for _ in range(1 + self._waiting() // _TAKEN_BYTES):
+            self._pgconn.consume_input()
+        self._taken = self._heard = time.monotonic()
+        self._waits_since = 0.0
+
+    def _waiting(self) -> int:
+        """Bytes that the system holds for us."""
+        held = array("i", [0])
+        fcntl.ioctl(self._pgconn.socket, termios.FIONREAD, held)
+        return held[0]
 
     def confirm(self, lsn: int) -> None:
         """Everything up to here is stored for good: the server may forget it."""
