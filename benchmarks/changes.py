@@ -18,6 +18,8 @@ from benchmarks.results import Run, Wrong
 from benchmarks.server import Server
 
 CLIENTS = 4
+#: What follows a database runs on another machine; here it gets what pgbench and the server leave of the processors.
+ASIDE = ("nice", "-n", "19")
 #: A key for the one table of pgbench's that has none: it would not be in the log.
 KEYED = "ALTER TABLE pgbench_history ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
 
@@ -91,7 +93,7 @@ def watching(ours: Ours, server: Server, database: str, *options: str) -> Iterat
     A process that the caller has killed is all right too.
     """
     environment = ours.desk.environment | {"DATABASE_URL": server.url(database)}
-    argv = [sys.executable, "-m", "pgkura", "watch", "--quiet", *options]
+    argv = [*ASIDE, sys.executable, "-m", "pgkura", "watch", "--quiet", *options]
     said = ours.folder.parent / "watch.log"
     with said.open("wb") as err:
         child = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=err, stderr=err)
@@ -112,6 +114,35 @@ def watching(ours: Ours, server: Server, database: str, *options: str) -> Iterat
         if child.poll() is None:
             child.kill()
             child.wait()
+        forget(server, database)
+
+
+@contextmanager
+def receiving(server: Server, database: str) -> Iterator[psutil.Process]:
+    """The floor of following a database: PostgreSQL's own client reads the same log and throws it away."""
+    with psycopg.connect(server.url(database), autocommit=True) as connection:
+        connection.execute("CREATE PUBLICATION pgkura_floor FOR ALL TABLES")
+        connection.execute("SELECT pg_create_logical_replication_slot('pgkura_floor', 'pgoutput')")
+    argv = [
+        *ASIDE,
+        server.program("pg_recvlogical"),
+        "-d",
+        server.url(database),
+        "-S",
+        "pgkura_floor",
+        "--start",
+        "--no-loop",
+    ]
+    argv += ["-o", "proto_version=1", "-o", "publication_names=pgkura_floor", "-s", "1", "-f", "/dev/null"]
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        caught_up(server, database)
+        yield psutil.Process(child.pid)
+        if child.poll() is not None:
+            raise Wrong(f"pg_recvlogical ended with {child.returncode}")
+    finally:
+        child.kill()
+        child.wait()
         forget(server, database)
 
 
@@ -190,7 +221,8 @@ def _processes(server: Server) -> tuple[list[psutil.Process], list[psutil.Proces
     """The server's processes that work for a watcher: that which sends, and those that look or read by SQL."""
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
         rows = connection.execute(
-            "SELECT pid, backend_type = 'walsender' FROM pg_stat_activity WHERE application_name LIKE 'pgkura%'"
+            "SELECT pid, backend_type = 'walsender' FROM pg_stat_activity "
+            "WHERE application_name ~ '^(pgkura|pg_recvlogical)'"
         ).fetchall()
     found = [(psutil.Process(pid), sends) for pid, sends in rows]
     return [p for p, sends in found if sends], [p for p, sends in found if not sends]

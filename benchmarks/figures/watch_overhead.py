@@ -4,7 +4,7 @@ import shutil
 from functools import partial
 
 from benchmarks.bench import Bench
-from benchmarks.changes import forget, load, measured, template, watching
+from benchmarks.changes import forget, load, measured, receiving, template, watching
 from benchmarks.measure import interleaved
 from benchmarks.results import Figure, Run, at_most, compared
 
@@ -12,6 +12,7 @@ SCALE = 10
 HALF, HALF_WATCHED = "half the rate, alone", "half the rate, watched"
 FULL, FULL_WATCHED = "as fast as it can, alone", "as fast as it can, watched"
 POLLED = "half the rate, watched by SQL functions"
+FLOOR = "half the rate, pg_recvlogical to nowhere"
 DEAD = "half the rate, the watcher killed"
 _DATABASE = "watched"
 
@@ -29,6 +30,7 @@ def figure(bench: Bench) -> Figure:
             HALF: partial(_run, bench, HALF, seconds, rate, None),
             HALF_WATCHED: partial(_run, bench, HALF_WATCHED, seconds, rate, ("--transport", "stream")),
             POLLED: partial(_run, bench, POLLED, seconds, rate, ("--transport", "sql")),
+            FLOOR: partial(_floor, bench, seconds, rate),
             FULL: partial(_run, bench, FULL, seconds, 0.0, None),
             FULL_WATCHED: partial(_run, bench, FULL_WATCHED, seconds, 0.0, ("--transport", "stream")),
         }
@@ -72,6 +74,8 @@ def figure(bench: Bench) -> Figure:
             compared("the same, by SQL functions", runs, POLLED, HALF, _server_micros, unit="µs"),
             at_most("of it reading and looks", runs, POLLED, partial(_micros_of, "looks_cpu"), goal=None, unit="µs"),
             compared("p99 latency, by SQL functions", runs, POLLED, HALF, lambda r: r.more["p99_ms"], unit="ms"),
+            compared("floor: the server's CPU, pg_recvlogical beside it", runs, FLOOR, HALF, _server_micros, unit="µs"),
+            compared("floor: p99 latency", runs, FLOOR, HALF, lambda r: r.more["p99_ms"], unit="ms"),
             compared("wall of one transaction at saturation", runs, FULL_WATCHED, FULL, _wall_micros, unit="µs"),
             compared("the server's CPU of one at saturation", runs, FULL_WATCHED, FULL, _server_micros, unit="µs"),
             at_most(
@@ -82,7 +86,9 @@ def figure(bench: Bench) -> Figure:
         notes=(
             f"pgbench TPC-B, scale {SCALE}, 4 clients, prepared; half the rate is {rate:.0f} transactions a second",
             "CPU is counted until everything that pgbench committed is stored",
+            "floor: the same publication read by PostgreSQL's own client, which stores nothing",
             "latency counts from when a transaction was due; CPU s client is the watcher's, in no other number",
+            "watcher and pg_recvlogical run at the lowest priority (nice 19), as if on another machine",
             "at saturation pgbench, server and watcher share the machine's cores: its CPU is taken from theirs",
             f"the killed watcher's run made {runs[-1].more['transactions']:,.0f} transactions and "
             f"{runs[-1].more['written'] / 1e6:,.1f} MB of log",
@@ -115,6 +121,15 @@ def _run(bench: Bench, name: str, seconds: float, rate: float, options: tuple[st
         ours = bench.ours("watch-ours")
         with watching(ours, bench.server, _DATABASE, *options) as watcher:
             made = measured(name, number, bench.server, _DATABASE, watcher, seconds=seconds, rate=rate, logs=logs)
+    shutil.rmtree(logs)
+    return made
+
+
+def _floor(bench: Bench, seconds: float, rate: float, number: int) -> Run:
+    logs = bench.fresh("watch-logs")
+    bench.server.execute(_DATABASE, "VACUUM", "CHECKPOINT")
+    with receiving(bench.server, _DATABASE) as client:
+        made = measured(FLOOR, number, bench.server, _DATABASE, client, seconds=seconds, rate=rate, logs=logs)
     shutil.rmtree(logs)
     return made
 

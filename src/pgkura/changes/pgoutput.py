@@ -13,10 +13,12 @@ from pgkura.core.names import QualifiedName
 from pgkura.core.wal import EPOCH_2000
 
 BEGIN, COMMIT, RELATION, INSERT, UPDATE, DELETE, TRUNCATE, MESSAGE = (ord(c) for c in "BCRIUDTM")
-CHANGES = frozenset({INSERT, UPDATE, DELETE, TRUNCATE})
+ROWS = frozenset({INSERT, UPDATE, DELETE})
+CHANGES = ROWS | {TRUNCATE}
 _BEGIN = struct.Struct("!xQqI")
 _COMMIT = struct.Struct("!xBQQq")
 _OID = struct.Struct("!xI")
+_CHANGE = struct.Struct("!BIB")
 _TRUNCATE = struct.Struct("!xIB")
 _MESSAGE = struct.Struct("!xBQ")
 _SHORT = struct.Struct("!H")
@@ -151,19 +153,19 @@ def relation(data: bytes) -> Relation:
 
 def change(data: bytes) -> Change:
     """An Insert, Update or Delete."""
-    kind, oid = data[0], relation_of(data)
-    at = 5
+    kind, oid, tag = _CHANGE.unpack_from(data)
+    at = 6
     old: Row | None = None
     whole = False
-    if kind != INSERT and data[at] in b"KO":
-        whole = data[at] == 0x4F
-        old, at = _row(data, at + 1)
-    new: Row | None = None
-    if kind != DELETE:
-        if data[at] != 0x4E:
-            raise Tampered("a message of the change log is damaged", detail="an update or insert without a row")
-        new, at = _row(data, at + 1)
-    return Change(kind, oid, old, new, whole)
+    if tag != 0x4E and kind != INSERT:  # O: the whole old row, K: its key
+        whole = tag == 0x4F
+        old, at = _row(data, at)
+        if kind == DELETE:
+            return Change(kind, oid, old, None, whole)
+        tag, at = data[at], at + 1
+    if tag != 0x4E or kind == DELETE:
+        raise Tampered("a message of the change log is damaged", detail="an update or insert without a row")
+    return Change(kind, oid, old, _row(data, at)[0], whole)
 
 
 def _row(data: bytes, at: int) -> tuple[Row, int]:

@@ -43,7 +43,8 @@ class Fold:
 
     def key_of(self, row: Row) -> Key:
         """Raises Tampered where it is not told."""
-        key = tuple([row[n] for n in self.keys])
+        keys = self.keys
+        key = (row[keys[0]],) if len(keys) == 1 else tuple([row[n] for n in keys])
         if UNCHANGED in key:
             raise self._wrong("a key is not told")
         return key
@@ -53,24 +54,34 @@ class Fold:
         if change.kind == INSERT and change.new is not None:
             self._come(change.new, None)
             return
-        old = change.old if change.old is not None else change.new
-        if old is None:
-            raise self._wrong("a change without a row")
-        key = self.key_of(old)
-        before = self._go(key)
-        if change.new is not None:
+        row = change.new
+        if change.old is None:
+            if row is None:
+                raise self._wrong("a change without a row")
+            self._become(self.key_of(row), row)
+            return
+        before = self._go(self.key_of(change.old))
+        if row is not None:
             # With the whole old row at hand large values are told there.
-            row = change.new
-            if UNCHANGED in row:
-                known = change.old if change.whole and change.old is not None else before.row or row
-                row = tuple([k if v is UNCHANGED else v for v, k in zip(row, known, strict=True)])
-            self._come(row, before.origin)
+            known = change.old if change.whole else before.row
+            self._come(_filled(row, known), before.origin)
 
     def empty_table(self) -> None:
         """TRUNCATE."""
         self.emptied = True
         self.gone.clear()
         self.came.clear()
+
+    def _become(self, key: Key, row: Row) -> None:
+        """Another row under the same key."""
+        found = self.came.get(key)
+        if found is not None:
+            self.came[key] = Came(_filled(row, found.row), found.origin)
+            return
+        if key in self.gone or self.emptied:
+            raise self._wrong("a row changes that is not there")
+        self.gone.add(key)
+        self.came[key] = Came(row, key)
 
     def _come(self, row: Row, origin: Key | None) -> None:
         key = self.key_of(row)
@@ -90,3 +101,10 @@ class Fold:
 
     def _wrong(self, why: str) -> Tampered:
         return Tampered(f"the change log of {self.name} does not follow its base", detail=why)
+
+
+def _filled(row: Row, known: Row) -> Row:
+    """With the values that are not told, as far as they are known."""
+    if not known or UNCHANGED not in row:
+        return row
+    return tuple([k if v is UNCHANGED else v for v, k in zip(row, known, strict=True)])

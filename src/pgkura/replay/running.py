@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any
 
 from pgkura.changes import pgoutput
@@ -19,6 +20,7 @@ from pgkura.postgres.session import Session, SqlError
 from pgkura.replay.applying import Appends, Place, apply_appends, apply_fold, apply_one
 from pgkura.replay.carrying import Carrying
 from pgkura.replay.folding import Fold
+from pgkura.replay.lanes import Lanes, Work
 from pgkura.replay.moments import time_text
 from pgkura.replay.resolving import Base, Until
 from pgkura.repository.manifest import Manifest
@@ -28,7 +30,8 @@ REFUSED = "as of the base: replaying would run other roles' code (--trust-code a
 # How a table is logged whose updates and deletes are not.
 INSERTS_ALONE = "inserts"
 # Changes after which what is folded is applied, and the bytes of their messages.
-_CHANGES, _BYTES = 100_000, 32 * 1024 * 1024
+_CHANGES, _BYTES = 50_000, 16 * 1024 * 1024
+_LANES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +101,10 @@ class Replayed:
 
 @dataclass(slots=True)
 class _Table:
-    """`qname` in the target; form: how rows of before the table was altered become rows of it."""
+    """`qname` in the target; form: how rows of before the table was altered become rows of it.
+
+    refused  by the server: what comes is not looked at any more
+    """
 
     relation: pgoutput.Relation
     qname: QualifiedName
@@ -107,6 +113,7 @@ class _Table:
     form: Form | None = None
     constants: Row = ()
     appends: Appends | None = None
+    refused: bool = False
 
     def reformed(self, change: pgoutput.Change) -> pgoutput.Change:
         form = self.form
@@ -127,6 +134,7 @@ class Replay:
         self._pending = self._pending_bytes = 0
         self._exposed: frozenset[QualifiedName] | None = None
         self._behind = 0
+        self._count = Lock()
 
     def __call__(self, run: Run, session: Session) -> None:
         """Apply everything. Raises Tampered, SqlError."""
@@ -136,25 +144,16 @@ class Replay:
         self._by_oid = {t.oid: t for t in run.plan.facts.tables}
         run.progress.stage("replaying changes", total=plan.segments, unit="segments")
         begun = time.monotonic()
-        self._begin()
-        try:
+        with Lanes(session, run.open, min(_LANES, run.plan.options.parallel)) as self._lanes:
             for place in range(plan.first, plan.last + 1):
                 run.stop.check()
                 if not self._segment(place):
                     break
                 run.progress.advance(1)
             self._flush()
-            session.commit()
-        except BaseException:
-            if not session.broken:
-                session.rollback()
-            raise
+            self._lanes.commit()
         self.done.milliseconds = round((time.monotonic() - begun) * 1000)
         run.plan = replace(run.plan, sequences=tuple(map(self._value, run.plan.sequences)))
-
-    def _begin(self) -> None:
-        self._session.begin(isolation="read committed", read_only=False)
-        self._session.execute("SET CONSTRAINTS ALL DEFERRED")
 
     def _segment(self, place: int) -> bool:
         """False when the moment is reached."""
@@ -163,7 +162,10 @@ class Replay:
         begun: pgoutput.Begin | None = None
         for payload in plan.log.messages(place, place):
             kind = payload[0]
-            if kind == pgoutput.BEGIN:
+            if kind in pgoutput.ROWS:
+                if wanted:
+                    self._row(payload)
+            elif kind == pgoutput.BEGIN:
                 begun = pgoutput.begin(payload)
                 if begun.lsn <= self._behind:
                     wanted = False
@@ -179,8 +181,8 @@ class Replay:
                 if wanted and begun is not None:
                     self._commit(begun)
                 self._behind = max(self._behind, pgoutput.commit(payload).lsn)
-            elif wanted:
-                self._change(kind, payload)
+            elif kind == pgoutput.TRUNCATE and wanted:
+                self._truncate(payload)
         return True
 
     def _commit(self, begun: pgoutput.Begin) -> None:
@@ -189,36 +191,39 @@ class Replay:
         done.lsn, done.time = begun.lsn, begun.time
         done.xid = self.plan.base.visible.widen(begun.xid)
         if self._pending >= _CHANGES or self._pending_bytes >= _BYTES:
-            self._flush()
-            self._session.commit()
-            self._begin()
+            self._flush(commit=True)
 
-    def _change(self, kind: int, payload: bytes) -> None:
-        if kind == pgoutput.TRUNCATE:
-            for oid in pgoutput.truncate(payload).relations:
-                table = self._table(oid)
-                if table is None:
-                    continue
-                if table.appends is not None:
-                    table.appends.empty_table()
-                elif table.fold is None:
-                    self._session.execute(f"TRUNCATE ONLY {table.place.target.sql}")
-                else:
-                    table.fold.empty_table()
-        elif kind in pgoutput.CHANGES:
-            table = self._table(pgoutput.relation_of(payload))
-            if table is None:
-                return
-            change = table.reformed(pgoutput.change(payload))
-            if table.appends is not None:
-                table.appends.take(change, str(table.qname))
-            elif table.fold is None:
-                self._write(table, lambda: apply_one(self._session, table.place, change, str(table.qname)))
-            else:
-                table.fold.take(change)
-        else:
+    def _row(self, payload: bytes) -> None:
+        change = pgoutput.change(payload)
+        oid = change.relation
+        table = self._tables[oid] if oid in self._tables else self._table(oid)
+        if table is None or table.refused:
             return
-        self.done.changes += 1
+        if table.form is not None:
+            change = table.reformed(change)
+        if table.fold is not None:
+            table.fold.take(change)
+        elif table.appends is not None:
+            table.appends.take(change, str(table.qname))
+        else:
+            place, name = table.place, str(table.qname)
+            self._write(table, self._lanes.session(place.target), lambda s: apply_one(s, place, change, name))
+        self._took(payload)
+
+    def _truncate(self, payload: bytes) -> None:
+        for oid in pgoutput.truncate(payload).relations:
+            table = self._table(oid)
+            if table is None or table.refused:
+                continue
+            if table.appends is not None:
+                table.appends.empty_table()
+            elif table.fold is None:
+                self._lanes.session(table.place.target).execute(f"TRUNCATE ONLY {table.place.target.sql}")
+            else:
+                table.fold.empty_table()
+        self._took(payload)
+
+    def _took(self, payload: bytes) -> None:
         self._pending += 1
         self._pending_bytes += len(payload)
         if self._pending >= 2 * _CHANGES or self._pending_bytes >= 2 * _BYTES:
@@ -228,11 +233,11 @@ class Replay:
         if oid not in self._tables:
             if oid not in self._relations:
                 raise Tampered("the change log names a table that it did not introduce")
-            self._tables[oid] = self._made(self._relations[oid])
-        table = self._tables[oid]
-        if table is not None:
-            self.done.tables.add(table.qname)
-        return table
+            self._lanes.wait()  # what is asked for is asked by a connection that is also a lane
+            made = self._tables[oid] = self._made(self._relations[oid])
+            if made is not None:
+                self.done.tables.add(made.qname)
+        return self._tables[oid]
 
     def _introduce(self, relation: pgoutput.Relation) -> None:
         """Looked at when a change is to be applied: the last segment may go on behind the moment, in another shape."""
@@ -240,7 +245,7 @@ class Replay:
             return
         known = self._tables.get(relation.oid)
         if known is not None:
-            self._apply(known)
+            self._lanes.give(self._works([known]), commit=False)
         self._tables.pop(relation.oid, None)
         self._relations[relation.oid] = relation
 
@@ -302,40 +307,49 @@ class Replay:
         ]
         return tuple(n for n, (name, _) in enumerate(columns) if name in names)
 
-    def _flush(self) -> None:
-        for table in list(self._tables.values()):
-            if table is not None:
-                self._apply(table)
+    def _flush(self, *, commit: bool = False) -> None:
+        self._lanes.give(self._works(list(self._tables.values())), commit=commit)
+        self.done.changes += self._pending
         self._pending = self._pending_bytes = 0
 
-    def _apply(self, table: _Table) -> None:
-        appends = table.appends
-        if appends is not None and not appends.empty:
-            name = str(table.qname)
-            self._write(table, lambda: apply_appends(self._session, table.place, appends, name))
-            table.appends = Appends()
-            return
-        if table.fold is None or table.fold.empty:
-            return
-        fold = table.fold
-        self._write(table, lambda: apply_fold(self._session, table.place, fold))
-        table.fold = Fold(name=fold.name, keys=fold.keys)
+    def _works(self, tables: Sequence[_Table | None]) -> list[tuple[QualifiedName, Work]]:
+        """What is to be applied; from here on it belongs to whoever applies it."""
+        found = ((table, self._taken(table)) for table in tables if table is not None)
+        return [(table.place.target, self._applying(table, work)) for table, work in found if work is not None]
 
-    def _write(self, table: _Table, work: Callable[[], int]) -> None:
+    def _taken(self, table: _Table) -> Callable[[Session], int] | None:
+        place, fold, appends, name = table.place, table.fold, table.appends, str(table.qname)
+        if appends is not None and not appends.empty:
+            table.appends = Appends()
+            return lambda session: apply_appends(session, place, appends, name)
+        if fold is not None and not fold.empty:
+            table.fold = Fold(name=fold.name, keys=fold.keys)
+            return lambda session: apply_fold(session, place, fold)
+        return None
+
+    def _applying(self, table: _Table, work: Callable[[Session], int]) -> Work:
+        return lambda session: self._write(table, session, work)
+
+    def _write(self, table: _Table, session: Session, work: Callable[[Session], int]) -> None:
         """The server's refusal is one table's loss, and named."""
+        if table.refused:
+            return
         try:
-            with self._session.savepoint():
-                self.done.written += work()
+            with session.savepoint():
+                written = work(session)
         except SqlError as error:
-            if self._session.broken:
+            if session.broken:
                 raise
-            self._tables[table.relation.oid] = None
+            table.refused = True
             self.done.refused.add(table.qname)
             self._run.tell(
                 FindingClass.LOST,
                 f"rows of {table.qname}",
                 f"as of the base or of a moment after it: the server refused what came then ({error.msg})",
             )
+        else:
+            with self._count:
+                self.done.written += written
 
     def _value(self, state: SequenceState) -> SequenceState:
         value = self.plan.sequences.get(state.qname)
