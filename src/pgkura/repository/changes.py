@@ -171,7 +171,7 @@ class Changes(Journal):
     def open_messages(self, sealed: bytes, what: str, *, limit: int) -> Iterator[bytes]:
         """Plain messages in pieces. Raises WrongKey without the identity."""
         packed, _ = self._keys.open_data(sealed, what, 0)
-        return decompress(packed, what, limit=limit)
+        return decompress(memoryview(packed), what, limit=limit)
 
     def _believe(self, signer: str, key: str, data: bytes) -> None:
         raise NotImplementedError

@@ -24,7 +24,7 @@ from pgkura.repository.keyrecords import (
     revoked_key,
 )
 from pgkura.repository.keys import HostKey, Identity, chunk_mac_key, public_from_hex
-from pgkura.repository.seal import unpack_record, unseal
+from pgkura.repository.seal import unpack_record, unseal, unseal_object
 from pgkura.storage.base import KeyNotFound, Storage
 
 _COPY = "get it back from a copy of the repository"
@@ -85,7 +85,7 @@ class Keyring:
                 return epoch.mac_key
         raise WrongKey(f"the keys at hand do not open epoch {number}", detail=self.why_not(number))
 
-    def open_data(self, sealed: bytes, key: str, first: int) -> tuple[bytes, Epoch]:
+    def open_data(self, sealed: bytes, key: str, first: int) -> tuple[bytearray, Epoch]:
         """An opened object, and the epoch whose key its chunks' MACs have. Tries epoch `first` first, then the newest.
 
         Raises WrongKey, Tampered.
@@ -93,10 +93,10 @@ class Keyring:
         for epoch in sorted(self.epochs, key=lambda e: e.number != first):
             if epoch.secret:
                 with suppress(WrongKey):
-                    return unseal(sealed, [epoch.secret], key), epoch
+                    return unseal_object(sealed, [epoch.secret], key), epoch
         try:
             # Lists for hosts; they go on from what their own epoch left, never from an older one's.
-            return unseal(sealed, self.secrets, key), self.newest
+            return unseal_object(sealed, self.secrets, key), self.newest
         except WrongKey as error:
             raise WrongKey(
                 error.msg,

@@ -181,11 +181,7 @@ class Repository(Bundles):
         """The chunks of one index file."""
         yield from read_index([self._open_record("index", key)])
 
-    def open_object(self, ref: ObjectRef) -> bytes:
-        """The decrypted object (zstd frames). Raises Tampered naming the file, WrongKey without the identity."""
-        return self._open_object(ref)[0]
-
-    def _open_object(self, ref: ObjectRef) -> tuple[bytes, bytes]:
+    def _open_object(self, ref: ObjectRef) -> tuple[bytearray, bytes]:
         """The decrypted object and the key of its chunks' MACs: that of the epoch which opened it."""
         opened, epoch = self._keys.open_data(
             self._objects.get(ref), object_key(ref.id), getattr(self._local, "epoch", 0)
@@ -239,9 +235,9 @@ class Repository(Bundles):
             return sizes
         return np.delete(sizes, read_numbers(self.read_bytes(layer.drops)) - 1)
 
-    def _opened(self, ref: ObjectRef) -> tuple[bytes, bytes]:
+    def _opened(self, ref: ObjectRef) -> tuple[bytearray, bytes]:
         """The last few objects of this thread: the layers of neighbouring ranges lie in the same ones."""
-        kept: dict[str, tuple[bytes, bytes]] = self._local.__dict__.setdefault("opened", {})
+        kept: dict[str, tuple[bytearray, bytes]] = self._local.__dict__.setdefault("opened", {})
         opened = kept.pop(ref.id, None)
         if opened is None:
             # Before it is opened, and is there twice: what is sealed is hardly longer than what is in it.

@@ -65,13 +65,38 @@ class _Parts(list[bytes]):
     def flush(self) -> None: ...
 
 
+class _Room:
+    """A file that is written into one buffer of a size that is known to be enough."""
+
+    def __init__(self, size: int) -> None:
+        self.bytes = bytearray(size)
+        self._at = 0
+
+    def write(self, data: bytes) -> int:
+        self.bytes[self._at : self._at + len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def end(self) -> bytearray:
+        """What was written."""
+        del self.bytes[self._at :]
+        return self.bytes
+
+
 def unseal(data: bytes, secrets: Sequence[str], what: str) -> bytes:
     """The plain bytes. Raises WrongKey when no secret fits, Tampered when the file is damaged."""
-    plain = _Parts()
+    return bytes(unseal_object(data, secrets, what))
+
+
+def unseal_object(data: bytes, secrets: Sequence[str], what: str) -> bytearray:
+    """The same of something large, which is in memory sealed and in clear, and not once more."""
+    plain = _Room(len(data))
     try:
         with ONE_OBJECT:
             pyrage.decrypt_io(BytesIO(data), plain, [pyrage.x25519.Identity.from_str(s) for s in secrets])
-            return b"".join(plain)
+            return plain.end()
     except (pyrage.DecryptError, OSError) as error:
         if "No matching keys" in str(error):
             raise WrongKey(f"none of the keys at hand opens {what}", hint="use this repository's identity") from error

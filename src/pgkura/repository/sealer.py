@@ -30,7 +30,7 @@ class Opened:
 
     ref: ObjectRef
     owner: Owner
-    plain: bytes = field(repr=False)
+    plain: bytearray = field(repr=False)
 
 
 class Sealer:
@@ -53,7 +53,7 @@ class Sealer:
     def frame(self, opened: Opened, ref: ChunkRef) -> bytes:
         """A chunk as it is stored, after a look at what it says. Raises Tampered."""
         what = f"a chunk of {object_key(opened.ref.id)}"
-        frame = opened.plain[ref.offset : ref.offset + ref.stored]
+        frame = bytes(memoryview(opened.plain)[ref.offset : ref.offset + ref.stored])
         hasher = blake3(key=self._keys.mac_key(opened.owner.epoch))
         length = 0
         for piece in decompress(frame, what, limit=ref.length):

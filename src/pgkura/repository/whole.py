@@ -18,7 +18,7 @@ from pgkura.repository.seal import unpack
 ROOM_BYTES = 8 * 1024 * 1024
 
 
-def read_into(room: bytearray, ref: ChunkRef, opened: bytes, mac_key: bytes) -> memoryview:
+def read_into(room: bytearray, ref: ChunkRef, opened: bytes | bytearray, mac_key: bytes) -> memoryview:
     """A chunk of an opened object, checked, in a buffer that is long enough. Raises Tampered."""
     what = f"a chunk of {object_key(ref.object.id)}"
     whole = memoryview(room)[: ref.length]
