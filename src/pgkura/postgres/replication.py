@@ -38,6 +38,9 @@ MUCH_BYTES = 32 * 1024
 _TICK_SECONDS = 0.001
 # The driver takes at least so much at a time, if it is there.
 _TAKEN_BYTES = 8 * 1024
+# The server ends the connection when we take nothing for so long. A process of its that sends to somebody who does not
+# read cannot be ended by a signal, and a checkpoint that gives the slot up waits for it, for ever.
+STUCK_SECONDS = 120
 _DATA = struct.Struct("!cQQq")
 _ALIVE = struct.Struct("!cQqB")
 _STATUS = struct.Struct("!cQQQqB")
@@ -113,7 +116,7 @@ class Replication:
             raise connection_failure(endpoint, error) from None
         made = cls(connection)
         try:
-            for name, value in PINNED:
+            for name, value in (*PINNED, ("tcp_user_timeout", f"{STUCK_SECONDS * 1000}")):
                 made._run(f"SET {name} = {quote_literal(value)}")
         except BaseException:
             made.close()
