@@ -233,10 +233,11 @@ class Log:
             skip = False
             for payload in self._plain(place):
                 kind = payload[0]
-                if kind == pgoutput.BEGIN:
-                    skip = pgoutput.begin(payload).lsn < position
-                elif kind == pgoutput.COMMIT and not skip:
-                    position = pgoutput.commit(payload).end
+                if kind not in pgoutput.ROWS:
+                    if kind == pgoutput.BEGIN:
+                        skip = pgoutput.begin(payload).lsn < position
+                    elif kind == pgoutput.COMMIT and not skip:
+                        position = pgoutput.commit(payload).end
                 if not skip or kind == pgoutput.RELATION:
                     yield payload
 

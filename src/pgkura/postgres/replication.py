@@ -41,6 +41,7 @@ _TAKEN_BYTES = 8 * 1024
 # The server ends the connection when we take nothing for so long. A process of its that sends to somebody who does not
 # read cannot be ended by a signal, and a checkpoint that gives the slot up waits for it, for ever.
 STUCK_SECONDS = 120
+_BEGIN, _COMMIT = b"BC"
 _DATA = struct.Struct("!cQQq")
 _ALIVE = struct.Struct("!cQqB")
 _STATUS = struct.Struct("!cQQQqB")
@@ -93,6 +94,7 @@ class Replication:
         self._heard = time.monotonic()
         self._waits_since = 0.0
         self._taken = 0.0
+        self._inside = False
 
     @classmethod
     def open(cls, endpoint: Endpoint, *, application_name: str) -> "Replication":
@@ -194,7 +196,9 @@ class Replication:
             raise SqlError("the replication connection broke", detail=" ".join(str(error).split())) from None
 
     def _breathe(self) -> None:
-        """Wait until the last read is long enough ago, or much is there."""
+        """Wait until the last read is long enough ago, or much is there. The rest of a transaction is on its way."""
+        if self._inside:
+            return
         tick = _TICK_SECONDS
         while (left := self._taken + BREATH_SECONDS - time.monotonic()) > 0 and self._waiting() < MUCH_BYTES:
             time.sleep(min(left, tick))
@@ -222,6 +226,9 @@ class Replication:
         kind = bytes(data[:1])
         if kind == b"w":
             _, lsn, _, _ = _DATA.unpack_from(data)
+            first = data[_DATA.size]
+            if first in (_BEGIN, _COMMIT):
+                self._inside = first == _BEGIN
             return Frame(lsn, bytes(data[_DATA.size :]))
         if kind == b"k":
             _, lsn, sent, wanted = _ALIVE.unpack_from(data)
