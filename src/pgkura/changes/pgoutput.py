@@ -155,7 +155,7 @@ def change(data: bytes) -> Change:
     at = 6
     old: Row | None = None
     whole = False
-    if tag != 0x4E and kind != INSERT:  # O: the whole old row, K: its key
+    if tag in b"KO" and kind != INSERT:
         whole = tag == 0x4F
         old, at = _row(data, at)
         if kind == DELETE:

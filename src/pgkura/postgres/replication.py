@@ -205,8 +205,8 @@ class Replication:
             tick *= 2
 
     def _take(self) -> None:
-        """All that waits now; what comes meanwhile waits for the next breath."""
-        for _ in range(1 + self._waiting() // _TAKEN_BYTES):
+        """What waits now, and of much no more than that at a time; what comes meanwhile waits for the next breath."""
+        for _ in range(1 + min(self._waiting(), MUCH_BYTES) // _TAKEN_BYTES):
             self._pgconn.consume_input()
         self._taken = self._heard = time.monotonic()
         self._waits_since = 0.0

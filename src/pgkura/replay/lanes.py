@@ -34,8 +34,12 @@ class Lanes:
         self._ended = Event()
 
     def __enter__(self) -> Self:
-        for session in self._sessions:
-            _begin(session)
+        try:
+            for session in self._sessions:
+                _begin(session)
+        except BaseException as error:
+            self.__exit__(type(error))
+            raise
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -62,8 +66,8 @@ class Lanes:
 
     def wait(self) -> None:
         """Until everything that was given is done. Raises what it raised."""
+        wait(self._round)
         done, self._round = self._round, []
-        wait(done)
         for future in done:
             future.result()
 
