@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from tests.postgres.test_holes import sql
 from tests.support import ledger
 from tests.support.cli import Desk
 from tests.support.servers import Server, versions
@@ -17,13 +18,6 @@ from pgkura.postgres.endpoint import Endpoint
 NEWEST = versions()[-1]
 SMALL = {"max_slot_wal_keep_size": "48MB", "min_wal_size": "32MB", "max_wal_size": "32MB"}
 STATUS = "SELECT wal_status FROM pg_replication_slots"
-
-
-def sql(url: str, text: str) -> list[tuple[object, ...]]:
-    """One statement."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(text.encode())
-        return cursor.fetchall() if cursor.description else []
 
 
 def checksums(url: str) -> dict[str, str]:

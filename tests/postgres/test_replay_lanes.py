@@ -13,7 +13,8 @@ from pgkura.core.names import QualifiedName
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session, SqlError
-from pgkura.replay.lanes import Lanes, Work
+from pgkura.replay.lanes import Lanes
+from pgkura.restore.parallel import Work
 
 ONE, OTHER = QualifiedName("public", "one"), QualifiedName("public", "other")
 

@@ -13,8 +13,7 @@ from typing import Self
 from pgkura.core.errors import DatabaseError
 from pgkura.core.names import QualifiedName
 from pgkura.postgres.session import Session
-
-Work = Callable[[Session], None]
+from pgkura.restore.parallel import Work
 
 
 class Lanes:

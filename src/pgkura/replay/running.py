@@ -20,10 +20,11 @@ from pgkura.postgres.session import Session, SqlError
 from pgkura.replay.applying import Appends, Place, apply_appends, apply_fold, apply_one
 from pgkura.replay.carrying import Carrying
 from pgkura.replay.folding import Fold
-from pgkura.replay.lanes import Lanes, Work
+from pgkura.replay.lanes import Lanes
 from pgkura.replay.moments import time_text
 from pgkura.replay.resolving import Base, Until
 from pgkura.repository.manifest import Manifest
+from pgkura.restore.parallel import Work
 from pgkura.restore.run import Run
 
 REFUSED = "as of the base: replaying would run other roles' code (--trust-code allows it)"

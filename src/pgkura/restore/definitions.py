@@ -13,7 +13,7 @@ from pgkura.restore.closing import closed_by, unforced
 from pgkura.restore.guests import Guests
 from pgkura.restore.key_steps import KeySteps
 from pgkura.restore.marker import plain
-from pgkura.restore.parallel import Job, run_jobs
+from pgkura.restore.parallel import Job, Work, run_jobs
 from pgkura.restore.run import Run, execute, execute_as_owner, script
 
 # Entries that are executed as one script: each holds locks until it ends.
@@ -115,7 +115,7 @@ def _one(run: Run, session: Session, guests: Guests, entry: Entry, more: str) ->
         execute(run, session, entry, text + more if text else "")
 
 
-def key_in_two(run: Run, entry: Entry, steps: KeySteps) -> tuple[Callable[[Session], None], Callable[[Session], None]]:
+def key_in_two(run: Run, entry: Entry, steps: KeySteps) -> tuple[Work, Work]:
     """What builds the index, and what makes it the key; as the archive says it where the server refuses that."""
     built = False
 

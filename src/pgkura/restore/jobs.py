@@ -10,10 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from pgkura.catalog.toc import Entry
 from pgkura.core.names import QualifiedName
-from pgkura.postgres.session import Session
 from pgkura.restore.key_steps import KeySteps, key_steps
 from pgkura.restore.loads import Load
-from pgkura.restore.parallel import Job
+from pgkura.restore.parallel import Job, Work
 
 # Below this a table is small: it travels with others.
 SMALL_BYTES = 8 * 1024 * 1024
@@ -29,7 +28,6 @@ _KEYS = frozenset({*_EARLY, "INDEX ATTACH"})
 _EXCLUSIVE = frozenset(
     {"CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "RULE", "TRIGGER", "ROW SECURITY", "POLICY", "DEFAULT"}
 )
-Work = Callable[[Session], None]
 Make = Callable[[Sequence[Entry]], Work]
 MakeKey = Callable[[Entry, KeySteps], tuple[Work, Work]]
 # Below all other numbers of jobs: an index that is to become a key.

@@ -12,6 +12,8 @@ from pgkura.restore.units import LoadReport, LoadUnit, load_unit
 from pgkura.work.running import result_of, submit
 
 TICK_SECONDS = 0.2
+# What is done on a connection.
+Work = Callable[[Session], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class Job:
     rows: int = 0
     light: bool = False
     unit: LoadUnit | None = None
-    work: Callable[[Session], None] | None = None
+    work: Work | None = None
 
 
 @dataclass(slots=True)

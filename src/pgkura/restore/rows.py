@@ -15,11 +15,11 @@ from pgkura.repository.lists import BLOBS
 from pgkura.restore import ledger
 from pgkura.restore.definitions import analyze_tables, execute_entries, key_in_two
 from pgkura.restore.guests import Guests
-from pgkura.restore.jobs import SMALL_BYTES, Builder, Work, keys_of, load_weight, together
+from pgkura.restore.jobs import SMALL_BYTES, Builder, keys_of, load_weight, together
 from pgkura.restore.key_steps import KeySteps
 from pgkura.restore.load import Item, Loaded, Loader, load_large_objects
 from pgkura.restore.loads import Load
-from pgkura.restore.parallel import Job, run_jobs
+from pgkura.restore.parallel import Job, Work, run_jobs
 from pgkura.restore.paths import search_path, trusted_path
 from pgkura.restore.run import Run, untrusted
 from pgkura.restore.units import LoadReport, LoadUnit, application_name, load_here, repeatable
