@@ -147,7 +147,7 @@ def test_nothing_is_stored_behind_a_refused_segment(source: str, desk: Desk) -> 
 
 def test_a_store_that_is_full_then_read_only(source: str, tmp_path: Path) -> None:
     """The same watcher goes on when there is room again, and when it may write again. Its TMPDIR is as full."""
-    tiny = stores.tiny_folder(tmp_path, megabytes=4)
+    tiny = stores.tiny_folder(tmp_path, megabytes=32)  # the load's changes take a few, on a quick machine more
     desk = Desk(tmp_path / "desk", {"PGKURA_REPOSITORY": str(tiny / "repository")})
     desk.run("init").expect()
     env = {"DATABASE_URL": source}

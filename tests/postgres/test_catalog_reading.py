@@ -94,8 +94,10 @@ def test_the_lines_of_an_inventory_are_its_items(filled: tuple[str, int]) -> Non
         session.rollback()
     assert all(piece.endswith(b"\n") for piece in pieces)
     lines = [json.loads(line) for line in b"".join(pieces).splitlines()]
-    assert [(line["class"], line["identity"], line["attributes"]) for line in lines] == [
-        (i.cls, i.identity, i.attributes) for i in items
-    ]
+    # in no order: statistics of the catalog may have changed the plan between the two
+    assert {(line["class"], line["identity"]): line["attributes"] for line in lines} == {
+        (i.cls, i.identity): i.attributes for i in items
+    }
+    assert len(lines) == len(items) == len({(i.cls, i.identity) for i in items})
     assert len({i.cls for i in items}) > 20
     assert any("\\" in json.dumps(line["attributes"], ensure_ascii=False) for line in lines), "nothing was escaped"
