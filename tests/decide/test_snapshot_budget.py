@@ -29,12 +29,13 @@ def test_connections_stay_within_the_share(free: int, share: float, workers: int
 
 def test_the_default_fits_a_small_hosted_database() -> None:
     plan = plan_connections(Capacity(free_connections=40, lock_slots=0), share=0.25, workers=2)
-    assert plan == ConnectionPlan(holders=4, workers=2)
+    assert plan == ConnectionPlan(holders=3, workers=2, beside=True)
+    assert plan.total == 10
 
 
-@given(st.integers(0, 3000), st.integers(100, 20000), st.integers(0, 200))
-def test_locks_stay_within_the_share(tables: int, slots: int, views: int) -> None:
-    connections = ConnectionPlan(holders=3, workers=2)
+@given(st.integers(0, 3000), st.integers(100, 20000), st.integers(0, 200), st.booleans())
+def test_locks_stay_within_the_share(tables: int, slots: int, views: int, beside: bool) -> None:
+    connections = ConnectionPlan(holders=3, workers=2, beside=beside)
     given_tables = _tables(tables)
     try:
         plan = plan_locks(
@@ -53,6 +54,9 @@ def test_locks_stay_within_the_share(tables: int, slots: int, views: int) -> Non
     assert len(set(early)) == len(early)
     assert set(early) | plan.late == {t.oid for t in given_tables}
     assert not set(early) & plan.late
+    dump, working = tables + views + 150, 2 * 84
+    assert plan.reserved == (dump + working if plan.together else max(dump, working))
+    assert not plan.together or beside
 
 
 def test_what_does_not_fit_is_locked_late_smallest_first() -> None:
@@ -79,3 +83,23 @@ def test_a_full_lock_table_is_refused_with_numbers() -> None:
     assert "3,000 tables" in caught.value.msg
     assert "1,600" in caught.value.msg
     assert "max_locks_per_transaction" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("slots", "together"),
+    [
+        (4 * (2 * 1000 + 150 + 168), True),  # everything fits at once
+        (4 * (2 * 1000 + 150 + 168) - 4, False),  # a table would be locked late for it
+        (4 * (2 * 1000 + 150 - 1), True),  # some are in any case
+        (4 * (1000 + 150 + 168 - 1), False),  # not even pg_dump and the workers
+    ],
+)
+def test_rows_are_read_beside_pg_dump_where_no_table_pays_for_it(slots: int, together: bool) -> None:
+    plan = plan_locks(
+        _tables(1000),
+        Capacity(free_connections=40, lock_slots=slots),
+        share=0.25,
+        connections=ConnectionPlan(holders=3, workers=2, beside=True),
+        tables_per_unit=64,
+    )
+    assert plan.together is together

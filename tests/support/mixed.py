@@ -32,20 +32,29 @@ NO_KEY = "bare"
 
 @dataclass(slots=True)
 class Mixed(ledger.Load):
-    """bulk: rows of the large transaction that comes now and then; prepared: how many were committed in two phases."""
+    """bulk: rows of the large transaction that comes now and then, at_most so often; prepared: how many were committed
+    in two phases."""
 
     bulk: int = 10_000
+    at_most: int = 1_000_000
     bulks: list[int] = field(default_factory=list)
     prepared: int = 0
+    _large_begun: int = 0
 
     def _transaction(self, connection: psycopg.Connection[tuple[object, ...]], chance: random.Random, who: int) -> None:
         kind = chance.random()
         if kind < 0.03:
             self._in_two_phases(connection, chance, who)
-        elif kind < 0.033 and not self.gentle:
+        elif kind < 0.033 and not self.gentle and self._may_be_large():
             self._large(connection, who)
         else:
             ledger.Load._transaction(self, connection, chance, who)
+
+    def _may_be_large(self) -> bool:
+        with self._lock:
+            may = self._large_begun < self.at_most
+            self._large_begun += may
+            return may
 
     def _in_two_phases(
         self, connection: psycopg.Connection[tuple[object, ...]], chance: random.Random, who: int

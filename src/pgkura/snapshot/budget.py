@@ -30,15 +30,19 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionPlan:
-    """`holders` transactions that hold locks, `workers` that read. A worker may open a second connection."""
+    """`holders` transactions that hold locks, `workers` that read. A worker may open a second connection.
+
+    beside  pg_dump may have its own while they read; else it is done before
+    """
 
     holders: int
     workers: int
+    beside: bool = False
 
     @property
     def total(self) -> int:
         """The most that are ever open at once."""
-        return FIXED_CONNECTIONS + self.holders + 2 * self.workers
+        return FIXED_CONNECTIONS + self.holders + 2 * self.workers + self.beside
 
 
 def plan_connections(capacity: Capacity, *, share: float, workers: int) -> ConnectionPlan:
@@ -50,7 +54,8 @@ def plan_connections(capacity: Capacity, *, share: float, workers: int) -> Conne
     for wanted in range(workers, 0, -1):
         spare = budget - FIXED_CONNECTIONS - 2 * wanted
         if spare >= 1:
-            return ConnectionPlan(holders=min(MAX_HOLDERS, spare), workers=wanted)
+            beside = spare > 1
+            return ConnectionPlan(holders=min(MAX_HOLDERS, spare - beside), workers=wanted, beside=beside)
     least = FIXED_CONNECTIONS + 3
     raise SourceBusy(
         f"{capacity.free_connections} connections are free; a backup needs {least} and may take {budget}",
@@ -87,12 +92,14 @@ class LockPlan:
     late     object ids of the tables left to the workers
     budget   entries of the lock table that all our sessions together may use
     reserved of them for pg_dump and the workers
+    together whether these may hold theirs at the same time
     """
 
     holders: tuple[tuple[Lockable, ...], ...]
     late: frozenset[int]
     budget: int
     reserved: int
+    together: bool
 
 
 def plan_locks(
@@ -126,6 +133,12 @@ def plan_locks(
                 else ""
             ),
         )
+    # To read rows while pg_dump still works is quicker; that a table is locked before the snapshot is worth more.
+    together = (
+        connections.beside and dump + working + (len(tables) if len(tables) <= budget - reserved else 0) <= budget
+    )
+    if together:
+        reserved = dump + working
     order = sorted(tables, key=lambda t: (t.kind == "p", -t.bytes, t.oid))
     early, late = order[: budget - reserved], order[budget - reserved :]
     groups = tuple(tuple(early[i :: connections.holders]) for i in range(connections.holders))
@@ -134,4 +147,5 @@ def plan_locks(
         late=frozenset(t.oid for t in late),
         budget=budget,
         reserved=reserved,
+        together=together,
     )

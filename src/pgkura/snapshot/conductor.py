@@ -33,7 +33,10 @@ class Moment:
 
 
 class Conductor:
-    """One run of all units: `count` of them are read at a time, and `ahead` wait where they will be read."""
+    """One run of all units: `count` of them are read at a time, and `ahead` wait where they will be read.
+
+    `alongside` is called often, after what has come was booked; what it raises ends the run.
+    """
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class Conductor:
         numbers: Mapping[int, int],
         watcher: Watcher,
         remembered: Remembered,
-        checkpoint: Callable[[], None],
+        alongside: Callable[[], None],
         progress: Progress,
         stop: Stop,
     ) -> None:
@@ -64,7 +67,7 @@ class Conductor:
         self._numbers = numbers
         self._watcher = watcher
         self._remembered = remembered
-        self._checkpoint = checkpoint
+        self._alongside = alongside
         self._progress = progress
         self._stop = stop
         self._next_id = 0
@@ -83,7 +86,7 @@ class Conductor:
                 result = self._result(future)
                 waiting.extend(self._ledger.record(result))
                 self._progress.advance(result.unit.bytes if result.unit.mode is not Mode.REREAD else 0)
-            self._checkpoint()
+            self._alongside()
 
     def _submit(self, executor: Executor, unit: WorkUnit) -> Future[UnitResult]:
         try:

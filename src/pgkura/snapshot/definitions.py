@@ -57,7 +57,7 @@ class Definitions:
 
 
 class Dumping:
-    """pg_dump at work in the snapshot, beside the reading of the catalogs. Leaving early ends it."""
+    """pg_dump at work in the snapshot, beside the reading of catalogs and rows. Leaving early ends it."""
 
     def __init__(
         self, desk: Desk, source: Endpoint, run: str, exporter: Session, moment: Moment, *, tables: int
@@ -88,6 +88,11 @@ class Dumping:
     def __exit__(self, *_: object) -> None:
         self._given_up.set()
         self._pool.shutdown(wait=True)
+
+    def check(self) -> None:
+        """Raises what `definitions` would raise by now."""
+        if self._future.done():
+            self.definitions()
 
     def definitions(self) -> Definitions:
         """When it has ended. Raises GaveWay when it had to be ended, ToolError when it failed."""

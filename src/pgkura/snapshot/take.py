@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pgkura.catalog.platform import detect
@@ -35,7 +35,7 @@ from pgkura.snapshot.attempt import (
 from pgkura.snapshot.booked import Booked
 from pgkura.snapshot.budget import Capacity, ConnectionPlan, LockPlan, plan_connections
 from pgkura.snapshot.conductor import Conductor
-from pgkura.snapshot.definitions import Definitions, Dumping
+from pgkura.snapshot.definitions import Dumping
 from pgkura.snapshot.finishing import Finished, Reading, finish
 from pgkura.snapshot.holders import Holders
 from pgkura.snapshot.ledger import Ledger, by_oid, first_requests
@@ -135,11 +135,8 @@ class _Run:
             progress.note(warning)
         with replay_explained(exporter, standby, holders.alive):
             plan = lock_before(desk, exporter, holders, capacity, connections, views)
-            seen, definitions = self._attempts(desk, exporter, holders, plan, platform)
-            remembered = Remembered(seen.keys, seen.binary, self._options, datetime.now(UTC).date())
-            self._stack.callback(remembered.close)
-            self._recall(remembered, seen)
-            ledger = self._read(desk, holders, connections, seen, remembered, exporter, executor)
+            course = _Course(desk, exporter, holders, plan, connections, platform, executor)
+            reading = self._attempts(course)
             holders.check_alive()
             exporter.rollback()  # nothing is read in the snapshot any more: VACUUM may go on
             watcher.watch_age(0, 0)
@@ -150,49 +147,61 @@ class _Run:
             exporter,
             self._repo,
             platform,
-            Reading(seen=seen, definitions=definitions, ledger=ledger, today=remembered.today.isoformat()),
+            reading,
             elapsed=lambda: time.monotonic() - self._started,
             peak_memory=lambda: meter.peak,
         )
         return self._taken(done)
 
-    def _attempts(
-        self, desk: Desk, exporter: Session, holders: Holders, plan: LockPlan, platform: Platform
-    ) -> tuple[Seen, Definitions]:
-        """Snapshot, facts and definitions, repeated until nobody had to be given way to."""
-        last = self._options.attempts - 1
+    def _attempts(self, course: "_Course") -> Reading:
+        """Snapshot, facts, definitions and rows, repeated until nobody had to be given way to."""
+        note, last = course.desk.progress.note, self._options.attempts - 1
         for attempt in range(self._options.attempts):
             self._stop.check()
             if attempt:
-                exporter.rollback()
-                self._lock_newcomers(desk, exporter, holders, plan)
+                course.exporter.rollback()
+                self._lock_newcomers(course)
             try:
-                found = self._attempt(desk, exporter, holders, plan, platform, is_last=attempt == last)
+                found = self._attempt(course, is_last=attempt == last)
             except GaveWay as gave_way:
                 if attempt == last:
                     raise gave_way.instead or busy_again(self._options.attempts, gave_way.reason) from gave_way
-                desk.progress.note(f"{gave_way.reason}; taking a new snapshot")
+                note(f"{gave_way.reason}; taking a new snapshot")
             else:
                 if found is not None:
                     return found
-                desk.progress.note("tables were made or could not be locked in time; taking a new snapshot")
+                note("tables were made or could not be locked in time; taking a new snapshot")
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _attempt(
-        self, desk: Desk, exporter: Session, holders: Holders, plan: LockPlan, platform: Platform, *, is_last: bool
-    ) -> tuple[Seen, Definitions] | None:
-        """pg_dump runs while we read the catalogs. None: tables are unlocked that another attempt can lock."""
+    def _attempt(self, course: "_Course", *, is_last: bool) -> Reading | None:
+        """pg_dump runs while we read the catalogs, and where locks suffice for both, the rows.
+
+        None: tables are unlocked that another attempt can lock.
+        """
+        desk, exporter, late = course.desk, course.exporter, course.plan.late
         moment = export_snapshot(desk, exporter)
-        locked = holders.read_locked(exporter)
-        lockable = locked | plan.late
+        locked = course.holders.read_locked(exporter)
         tables = [oid for oid, *_ in exporter.rows(query("lockable"))]
-        if not is_last and any(oid not in lockable for oid in tables):
+        if not is_last and any(oid not in locked and oid not in late for oid in tables):
             return None
-        with Dumping(desk, self._source, self._name, exporter, moment, tables=len(tables)) as dumping:
-            seen = look(desk, moment, locked, platform)
-            if not is_last and any(seen.facts.tables[i].oid not in plan.late for i in seen.comparison.late):
+        with (
+            Dumping(desk, self._source, self._name, exporter, moment, tables=len(tables)) as dumping,
+            ExitStack() as kept,
+        ):
+            seen = look(desk, moment, locked, course.platform)
+            if not is_last and any(seen.facts.tables[i].oid not in late for i in seen.comparison.late):
                 return None
-            return seen, dumping.definitions()
+            if not course.plan.together:
+                dumping.definitions()
+            remembered = Remembered(seen.keys, seen.binary, self._options, datetime.now(UTC).date())
+            kept.callback(remembered.close)
+            self._recall(remembered, seen)
+            booked = Booked()
+            kept.callback(booked.close)
+            ledger = self._read(course, seen, remembered, booked, dumping)
+            definitions = dumping.definitions()
+            self._stack.push(kept.pop_all())
+            return Reading(seen=seen, definitions=definitions, ledger=ledger, today=remembered.today.isoformat())
 
     def _recall(self, remembered: Remembered, seen: Seen) -> None:
         if self._options.full:
@@ -206,36 +215,42 @@ class _Run:
             if remembered.recall_partial(self._repo, name, seen.point):
                 self._progress.note("a backup was cut short: what it had read is not read again")
 
-    def _lock_newcomers(self, desk: Desk, exporter: Session, holders: Holders, plan: LockPlan) -> None:
-        locked = holders.read_locked(exporter)
-        new = [t for t in enumerate_tables(exporter) if t.oid not in locked]
-        if not plan.late:  # else the budget is used up
-            wait_for_tables(desk, holders, holders.lock_more(new))
+    def _lock_newcomers(self, course: "_Course") -> None:
+        locked = course.holders.read_locked(course.exporter)
+        new = [t for t in enumerate_tables(course.exporter) if t.oid not in locked]
+        if not course.plan.late:  # else the budget is used up
+            wait_for_tables(course.desk, course.holders, course.holders.lock_more(new))
 
-    def _read(
-        self,
-        desk: Desk,
-        holders: Holders,
-        connections: ConnectionPlan,
-        seen: Seen,
-        remembered: Remembered,
-        exporter: Session,
-        executor: Executor | None,
-    ) -> Ledger:
-        options, facts = self._options, seen.facts
+    def _read(self, course: "_Course", seen: Seen, remembered: Remembered, booked: Booked, dumping: Dumping) -> Ledger:
+        """All rows. Raises GaveWay when pg_dump did; what was read is then not of the next snapshot."""
+        options, facts, desk = self._options, seen.facts, course.desk
         readable = [(i, t) for i, t in enumerate(facts.tables) if has_rows(t) and i not in seen.absent]
         groups = group_pieces(readable, options, seen.divisible)
         blobs = group_blobs(facts.large_objects)
         total = sum(size_of(p) for g in groups for p in g) + sum(o.size for b in blobs for o in b.objects)
-        booked = Booked()
-        self._stack.callback(booked.close)
         ledger = Ledger(facts.tables, booked)
+        checkpoint = Checkpoint(
+            self._repo,
+            seen,
+            ledger,
+            booked,
+            flushed=lambda: bool(course.exporter.one(query("flushed"), (seen.moment.lsn,))[0]),
+            pages=options.range_pages,
+            today=remembered.today.isoformat(),
+            every=options.checkpoint_seconds,
+        )
+
+        def alongside() -> None:
+            dumping.check()
+            checkpoint()
+
         desk.progress.stage("reading rows", total=total, unit="bytes")
         seed(self._access, self._repo, stop=self._stop)
+        count = course.connections.workers
         with workers(
-            Crew(kind=options.executor, given=executor),
+            Crew(kind=options.executor, given=course.executor),
             self._access,
-            count=connections.workers,
+            count=count,
             # Where most is known already, starting processes would take longer than the reading.
             data_bytes=0 if remembered.since else total,
             abort=_ending(desk.watcher),
@@ -245,24 +260,15 @@ class _Run:
                 access=self._access,
                 run=self._name,
                 moment=seen.moment,
-                count=connections.workers,
+                count=count,
                 # A pool of ours has as many workers as connections; one given has as many as it likes.
-                ahead=0 if executor is not None else 1,
+                ahead=0 if course.executor is not None else 1,
                 ledger=ledger,
-                holders=holders,
+                holders=course.holders,
                 numbers=by_oid(facts.tables),
                 watcher=desk.watcher,
                 remembered=remembered,
-                checkpoint=Checkpoint(
-                    self._repo,
-                    seen,
-                    ledger,
-                    booked,
-                    flushed=lambda: bool(exporter.one(query("flushed"), (seen.moment.lsn,))[0]),
-                    pages=options.range_pages,
-                    today=remembered.today.isoformat(),
-                    every=options.checkpoint_seconds,
-                ),
+                alongside=alongside,
                 progress=desk.progress,
                 stop=self._stop,
             ).run(pool, first_requests(groups, seen.comparison.held, blobs))
@@ -285,6 +291,19 @@ class _Run:
         session = self._open(part)
         self._stack.callback(session.close)
         return session
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What all attempts of a run share."""
+
+    desk: Desk
+    exporter: Session
+    holders: Holders
+    plan: LockPlan
+    connections: ConnectionPlan
+    platform: Platform
+    executor: Executor | None
 
 
 def _ending(watcher: Watcher) -> Callable[[], None]:

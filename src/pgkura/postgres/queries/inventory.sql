@@ -34,16 +34,17 @@ SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.reln
                        s.seqmax::text, s.seqmin::text, s.seqcache::text, s.seqcycle) FROM pg_catalog.pg_sequence s WHERE s.seqrelid = o.oid) END,
          'owned_by', (SELECT (pg_catalog.pg_identify_object(1259, d.refobjid, d.refobjsubid)).identity FROM pg_catalog.pg_depend d
                       WHERE o.relkind = 'S' AND d.classid = 1259 AND d.objid = o.oid AND d.deptype IN ('a', 'i') AND d.refclassid = 1259 AND d.refobjsubid > 0 LIMIT 1),
-         'server', (SELECT s.srvname FROM pg_catalog.pg_foreign_table f JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver WHERE f.ftrelid = o.oid),
-         'foreign_options', (SELECT (SELECT pg_catalog.md5(pg_catalog.string_agg(u, ',' ORDER BY u)) FROM pg_catalog.unnest(f.ftoptions) u) FROM pg_catalog.pg_foreign_table f WHERE f.ftrelid = o.oid),
-         'comment', pg_catalog.obj_description(o.oid, 'pg_class'))
+         'server', CASE WHEN o.relkind = 'f' THEN (SELECT s.srvname FROM pg_catalog.pg_foreign_table f JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver WHERE f.ftrelid = o.oid) END,
+         'foreign_options', CASE WHEN o.relkind = 'f' THEN (SELECT (SELECT pg_catalog.md5(pg_catalog.string_agg(u, ',' ORDER BY u)) FROM pg_catalog.unnest(f.ftoptions) u) FROM pg_catalog.pg_foreign_table f WHERE f.ftrelid = o.oid) END,
+         'comment', said.description)
 FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace LEFT JOIN pg_catalog.pg_am am ON am.oid = o.relam
+LEFT JOIN pg_catalog.pg_description said ON said.objoid = o.oid AND said.classoid = 1259 AND said.objsubid = 0
 WHERE o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND o.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgkura_restore')
   AND $own(pg_class, o)
 
 -- name: column
-SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.relname) || '.' || pg_catalog.quote_ident(a.attname),
-       pg_catalog.jsonb_build_object('of', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.relname), 'place', CASE WHEN o.relispartition OR NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = o.oid)
+SELECT o.name || '.' || pg_catalog.quote_ident(a.attname),
+       pg_catalog.jsonb_build_object('of', o.name, 'place', CASE WHEN o.relispartition OR NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = o.oid)
            THEN pg_catalog.row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum) END,
          'type', pg_catalog.format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull, 'default', pg_catalog.pg_get_expr(d.adbin, d.adrelid),
          'identity', a.attidentity, 'generated', a.attgenerated,
@@ -52,13 +53,18 @@ SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.reln
          'statistics', CASE WHEN a.attstattarget >= 0 THEN a.attstattarget END,
          'options', a.attoptions, 'foreign_options', CASE WHEN a.attfdwoptions IS NOT NULL THEN (SELECT pg_catalog.md5(pg_catalog.string_agg(u, ',' ORDER BY u)) FROM pg_catalog.unnest(a.attfdwoptions) u) END,
          'acl', CASE WHEN a.attacl IS NOT NULL THEN $acl(a.attacl, c, o.relowner) END,
-         'comment', pg_catalog.col_description(a.attrelid, a.attnum))
+         'comment', said.description)
 FROM pg_catalog.pg_attribute a
-JOIN pg_catalog.pg_class o ON o.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace
+-- what is said of a relation is worked out once, not for each of its columns
+JOIN (SELECT o.oid, o.relowner, o.relispartition, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.relname) AS name
+      FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace
+      WHERE o.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND o.relpersistence <> 't'
+        AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgkura_restore') AND $own(pg_class, o)
+      OFFSET 0) o ON o.oid = a.attrelid
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-WHERE a.attnum > 0 AND NOT a.attisdropped AND o.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND o.relpersistence <> 't'
-  AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgkura_restore') AND $own(pg_class, o)
+LEFT JOIN pg_catalog.pg_description said ON said.objoid = a.attrelid AND said.classoid = 1259 AND said.objsubid = a.attnum
+WHERE a.attnum > 0 AND NOT a.attisdropped
 
 -- name: constraint
 SELECT (pg_catalog.pg_identify_object(2606, o.oid, 0)).identity,
