@@ -29,7 +29,7 @@ def test_connections_stay_within_the_share(free: int, share: float, workers: int
 
 def test_the_default_fits_a_small_hosted_database() -> None:
     plan = plan_connections(Capacity(free_connections=40, lock_slots=0), share=0.25, workers=2)
-    assert plan == ConnectionPlan(holders=3, workers=2, beside=True)
+    assert plan == ConnectionPlan(holders=2, workers=2, beside=True)
     assert plan.total == 10
 
 
@@ -55,7 +55,7 @@ def test_locks_stay_within_the_share(tables: int, slots: int, views: int, beside
     assert set(early) | plan.late == {t.oid for t in given_tables}
     assert not set(early) & plan.late
     dump, working = tables + views + 150, 2 * 84
-    assert plan.reserved == (dump + working if plan.together else max(dump, working))
+    assert plan.reserved == (dump + working + views + 150 if plan.together else max(dump, working))
     assert not plan.together or beside
 
 
@@ -88,10 +88,10 @@ def test_a_full_lock_table_is_refused_with_numbers() -> None:
 @pytest.mark.parametrize(
     ("slots", "together"),
     [
-        (4 * (2 * 1000 + 150 + 168), True),  # everything fits at once
-        (4 * (2 * 1000 + 150 + 168) - 4, False),  # a table would be locked late for it
-        (4 * (2 * 1000 + 150 - 1), True),  # some are in any case
-        (4 * (1000 + 150 + 168 - 1), False),  # not even pg_dump and the workers
+        (4 * (2 * 1000 + 300 + 168), True),  # everything fits at once
+        (4 * (2 * 1000 + 300 + 168) - 4, False),  # a table would be locked late for it
+        (4 * (2 * 1000 + 150 - 4), True),  # some are in any case
+        (4 * (1000 + 300 + 168 - 1), False),  # not even those who read
     ],
 )
 def test_rows_are_read_beside_pg_dump_where_no_table_pays_for_it(slots: int, together: bool) -> None:

@@ -6,7 +6,7 @@ another plugin decodes of the same log.
 
 import random
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +52,14 @@ def tables(version: int) -> tuple[str, ...]:
 
 
 def observe(url: str, version: int) -> tuple[str, dict[str, str]]:
-    """What an independent reader sees, and the snapshot it sees it with."""
+    """What an independent reader sees, and the snapshot it sees it with; again when a deadlock ended it."""
+    while True:
+        with suppress(psycopg.errors.DeadlockDetected):
+            return look(url, version)
+
+
+def look(url: str, version: int) -> tuple[str, dict[str, str]]:
+    """Once."""
     with psycopg.connect(url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         # First the locks: a snapshot that is older than a TRUNCATE would show an empty table.

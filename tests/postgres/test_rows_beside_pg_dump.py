@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from psycopg.pq import TransactionStatus
 from tests.support.servers import newest
 from tests.support.snapshot_scene import Scene, Script, make_scene
 
@@ -124,3 +125,28 @@ def test_when_it_always_gives_way_nothing_is_a_snapshot(scene: Scene, late_pg_du
     with pytest.raises(SourceBusy, match="no quiet moment in 3 attempts"):
         scene.take(_script(scene, late_pg_dump))
     assert scene.repo.manifest_ids() == []
+
+
+def test_when_the_catalogs_cannot_be_read_everything_is_read_again(scene: Scene) -> None:
+    """A view that the application is altering: the text of one that reads it is asked for while rows are read."""
+    scene.sql("CREATE VIEW v AS SELECT count(*) AS n FROM a", "CREATE VIEW above AS SELECT n FROM v")
+    application = scene.connect()
+    application.autocommit = False
+
+    def alter() -> None:
+        if not application.closed and application.info.transaction_status == TransactionStatus.IDLE:
+            application.execute("ALTER VIEW v SET (security_barrier)")
+            application.execute("UPDATE a SET version = 2")
+            application.execute("UPDATE b SET version = 2")
+
+    def commit_at_second() -> None:
+        if script.stages.count("taking the snapshot") == 2:
+            application.commit()
+            application.close()
+
+    script = Script({"reading definitions": alter, "taking the snapshot": commit_at_second})
+    taken = scene.take(script, range_pages=128)
+    assert taken.result is Result.OK
+    assert script.stages.count("reading rows") == 2
+    assert any("keeps a table locked" in note for note in script.notes)
+    assert _stored(scene, taken) == [{b"2": 9000}, {b"2": 9000}]

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from tests.support.psql import with_user
 from tests.support.servers import PASSWORD, Server, newest, server, versions
-from tests.support.snapshot_scene import Scene, Script, Statement, held_transaction, make_scene
+from tests.support.snapshot_scene import FEW_CONNECTIONS, Scene, Script, Statement, held_transaction, make_scene
 
 from pgkura.core.access import resolve
 from pgkura.core.errors import DatabaseError, RightsError, SourceBusy
@@ -224,7 +224,7 @@ def test_ddl_before_the_rows_are_read_is_let_through_and_named(scene: Scene, sta
     scene.sql("CREATE TABLE other AS SELECT generate_series(1, 10) a")
     waited: list[float] = []
     script = Script({"reading rows": lambda: waited.append(Statement(scene, statement).done())})
-    taken = scene.take(script, max_blocking_seconds=BOUND)
+    taken = scene.take(script, max_blocking_seconds=BOUND, connection_share=FEW_CONNECTIONS)
     assert waited[0] < BOUND
     assert taken.result is Result.INCOMPLETE
     assert list(_lost(taken.findings)) == ['table "public"."t"']
@@ -236,7 +236,7 @@ def test_ddl_before_the_rows_are_read_is_let_through_and_named(scene: Scene, sta
 
 def test_a_table_dropped_before_its_rows_are_read_is_named(each: Scene) -> None:
     script = Script({"reading rows": lambda: each.sql("DROP TABLE t")})
-    taken = each.take(script)
+    taken = each.take(script, connection_share=FEW_CONNECTIONS)
     assert taken.result is Result.INCOMPLETE
     assert _lost(taken.findings) == {'table "public"."t"': "dropped while the backup ran; its rows are missing"}
     assert each.stored(taken)['"public"."t"'] == []

@@ -26,6 +26,10 @@ from pgkura.snapshot.take import take
 from pgkura.snapshot.taken import Taken
 from pgkura.storage.local import LocalStorage
 
+# A share of so few connections that definitions are read before rows: pg_dump does not meet what a step at "reading
+# rows" does.
+FEW_CONNECTIONS = 0.08
+
 
 @dataclass(slots=True)
 class Script:

@@ -1,7 +1,8 @@
 """One attempt: locks, snapshot, facts and definitions. Repeated as a whole when it had to give way."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -22,7 +23,6 @@ from pgkura.snapshot.changed import Comparison, compare_with_locks, moved
 from pgkura.snapshot.conductor import Moment
 from pgkura.snapshot.detector import Point
 from pgkura.snapshot.holders import Holders
-from pgkura.snapshot.inventory import write_inventory
 from pgkura.snapshot.live import read_live
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import TINY_PER_UNIT
@@ -44,7 +44,6 @@ class Seen:
     moment: Moment
     facts: SourceFacts
     denied: tuple[Finding, ...]
-    inventory: IO[bytes]
     comparison: Comparison
     labels: dict[int, tuple[str, str, str]]
     divisible: frozenset[int]
@@ -63,6 +62,21 @@ class GaveWay(Exception):
         super().__init__(reason)
         self.reason = reason
         self.instead = instead  # what to say when it happens every time, if that is not that the source is busy
+
+
+@contextmanager
+def giving_way(desk: "Desk") -> Iterator[None]:
+    """What a reader of catalogs meets may be gone at another snapshot: then it raises GaveWay."""
+    try:
+        yield
+    except SqlError as error:
+        if desk.watcher.take_ended():
+            raise GaveWay("gave way to the application") from error
+        if error.sqlstate in (LOCK_NOT_AVAILABLE, DEADLOCK):
+            raise GaveWay("the application keeps a table locked") from error
+        if error.sqlstate in VANISHED:
+            raise GaveWay(f"something vanished while the catalogs were read ({error.msg})") from error
+        raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,17 +142,14 @@ def export_snapshot(desk: Desk, exporter: Session) -> Moment:
     return moment
 
 
-def look(desk: Desk, moment: Moment, locked: frozenset[int], platform: Platform) -> Seen:
-    """Read what the catalogs say in the snapshot. Raises GaveWay."""
-    inventory = desk.scratch()
-    reader = desk.open(Part.READER)
-    try:
+def look(desk: Desk, reader: Session, moment: Moment, locked: frozenset[int], platform: Platform) -> Seen:
+    """Read what of the catalogs must be known before rows are read, in the snapshot. Raises GaveWay."""
+    with giving_way(desk):
         # Sizes of a relation, values of a sequence and texts of a view wait for locks.
         reader.execute(f"SET lock_timeout = '{desk.options.queue_wait_ms}ms'")
         reader.adopt(moment.id)
-        with patient(reader, desk.options.queue_wait_ms / 1000) as patience:
+        with patient(reader, desk.options.queue_wait_ms / 1000):
             read = read_facts(reader, platform)
-            write_inventory(reader, inventory, patience)
             labels = read_labels(reader)
             divisible = frozenset(oid for (oid,) in reader.rows(query("divisible"), (sorted(platform.owners),)))
             row_types = {oid: RowType(*rest) for oid, *rest in reader.rows(query("row_types"))}
@@ -148,16 +159,6 @@ def look(desk: Desk, moment: Moment, locked: frozenset[int], platform: Platform)
             log = _log(reader, desk.chain, stands)
         reader.commit()
         now = read_live(reader, [t.oid for t in read.facts.tables])
-    except SqlError as error:
-        if desk.watcher.take_ended():
-            raise GaveWay("gave way to the application") from error
-        if error.sqlstate in (LOCK_NOT_AVAILABLE, DEADLOCK):
-            raise GaveWay("the application keeps a table locked") from error
-        if error.sqlstate in VANISHED:
-            raise GaveWay(f"something vanished while the catalogs were read ({error.msg})") from error
-        raise
-    finally:
-        reader.close()
     comparison = compare_with_locks(read.facts.tables, locked)
     lost = moved(read.facts.tables, now, comparison.held)
     small = desk.options.small_bytes
@@ -166,7 +167,6 @@ def look(desk: Desk, moment: Moment, locked: frozenset[int], platform: Platform)
         facts=read.facts,
         denied=(*read.denied, *unlogged_findings(read.facts.tables, absent)),
         absent=absent,
-        inventory=inventory,
         comparison=Comparison(held=comparison.held - lost, late=comparison.late | lost),
         labels=labels,
         divisible=divisible,

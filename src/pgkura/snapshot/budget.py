@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pgkura.core.errors import SourceBusy
 from pgkura.core.names import QualifiedName
 
-# System catalogs and their indexes that pg_dump keeps locked until it ends, beside the tables themselves.
+# System catalogs and their indexes that pg_dump keeps locked until it ends, beside the tables themselves; so does the
+# reader of catalogs, with the views whose text it reads.
 DUMP_CATALOG_LOCKS = 150
 # A worker's own table, its TOAST table, their indexes and the catalogs it looks up, per table of a unit.
 WORKER_CATALOG_LOCKS = 20
 MAX_HOLDERS = 4
 # The exporter and the watcher.
 FIXED_CONNECTIONS = 2
+# pg_dump and the reader of catalogs.
+BESIDE_CONNECTIONS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,7 @@ class Capacity:
 class ConnectionPlan:
     """`holders` transactions that hold locks, `workers` that read. A worker may open a second connection.
 
-    beside  pg_dump may have its own while they read; else it is done before
+    beside  pg_dump and the reader of catalogs may have theirs while they read; else these are done before
     """
 
     holders: int
@@ -42,7 +45,7 @@ class ConnectionPlan:
     @property
     def total(self) -> int:
         """The most that are ever open at once."""
-        return FIXED_CONNECTIONS + self.holders + 2 * self.workers + self.beside
+        return FIXED_CONNECTIONS + self.holders + 2 * self.workers + BESIDE_CONNECTIONS * self.beside
 
 
 def plan_connections(capacity: Capacity, *, share: float, workers: int) -> ConnectionPlan:
@@ -54,8 +57,9 @@ def plan_connections(capacity: Capacity, *, share: float, workers: int) -> Conne
     for wanted in range(workers, 0, -1):
         spare = budget - FIXED_CONNECTIONS - 2 * wanted
         if spare >= 1:
-            beside = spare > 1
-            return ConnectionPlan(holders=min(MAX_HOLDERS, spare - beside), workers=wanted, beside=beside)
+            beside = spare > BESIDE_CONNECTIONS
+            holders = min(MAX_HOLDERS, spare - BESIDE_CONNECTIONS * beside)
+            return ConnectionPlan(holders=holders, workers=wanted, beside=beside)
     least = FIXED_CONNECTIONS + 3
     raise SourceBusy(
         f"{capacity.free_connections} connections are free; a backup needs {least} and may take {budget}",
@@ -92,7 +96,7 @@ class LockPlan:
     late     object ids of the tables left to the workers
     budget   entries of the lock table that all our sessions together may use
     reserved of them for pg_dump and the workers
-    together whether these may hold theirs at the same time
+    together whether these, and the reader of catalogs, may hold theirs at the same time
     """
 
     holders: tuple[tuple[Lockable, ...], ...]
@@ -133,12 +137,11 @@ def plan_locks(
                 else ""
             ),
         )
-    # To read rows while pg_dump still works is quicker; that a table is locked before the snapshot is worth more.
-    together = (
-        connections.beside and dump + working + (len(tables) if len(tables) <= budget - reserved else 0) <= budget
-    )
+    # To read rows while definitions are still read is quicker, but not worth a table that is locked late for it.
+    all_at_once = dump + working + views + DUMP_CATALOG_LOCKS
+    together = connections.beside and all_at_once + (len(tables) if len(tables) <= budget - reserved else 0) <= budget
     if together:
-        reserved = dump + working
+        reserved = all_at_once
     order = sorted(tables, key=lambda t: (t.kind == "p", -t.bytes, t.oid))
     early, late = order[: budget - reserved], order[budget - reserved :]
     groups = tuple(tuple(early[i :: connections.holders]) for i in range(connections.holders))

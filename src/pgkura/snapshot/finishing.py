@@ -53,6 +53,7 @@ class Reading:
 
     seen: Seen
     definitions: Definitions
+    inventory: IO[bytes]
     ledger: Ledger
     today: str
 
@@ -255,16 +256,16 @@ def _store(
     if archive is None:
         contents["archive"] = _pieces(definitions.archive)
     contents["facts"] = canonical.encode_in_pieces(facts.as_json())
-    contents["inventory"] = _pieces(reading.seen.inventory)
+    contents["inventory"] = _pieces(reading.inventory)
     contents["chunks"] = write_chunk_list(tables)
     contents["before.sql"] = [before_script(facts, platform).encode()]
-    items = read_items(b"".join(_pieces(reading.seen.inventory))) if platform.name != "plain" else {}
+    items = read_items(b"".join(_pieces(reading.inventory))) if platform.name != "plain" else {}
     for name, text in hosted_components(facts, definitions.toc, items, platform, tables).items():
         contents[name] = [text.encode()]
     unstated = unstated_privileges(
         {
             key: item
-            for key, item in unstated_items(_lines(reading.seen.inventory)).items()
+            for key, item in unstated_items(_lines(reading.inventory)).items()
             if str(item.get("owner", "")) not in platform.owners
         }
     )

@@ -2,9 +2,9 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -38,6 +38,7 @@ from pgkura.snapshot.conductor import Conductor
 from pgkura.snapshot.definitions import Dumping
 from pgkura.snapshot.finishing import Finished, Reading, finish
 from pgkura.snapshot.holders import Holders
+from pgkura.snapshot.inventory import Listing
 from pgkura.snapshot.ledger import Ledger, by_oid, first_requests
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import group_blobs, group_pieces, has_rows, size_of
@@ -186,22 +187,33 @@ class _Run:
             return None
         with (
             Dumping(desk, self._source, self._name, exporter, moment, tables=len(tables)) as dumping,
+            closing(desk.open(Part.READER)) as reader,
             ExitStack() as kept,
         ):
-            seen = look(desk, moment, locked, course.platform)
+            seen = look(desk, reader, moment, locked, course.platform)
             if not is_last and any(seen.facts.tables[i].oid not in late for i in seen.comparison.late):
                 return None
-            if not course.plan.together:
-                dumping.definitions()
             remembered = Remembered(seen.keys, seen.binary, self._options, datetime.now(UTC).date())
             kept.callback(remembered.close)
-            self._recall(remembered, seen)
             booked = Booked()
             kept.callback(booked.close)
-            ledger = self._read(course, seen, remembered, booked, dumping)
-            definitions = dumping.definitions()
+            with Listing(desk, reader, moment) as listing:
+                if not course.plan.together:
+                    listing.file()
+                    dumping.definitions()
+                self._recall(remembered, seen)
+                beside = (dumping.check, listing.check)
+                ledger = self._read(course, seen, remembered, booked, beside)
+                # In this order: the reader gives up what it cannot have, pg_dump may wait for a view without end.
+                inventory, definitions = listing.file(), dumping.definitions()
             self._stack.push(kept.pop_all())
-            return Reading(seen=seen, definitions=definitions, ledger=ledger, today=remembered.today.isoformat())
+            return Reading(
+                seen=seen,
+                definitions=definitions,
+                inventory=inventory,
+                ledger=ledger,
+                today=remembered.today.isoformat(),
+            )
 
     def _recall(self, remembered: Remembered, seen: Seen) -> None:
         if self._options.full:
@@ -221,8 +233,15 @@ class _Run:
         if not course.plan.late:  # else the budget is used up
             wait_for_tables(course.desk, course.holders, course.holders.lock_more(new))
 
-    def _read(self, course: "_Course", seen: Seen, remembered: Remembered, booked: Booked, dumping: Dumping) -> Ledger:
-        """All rows. Raises GaveWay when pg_dump did; what was read is then not of the next snapshot."""
+    def _read(
+        self,
+        course: "_Course",
+        seen: Seen,
+        remembered: Remembered,
+        booked: Booked,
+        beside: Sequence[Callable[[], None]],
+    ) -> Ledger:
+        """All rows. Raises what `beside` raises (GaveWay): what was read is then not of the next snapshot."""
         options, facts, desk = self._options, seen.facts, course.desk
         readable = [(i, t) for i, t in enumerate(facts.tables) if has_rows(t) and i not in seen.absent]
         groups = group_pieces(readable, options, seen.divisible)
@@ -241,7 +260,8 @@ class _Run:
         )
 
         def alongside() -> None:
-            dumping.check()
+            for check in beside:
+                check()
             checkpoint()
 
         desk.progress.stage("reading rows", total=total, unit="bytes")

@@ -111,8 +111,7 @@ class Station:
         endpoint = Endpoint.parse(resolve(self._access.database), insecure=self._access.insecure_database)
         session = connect(endpoint, application_name=application_name)
         try:
-            for setting in settings:
-                session.script(setting)
+            session.script("; ".join(settings))
         except BaseException:
             session.close()
             raise
