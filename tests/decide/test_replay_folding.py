@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pgkura.changes.pgoutput import DELETE, INSERT, UNCHANGED, UPDATE, Change, Row, Value
 from pgkura.core.errors import Tampered, UsageError
-from pgkura.replay.folding import Fold
+from pgkura.replay.folding import Fold, missing
 from pgkura.replay.moments import Kind, parse_moment, time_text
 
 Table = dict[Value, Row]
@@ -63,11 +63,11 @@ def test_a_fold_equals_its_changes(before: set[int], steps: list[tuple[str, int,
     if fold.emptied:
         target.clear()
     came: Table = {}
-    for one in fold.came.values():
-        row = list(one.row)
-        for n in one.missing:
-            assert one.origin is not None
-            row[n] = target[one.origin[0]][n]
+    for told, origin in fold.came.values():
+        row = list(told)
+        for n in missing(told):
+            assert origin is not None
+            row[n] = target[origin[0]][n]
         came[row[0]] = tuple(row)
     for gone in fold.gone:
         del target[gone[0]]

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain as joined
 from typing import Any
 
 from pgkura.changes import pgoutput
+from pgkura.changes.messages import batches
+from pgkura.changes.pgoutput import Parts
 from pgkura.changes.places import Kept, Places
 from pgkura.changes.segment import frames
 from pgkura.changes.spans import cover, covered
@@ -241,6 +244,14 @@ class Log:
                 if not skip or kind == pgoutput.RELATION:
                     yield payload
 
+    def changes(self, place: int) -> Iterator[bytes | Parts]:
+        """All messages of one segment in order, changes of rows taken apart: cheaper than one by one. Raises Tampered.
+
+        Where a segment goes on behind the end of one before, it begins with transactions that were told already.
+        """
+        segment, rest, what = self._sealed(place)
+        return joined.from_iterable(batches(_pieces(self._repo, self.facts.id, segment, rest, what)))
+
     def _plain(self, place: int) -> Iterator[bytes]:
         segment, rest, what = self._sealed(place)
         return plain_messages(self._repo, self.facts.id, segment, rest, what)
@@ -248,15 +259,15 @@ class Log:
 
 def plain_messages(repo: Repository, chain: str, segment: Segment, rest: bytes, what: str) -> Iterator[bytes]:
     """All messages of a segment as they came. Raises Tampered, WrongKey without the identity."""
-
-    def pieces() -> Iterator[bytes]:
-        for ref, plain in segment.parts:
-            yield from repo.open_messages(repo.part(chain, ref), what, limit=plain)
-        if rest:
-            yield from repo.open_messages(rest, what, limit=segment.rest_plain)
-
-    for _, payload in frames(pieces()):
+    for _, payload in frames(_pieces(repo, chain, segment, rest, what)):
         yield payload
+
+
+def _pieces(repo: Repository, chain: str, segment: Segment, rest: bytes, what: str) -> Iterator[bytes]:
+    for ref, plain in segment.parts:
+        yield from repo.open_messages(repo.part(chain, ref), what, limit=plain)
+    if rest:
+        yield from repo.open_messages(rest, what, limit=segment.rest_plain)
 
 
 def decode(record: Mapping[str, Any], name: SegmentName, chain: str, what: str) -> Segment:

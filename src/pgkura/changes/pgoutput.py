@@ -75,13 +75,18 @@ class Relation:
 
 
 class Change(NamedTuple):
-    """A row that came, went or became another. `whole`: `old` is all of it, not just its key."""
+    """A row that came, went or became another. `whole`: `old` is all of it, not just its key; size: of its message."""
 
     kind: int
     relation: int
     old: Row | None
     new: Row | None
     whole: bool = False
+    size: int = 0
+
+
+# A Change, or the same without the names.
+Parts = tuple[int, int, Row | None, Row | None, bool, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +154,33 @@ def relation(data: bytes) -> Relation:
     return Relation(relation_of(data), QualifiedName(schema or "pg_catalog", name), identity, tuple(columns))
 
 
+def damaged(why: str) -> Tampered:
+    """What a message that cannot be read raises."""
+    return Tampered("a message of the change log is damaged", detail=why)
+
+
 def change(data: bytes) -> Change:
-    """An Insert, Update or Delete."""
+    """An Insert, Update or Delete. Raises Tampered."""
+    try:
+        return _change(data)
+    except (struct.error, IndexError) as error:
+        raise damaged("it is cut short") from error
+
+
+def _change(data: bytes) -> Change:
     kind, oid, tag = _CHANGE.unpack_from(data)
-    at = 6
+    at = _CHANGE.size
     old: Row | None = None
     whole = False
     if tag in b"KO" and kind != INSERT:
         whole = tag == 0x4F
         old, at = _row(data, at)
         if kind == DELETE:
-            return Change(kind, oid, old, None, whole)
+            return Change(kind, oid, old, None, whole, len(data))
         tag, at = data[at], at + 1
     if tag != 0x4E or kind == DELETE:
-        raise Tampered("a message of the change log is damaged", detail="an update or insert without a row")
-    return Change(kind, oid, old, _row(data, at)[0], whole)
+        raise damaged("an update or insert without a row")
+    return Change(kind, oid, old, _row(data, at)[0], whole, len(data))
 
 
 def _row(data: bytes, at: int) -> tuple[Row, int]:
@@ -183,7 +200,9 @@ def _row(data: bytes, at: int) -> tuple[Row, int]:
         elif kind == 0x75:  # u
             add(UNCHANGED)
         else:
-            raise Tampered("a message of the change log is damaged", detail="a value of an unknown kind")
+            raise damaged("a value of an unknown kind")
+    if at > len(data):
+        raise damaged("it is cut short")
     return tuple(values), at
 
 

@@ -8,7 +8,7 @@ repeated before its first change in each segment, so that every segment can be r
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pgkura.changes import pgoutput
 from pgkura.core.errors import Tampered
@@ -18,6 +18,7 @@ from pgkura.repository.changes import PartRef
 from pgkura.repository.seal import Frame as Compressed
 from pgkura.repository.seal import new_compressor
 
+T = TypeVar("T")
 FRAME = struct.Struct("!IQ")
 # Compressed messages that are held in memory before they go into a part of their own.
 PART_BYTES = 4 * 1024 * 1024
@@ -230,20 +231,43 @@ def record_of(cut: Cut, *, chain: str, before: tuple[int, int], rest_bytes: int)
 
 def frames(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     """(position, payload) of plain messages that come in pieces. Raises Tampered."""
-    left = b""
+    for found in whole(pieces, cut):
+        yield from found
+
+
+def whole(pieces: Iterable[bytes], take: Callable[[bytes], tuple[list[T], int]]) -> Iterator[list[T]]:
+    """What `take` finds at the front, with where it stops; what it leaves is joined to the next piece."""
+    parts: list[bytes] = []
+    size, wanted = 0, FRAME.size
     for piece in pieces:
-        data = left + piece
-        at, size = 0, len(data)
-        while size - at >= FRAME.size:
-            length, lsn = FRAME.unpack_from(data, at)
-            end = at + FRAME.size + length
-            if end > size:
-                break
-            yield lsn, data[at + FRAME.size : end]
-            at = end
-        left = data[at:]
-    if left:
+        parts.append(piece)
+        size += len(piece)
+        if size < wanted:
+            continue  # a large message: to join it once is enough
+        data = piece if len(parts) == 1 else b"".join(parts)
+        found, stop = take(data)
+        yield found
+        size -= stop
+        parts = [data[stop:]] if size else []
+        wanted = FRAME.size + (FRAME.unpack_from(data, stop)[0] if size >= FRAME.size else 0)
+    if size:
         raise Tampered("a segment of the change log is damaged", detail="it ends within a message")
+
+
+def cut(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
+    """The whole frames at the front, and where the first that is not whole begins. Raises Tampered."""
+    found = []
+    at, size = 0, len(data)
+    while size - at >= FRAME.size:
+        length, lsn = FRAME.unpack_from(data, at)
+        end = at + FRAME.size + length
+        if end > size:
+            break
+        if not length:
+            raise pgoutput.damaged("an empty message")
+        found.append((lsn, data[at + FRAME.size : end]))
+        at = end
+    return found, at
 
 
 def widening(visible: str) -> Callable[[int], int]:

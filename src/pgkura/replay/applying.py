@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from pgkura.changes.pgoutput import INSERT, UNCHANGED, Change, Row, Unchanged, Value
+from pgkura.changes.pgoutput import INSERT, UNCHANGED, Parts, Row, Unchanged, Value
 from pgkura.core.errors import Tampered
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.postgres.session import Session, SqlError
-from pgkura.replay.folding import Fold, Key
+from pgkura.replay import lines
+from pgkura.replay.folding import Fold, Key, missing
 
 _GONE, _CAME = 'pg_temp."pgkura_gone"', 'pg_temp."pgkura_came"'
 _MISSING = '"pgkura_missing"'
-_PIECE = 256 * 1024
+# A row of which everything is told.
+_NOTHING: Row = (b"-1",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +40,15 @@ def apply_fold(session: Session, place: Place, fold: Fold) -> int:
     same = " AND ".join(f"t.{quote_ident(k)} = o.{quote_ident(o)}" for k, o in _origins(keys))
     if fold.came:
         _bring(session, place, keys, same, fold)
-        moved = {one.origin for one in fold.came.values() if one.origin is not None}
+        moved = {origin for _, origin in fold.came.values() if origin is not None}
         if moved:
             count = session.execute(f"DELETE FROM {place.source} t USING {_CAME} o WHERE {same}")
             _must(count, len(moved), fold.name, "rows were to change")
         fold.gone -= moved
     if fold.gone:
         _temporary(session, _GONE, f"SELECT {_renamed(keys)} FROM {place.source}")
-        _copy(session, _GONE, (_line(key) for key in fold.gone))
-        _analyze(session, _GONE)
+        _copy(session, _GONE, zip(fold.gone))
+        _analyze(session, _GONE, keys)
         count = session.execute(f"DELETE FROM {place.source} t USING {_GONE} o WHERE {same}")
         _must(count, len(fold.gone), fold.name, "rows were to go")
         session.execute(f"DROP TABLE {_GONE}")
@@ -78,22 +80,22 @@ def _bring(session: Session, place: Place, keys: Sequence[str], same: str, fold:
     )
     kinds: dict[tuple[int, ...], list[int]] = {}
 
-    def lines() -> Iterator[bytes]:
+    def rows() -> Iterator[tuple[Row, ...]]:
         nowhere: Key = (None,) * len(keys)
-        for one in fold.came.values():
-            row, missing = one.row, one.missing
-            number = b"-1"
-            if missing:
-                kind = kinds.setdefault(missing, [len(kinds), 0])
-                kind[1] += 1
-                number = b"%d" % kind[0]
-                row = tuple([None if v is UNCHANGED else v for v in row])
-            yield _line((*row, *(one.origin or nowhere), number))
+        for row, origin in fold.came.values():
+            places = missing(row)
+            if not places:
+                yield row, origin or nowhere, _NOTHING
+                continue
+            kind = kinds.setdefault(places, [len(kinds), 0])
+            kind[1] += 1
+            told = tuple([None if v is UNCHANGED else v for v in row])
+            yield told, origin or nowhere, (b"%d" % kind[0],)
 
-    _copy(session, _CAME, lines())
-    _analyze(session, _CAME)
-    for missing, (number, count) in kinds.items():
-        sets = ", ".join(f"{c} = t.{c}" for c in (quote_ident(place.columns[n]) for n in missing))
+    _copy(session, _CAME, rows())
+    _analyze(session, _CAME, keys)
+    for places, (number, count) in kinds.items():
+        sets = ", ".join(f"{c} = t.{c}" for c in (quote_ident(place.columns[n]) for n in places))
         done = session.execute(
             f"UPDATE {_CAME} o SET {sets} FROM {place.source} t WHERE o.{_MISSING} = {number} AND {same}"
         )
@@ -112,11 +114,12 @@ class Appends:
         """Whether there is nothing to write."""
         return not (self.emptied or self.rows)
 
-    def take(self, change: Change, name: str) -> None:
+    def take(self, change: Parts, name: str) -> None:
         """One more row. Raises Tampered for anything else."""
-        if change.kind != INSERT or change.new is None:
+        kind, _, _, row, _, _ = change
+        if kind != INSERT or row is None:
             raise Tampered(f"the change log of {name} does not say which row changed")
-        self.rows.append(change.new)
+        self.rows.append(row)
 
     def empty_table(self) -> None:
         """TRUNCATE."""
@@ -132,25 +135,25 @@ def apply_appends(session: Session, place: Place, appends: Appends, name: str) -
         session.execute(f"TRUNCATE ONLY {place.target.sql}")
     if appends.rows:
         # COPY takes values for identity columns as they are.
-        _copy(session, f"{place.target.sql} ({_names(place.columns)})", map(_line, appends.rows))
+        _copy(session, f"{place.target.sql} ({_names(place.columns)})", zip(appends.rows))
     return len(appends.rows)
 
 
-def apply_one(session: Session, place: Place, change: Change, name: str) -> int:
+def apply_one(session: Session, place: Place, change: Parts, name: str) -> int:
     """A change of a table without key, by its whole old row. Returns 1."""
-    if change.kind != INSERT:
-        if change.old is None or not change.whole:
+    kind, _, old, new, whole, _ = change
+    if kind != INSERT:
+        if old is None or not whole:
             raise Tampered(f"the change log of {name} does not say which row changed")
-        where, values = _whole(place, change.old)
+        where, values = _whole(place, old)
         count = session.execute(
             f"DELETE FROM {place.source} WHERE (tableoid, ctid) = "
             f"(SELECT t.tableoid, t.ctid FROM {place.source} t WHERE {where} LIMIT 1)",
             values,
         )
         _must(count, 1, name, "row was to go")
-    if change.new is not None:
-        old: Row = change.old if change.old is not None else change.new
-        row = [o if isinstance(v, Unchanged) else v for v, o in zip(change.new, old, strict=True)]
+    if new is not None:
+        row = [o if isinstance(v, Unchanged) else v for v, o in zip(new, new if old is None else old, strict=True)]
         marks = ", ".join(["%s"] * len(row))
         session.execute(
             f"INSERT INTO {place.target.sql} ({_names(place.columns)}) OVERRIDING SYSTEM VALUE VALUES ({marks})",
@@ -181,50 +184,21 @@ def _temporary(session: Session, name: str, select: str) -> None:
     session.execute(f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {select} WITH NO DATA")
 
 
-def _analyze(session: Session, name: str) -> None:
-    """Statistics are no state: types whose comparison fails have none."""
+def _analyze(session: Session, name: str, keys: Sequence[str]) -> None:
+    """How many rows there are, and what is known of where they were. Types whose comparison fails have no statistics,
+    which are no state."""
     try:
         with session.savepoint("pgkura_analyze"):
-            session.execute(f"ANALYZE {name}")
+            session.execute(f"ANALYZE {name} ({_names([o for _, o in _origins(keys)])})")
     except SqlError:
         if session.broken:
             raise
 
 
-def _copy(session: Session, name: str, lines: Iterable[bytes]) -> None:
+def _copy(session: Session, name: str, rows: Iterable[tuple[Row, ...]]) -> None:
     with session.copy_in(f"COPY {name} FROM STDIN") as writer:
-        waiting: list[bytes] = []
-        size = 0
-        for line in lines:
-            waiting.append(line)
-            size += len(line)
-            if size >= _PIECE:
-                writer.write(b"".join(waiting))
-                waiting, size = [], 0
-        writer.write(b"".join(waiting))
-
-
-def _line(values: Sequence[Value]) -> bytes:
-    try:
-        line = b"\t".join(values)  # type: ignore[arg-type]
-    except TypeError:  # a NULL
-        line = b""
-    # Most rows have nothing to be escaped: one look at all of it.
-    if line and line.count(b"\t") == len(values) - 1 and not (b"\\" in line or b"\n" in line or b"\r" in line):
-        return line + b"\n"
-    return b"\t".join([_field(v) for v in values]) + b"\n"
-
-
-def _field(value: Value) -> bytes:
-    if value is None:
-        return b"\\N"
-    if isinstance(value, Unchanged):
-        raise Tampered("a value of the change log is not told")
-    if b"\\" in value:
-        value = value.replace(b"\\", b"\\\\")
-    if b"\n" in value or b"\t" in value or b"\r" in value:
-        value = value.replace(b"\n", b"\\n").replace(b"\t", b"\\t").replace(b"\r", b"\\r")
-    return value
+        for piece in lines.pieces(rows):
+            writer.write(piece)
 
 
 def _names(columns: Sequence[str]) -> str:

@@ -7,23 +7,17 @@ come after the replay, and as a whole: rows that are gone first, then rows that 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pgkura.changes.pgoutput import INSERT, UNCHANGED, Change, Row, Value
+from pgkura.changes.pgoutput import INSERT, UNCHANGED, Parts, Row, Value
 from pgkura.core.errors import Tampered
 
 Key = tuple[Value, ...]
+# A row as it is at the end, and its origin: the key under which large values that did not change lie in the target.
+Came = tuple[Row, Key | None]
 
 
-@dataclass(slots=True)
-class Came:
-    """A row as it is at the end. `origin`: the key under which large values that did not change lie in the target."""
-
-    row: Row
-    origin: Key | None
-
-    @property
-    def missing(self) -> tuple[int, ...]:
-        """Places of the values that are only in the target."""
-        return tuple([n for n, v in enumerate(self.row) if v is UNCHANGED]) if UNCHANGED in self.row else ()
+def missing(row: Row) -> tuple[int, ...]:
+    """Places of the values that are only in the target."""
+    return tuple([n for n, v in enumerate(row) if v is UNCHANGED]) if UNCHANGED in row else ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,22 +43,21 @@ class Fold:
             raise self._wrong("a key is not told")
         return key
 
-    def take(self, change: Change) -> None:
+    def take(self, change: Parts) -> None:
         """One change. Raises Tampered where it cannot follow what was there before."""
-        if change.kind == INSERT and change.new is not None:
-            self._come(change.new, None)
-            return
-        row = change.new
-        if change.old is None:
+        kind, _, old, row, whole, _ = change
+        if old is None:
             if row is None:
                 raise self._wrong("a change without a row")
-            self._become(self.key_of(row), row)
+            if kind == INSERT:
+                self._come(row, None)
+            else:
+                self._become(self.key_of(row), row)
             return
-        before = self._go(self.key_of(change.old))
+        before, origin = self._go(self.key_of(old))
         if row is not None:
             # With the whole old row at hand large values are told there.
-            known = change.old if change.whole else before.row
-            self._come(_filled(row, known), before.origin)
+            self._come(_filled(row, old if whole else before), origin)
 
     def empty_table(self) -> None:
         """TRUNCATE."""
@@ -76,18 +69,19 @@ class Fold:
         """Another row under the same key."""
         found = self.came.get(key)
         if found is not None:
-            self.came[key] = Came(_filled(row, found.row), found.origin)
+            before, origin = found
+            self.came[key] = _filled(row, before), origin
             return
         if key in self.gone or self.emptied:
             raise self._wrong("a row changes that is not there")
         self.gone.add(key)
-        self.came[key] = Came(row, key)
+        self.came[key] = row, key
 
     def _come(self, row: Row, origin: Key | None) -> None:
         key = self.key_of(row)
         if key in self.came:
             raise self._wrong("a row comes that is there already")
-        self.came[key] = Came(row, origin)
+        self.came[key] = row, origin
 
     def _go(self, key: Key) -> Came:
         """The row as it was. One that is not here yet lies in the target under this key."""
@@ -97,7 +91,7 @@ class Fold:
         if key in self.gone or self.emptied:
             raise self._wrong("a row changes that is not there")
         self.gone.add(key)
-        return Came((), key)
+        return (), key
 
     def _wrong(self, why: str) -> Tampered:
         return Tampered(f"the change log of {self.name} does not follow its base", detail=why)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pgkura.changes import pgoutput
 from pgkura.changes.log import Log
-from pgkura.changes.pgoutput import Row
+from pgkura.changes.pgoutput import Parts, Row
 from pgkura.core.errors import Tampered
 from pgkura.core.facts import SequenceState, TableFacts
 from pgkura.core.forms import Form
@@ -116,12 +116,13 @@ class _Table:
     appends: Appends | None = None
     refused: bool = False
 
-    def reformed(self, change: pgoutput.Change) -> pgoutput.Change:
+    def reformed(self, change: Parts) -> Parts:
         form = self.form
         if form is None:
             return change
-        old, new = (row if row is None else form.take(row, self.constants) for row in (change.old, change.new))
-        return change._replace(old=old, new=new)
+        kind, oid, *rows, whole, size = change
+        old, new = (row if row is None else form.take(row, self.constants) for row in rows)
+        return kind, oid, old, new, whole, size
 
 
 class Replay:
@@ -161,13 +162,14 @@ class Replay:
         plan = self.plan
         wanted = False
         begun: pgoutput.Begin | None = None
-        for payload in plan.log.messages(place, place):
-            kind = payload[0]
-            if kind in pgoutput.ROWS:
+        for told in plan.log.changes(place):
+            if isinstance(told, tuple):
                 if wanted:
-                    self._row(payload)
-            elif kind == pgoutput.BEGIN:
-                begun = pgoutput.begin(payload)
+                    self._row(told)
+                continue
+            kind = told[0]
+            if kind == pgoutput.BEGIN:
+                begun = pgoutput.begin(told)
                 if begun.lsn <= self._behind:
                     wanted = False
                     continue
@@ -177,13 +179,13 @@ class Replay:
                 seen = plan.until.visible
                 wanted = not plan.base.visible.sees(xid) and (seen is None or seen.sees(xid))
             elif kind == pgoutput.RELATION:
-                self._introduce(pgoutput.relation(payload))
+                self._introduce(pgoutput.relation(told))
             elif kind == pgoutput.COMMIT:
                 if wanted and begun is not None:
                     self._commit(begun)
-                self._behind = max(self._behind, pgoutput.commit(payload).lsn)
+                self._behind = max(self._behind, pgoutput.commit(told).lsn)
             elif kind == pgoutput.TRUNCATE and wanted:
-                self._truncate(payload)
+                self._truncate(told)
         return True
 
     def _commit(self, begun: pgoutput.Begin) -> None:
@@ -194,9 +196,8 @@ class Replay:
         if self._pending >= _CHANGES or self._pending_bytes >= _BYTES:
             self._flush(commit=True)
 
-    def _row(self, payload: bytes) -> None:
-        change = pgoutput.change(payload)
-        oid = change.relation
+    def _row(self, change: Parts) -> None:
+        oid = change[1]
         table = self._tables[oid] if oid in self._tables else self._table(oid)
         if table is None or table.refused:
             return
@@ -209,7 +210,7 @@ class Replay:
         else:
             place, name = table.place, str(table.qname)
             self._write(table, self._lanes.session(place.target), lambda s: apply_one(s, place, change, name))
-        self._took(payload)
+        self._took(change[5])
 
     def _truncate(self, payload: bytes) -> None:
         for oid in pgoutput.truncate(payload).relations:
@@ -222,11 +223,11 @@ class Replay:
                 self._lanes.session(table.place.target).execute(f"TRUNCATE ONLY {table.place.target.sql}")
             else:
                 table.fold.empty_table()
-        self._took(payload)
+        self._took(len(payload))
 
-    def _took(self, payload: bytes) -> None:
+    def _took(self, size: int) -> None:
         self._pending += 1
-        self._pending_bytes += len(payload)
+        self._pending_bytes += size
         if self._pending >= 2 * _CHANGES or self._pending_bytes >= 2 * _BYTES:
             self._flush()  # in the middle of a transaction, which goes on here too
 

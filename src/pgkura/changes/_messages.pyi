@@ -1,0 +1,3 @@
+from pgkura.changes.pgoutput import Parts, Unchanged
+
+def take(buffer: bytes, unchanged: Unchanged, /) -> tuple[list[bytes | Parts], int]: ...
