@@ -38,4 +38,10 @@ def take(data: bytes) -> tuple[list[bytes | Parts], int]:
 def take_in_python(data: bytes) -> tuple[list[bytes | Parts], int]:
     """The same, without the compiled part."""
     found, stop = cut(data)
-    return [pgoutput.change(payload) if payload[0] in pgoutput.ROWS else payload for _, payload in found], stop
+    return [_told(payload) for _, payload in found], stop
+
+
+def _told(payload: bytes) -> bytes | Parts:
+    if not payload:
+        raise pgoutput.damaged("an empty message")
+    return pgoutput.change(payload) if payload[0] in pgoutput.ROWS else payload

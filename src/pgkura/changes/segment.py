@@ -255,7 +255,7 @@ def whole(pieces: Iterable[bytes], take: Callable[[bytes], tuple[list[T], int]])
 
 
 def cut(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
-    """The whole frames at the front, and where the first that is not whole begins. Raises Tampered."""
+    """The whole frames at the front, and where the first that is not whole begins."""
     found = []
     at, size = 0, len(data)
     while size - at >= FRAME.size:
@@ -263,8 +263,6 @@ def cut(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
         end = at + FRAME.size + length
         if end > size:
             break
-        if not length:
-            raise pgoutput.damaged("an empty message")
         found.append((lsn, data[at + FRAME.size : end]))
         at = end
     return found, at

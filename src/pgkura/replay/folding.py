@@ -4,8 +4,9 @@ Rows are told apart by their key. What is folded can be applied in any order of 
 come after the replay, and as a whole: rows that are gone first, then rows that came.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from pgkura.changes.pgoutput import INSERT, UNCHANGED, Parts, Row, Value
 from pgkura.core.errors import Tampered
@@ -29,19 +30,16 @@ class Fold:
     emptied: bool = False
     gone: set[Key] = field(default_factory=set)
     came: dict[Key, Came] = field(default_factory=dict)
+    _key_of: Callable[[Row], Key] = field(init=False)
+
+    def __post_init__(self) -> None:
+        first, *more = self.keys
+        self._key_of = itemgetter(first, *more) if more else lambda row: (row[first],)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to apply."""
         return not (self.emptied or self.gone or self.came)
-
-    def key_of(self, row: Row) -> Key:
-        """Raises Tampered where it is not told."""
-        keys = self.keys
-        key = (row[keys[0]],) if len(keys) == 1 else tuple([row[n] for n in keys])
-        if UNCHANGED in key:
-            raise self._wrong("a key is not told")
-        return key
 
     def take(self, change: Parts) -> None:
         """One change. Raises Tampered where it cannot follow what was there before."""
@@ -52,9 +50,9 @@ class Fold:
             if kind == INSERT:
                 self._come(row, None)
             else:
-                self._become(self.key_of(row), row)
+                self._become(row)
             return
-        before, origin = self._go(self.key_of(old))
+        before, origin = self._go(old)
         if row is not None:
             # With the whole old row at hand large values are told there.
             self._come(_filled(row, old if whole else before), origin)
@@ -65,33 +63,41 @@ class Fold:
         self.gone.clear()
         self.came.clear()
 
-    def _become(self, key: Key, row: Row) -> None:
+    def _become(self, row: Row) -> None:
         """Another row under the same key."""
+        key = self._key_of(row)
         found = self.came.get(key)
         if found is not None:
             before, origin = found
             self.came[key] = _filled(row, before), origin
-            return
-        if key in self.gone or self.emptied:
-            raise self._wrong("a row changes that is not there")
-        self.gone.add(key)
-        self.came[key] = row, key
+        else:
+            self._leave(key)
+            self.came[key] = row, key
 
     def _come(self, row: Row, origin: Key | None) -> None:
-        key = self.key_of(row)
+        key = self._key_of(row)
+        if UNCHANGED in key:
+            raise self._wrong("a key is not told")
         if key in self.came:
             raise self._wrong("a row comes that is there already")
         self.came[key] = row, origin
 
-    def _go(self, key: Key) -> Came:
-        """The row as it was. One that is not here yet lies in the target under this key."""
+    def _go(self, row: Row) -> Came:
+        """The row as it was. One that is not here yet lies in the target under its key."""
+        key = self._key_of(row)
         found = self.came.pop(key, None)
-        if found is not None:
-            return found
+        if found is None:
+            self._leave(key)
+            found = (), key
+        return found
+
+    def _leave(self, key: Key) -> None:
+        """What lies in the target goes, once."""
+        if UNCHANGED in key:
+            raise self._wrong("a key is not told")
         if key in self.gone or self.emptied:
             raise self._wrong("a row changes that is not there")
         self.gone.add(key)
-        return (), key
 
     def _wrong(self, why: str) -> Tampered:
         return Tampered(f"the change log of {self.name} does not follow its base", detail=why)
