@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pgkura.changes.pgoutput import DELETE, INSERT, UNCHANGED, UPDATE, Change, Row, Value
 from pgkura.core.errors import Tampered, UsageError
-from pgkura.replay.folding import Fold, missing
+from pgkura.replay.folding import Fold, Key, in_order, missing
 from pgkura.replay.moments import Kind, parse_moment, time_text
 
 Table = dict[Value, Row]
@@ -73,6 +73,13 @@ def test_a_fold_equals_its_changes(before: set[int], steps: list[tuple[str, int,
         del target[gone[0]]
     assert not target.keys() & came.keys()
     assert target | came == table
+
+
+def test_keys_in_order() -> None:
+    """Where there is one."""
+    assert list(in_order({(b"2", b"b"), (b"1", b"c"), (b"2", b"a")})) == [(b"1", b"c"), (b"2", b"a"), (b"2", b"b")]
+    mixed: set[Key] = {(b"1",), (None,)}
+    assert set(in_order(mixed)) == mixed
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pgkura.core.errors import Tampered
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.postgres.session import Session, SqlError
 from pgkura.replay import lines
-from pgkura.replay.folding import Fold, Key, missing
+from pgkura.replay.folding import Fold, Key, in_order, missing
 
 _GONE, _CAME = 'pg_temp."pgkura_gone"', 'pg_temp."pgkura_came"'
 _MISSING = '"pgkura_missing"'
@@ -47,7 +47,7 @@ def apply_fold(session: Session, place: Place, fold: Fold) -> int:
         fold.gone -= moved
     if fold.gone:
         _temporary(session, _GONE, f"SELECT {_renamed(keys)} FROM {place.source}")
-        _copy(session, _GONE, zip(fold.gone))
+        _copy(session, _GONE, zip(in_order(fold.gone)))
         _analyze(session, _GONE, keys)
         count = session.execute(f"DELETE FROM {place.source} t USING {_GONE} o WHERE {same}")
         _must(count, len(fold.gone), fold.name, "rows were to go")
@@ -82,7 +82,7 @@ def _bring(session: Session, place: Place, keys: Sequence[str], same: str, fold:
 
     def rows() -> Iterator[tuple[Row, ...]]:
         nowhere: Key = (None,) * len(keys)
-        for row, origin in fold.came.values():
+        for row, origin in map(fold.came.__getitem__, in_order(fold.came)):
             places = missing(row)
             if not places:
                 yield row, origin or nowhere, _NOTHING
