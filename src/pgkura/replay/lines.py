@@ -1,7 +1,7 @@
 """Rows as lines of COPY text, in bulk. Pure. (PostgreSQL manual, COPY, "Text Format".)
 
-A Python loop costs 1 µs for each row, the compiled part (_lines.c) a fifth of that; it is not there where a package was
-built without a C compiler.
+A Python loop costs 1.4 µs for each row, four times that where a value is NULL, the compiled part (_lines.c) 0.1 to 0.3;
+it is not there where a package was built without a C compiler.
 """
 
 from collections.abc import Callable, Iterable, Iterator
