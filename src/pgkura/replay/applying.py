@@ -38,12 +38,11 @@ def apply_fold(session: Session, place: Place, fold: Fold) -> int:
         session.execute(f"TRUNCATE ONLY {place.target.sql}")
     keys = [place.columns[n] for n in fold.keys]
     same = " AND ".join(f"t.{quote_ident(k)} = o.{quote_ident(o)}" for k, o in _origins(keys))
-    if fold.came:
+    moved = {origin for _, origin in fold.came.values() if origin is not None}
+    if moved:
         _bring(session, place, keys, same, fold)
-        moved = {origin for _, origin in fold.came.values() if origin is not None}
-        if moved:
-            count = session.execute(f"DELETE FROM {place.source} t USING {_CAME} o WHERE {same}")
-            _must(count, len(moved), fold.name, "rows were to change")
+        count = session.execute(f"DELETE FROM {place.source} t USING {_CAME} o WHERE {same}")
+        _must(count, len(moved), fold.name, "rows were to change")
         fold.gone -= moved
     if fold.gone:
         _temporary(session, _GONE, f"SELECT {_renamed(keys)} FROM {place.source}")
@@ -52,13 +51,15 @@ def apply_fold(session: Session, place: Place, fold: Fold) -> int:
         count = session.execute(f"DELETE FROM {place.source} t USING {_GONE} o WHERE {same}")
         _must(count, len(fold.gone), fold.name, "rows were to go")
         session.execute(f"DROP TABLE {_GONE}")
-    if fold.came:
+    if moved:
         names = _names(place.columns)
         count = session.execute(
             f"INSERT INTO {place.target.sql} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {_CAME}"
         )
         _must(count, len(fold.came), fold.name, "rows were to come")
         session.execute(f"DROP TABLE {_CAME}")
+    elif fold.came:
+        _append(session, place, ((fold.came[key][0],) for key in in_order(fold.came)))
     return len(fold.gone) + len(fold.came)
 
 
@@ -83,11 +84,10 @@ def _bring(session: Session, place: Place, keys: Sequence[str], same: str, fold:
     def rows() -> Iterator[tuple[Row, ...]]:
         nowhere: Key = (None,) * len(keys)
         for row, origin in map(fold.came.__getitem__, in_order(fold.came)):
-            places = missing(row)
-            if not places:
+            if UNCHANGED not in row:
                 yield row, origin or nowhere, _NOTHING
                 continue
-            kind = kinds.setdefault(places, [len(kinds), 0])
+            kind = kinds.setdefault(missing(row), [len(kinds), 0])
             kind[1] += 1
             told = tuple([None if v is UNCHANGED else v for v in row])
             yield told, origin or nowhere, (b"%d" % kind[0],)
@@ -134,9 +134,13 @@ def apply_appends(session: Session, place: Place, appends: Appends, name: str) -
             raise Tampered(f"{name} was emptied", detail="one leaf of a tree that is loaded through its root")
         session.execute(f"TRUNCATE ONLY {place.target.sql}")
     if appends.rows:
-        # COPY takes values for identity columns as they are.
-        _copy(session, f"{place.target.sql} ({_names(place.columns)})", zip(appends.rows))
+        _append(session, place, zip(appends.rows))
     return len(appends.rows)
+
+
+def _append(session: Session, place: Place, rows: Iterable[tuple[Row, ...]]) -> None:
+    """COPY takes values for identity columns as they are."""
+    _copy(session, f"{place.target.sql} ({_names(place.columns)})", rows)
 
 
 def apply_one(session: Session, place: Place, change: Parts, name: str) -> int:

@@ -76,8 +76,7 @@ class Fold:
         key = self._key_of(row)
         found = self.came.get(key)
         if found is not None:
-            before, origin = found
-            self.came[key] = _filled(row, before), origin
+            self.came[key] = _filled(row, found[0]), found[1]
         else:
             self._leave(key)
             self.came[key] = row, key

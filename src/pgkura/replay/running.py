@@ -162,6 +162,7 @@ class Replay:
         plan = self.plan
         wanted = False
         begun: pgoutput.Begin | None = None
+        xid = 0
         for told in plan.log.changes(place):
             if isinstance(told, tuple):
                 if wanted:
@@ -180,19 +181,18 @@ class Replay:
                 wanted = not plan.base.visible.sees(xid) and (seen is None or seen.sees(xid))
             elif kind == pgoutput.RELATION:
                 self._introduce(pgoutput.relation(told))
-            elif kind == pgoutput.COMMIT:
-                if wanted and begun is not None:
-                    self._commit(begun)
-                self._behind = max(self._behind, pgoutput.commit(told).lsn)
+            elif kind == pgoutput.COMMIT and begun is not None:
+                self._behind = max(self._behind, begun.lsn)
+                if wanted:
+                    self._commit(begun, xid)
             elif kind == pgoutput.TRUNCATE and wanted:
                 self._truncate(told)
         return True
 
-    def _commit(self, begun: pgoutput.Begin) -> None:
+    def _commit(self, begun: pgoutput.Begin, xid: int) -> None:
         done = self.done
         done.transactions += 1
-        done.lsn, done.time = begun.lsn, begun.time
-        done.xid = self.plan.base.visible.widen(begun.xid)
+        done.lsn, done.time, done.xid = begun.lsn, begun.time, xid
         if self._pending >= _CHANGES or self._pending_bytes >= _BYTES:
             self._flush(commit=True)
 
