@@ -186,6 +186,8 @@ class Replication:
                 else:
                     left = until - time.monotonic()
                     if left <= 0 or not select.select([pgconn.socket], [], [], min(left, 1.0))[0]:
+                        if left > 0:
+                            pgconn.consume_input()  # a rest that TLS has decrypted already: no socket shows it
                         self._fear_silence()
                         if time.monotonic() >= until:
                             return
