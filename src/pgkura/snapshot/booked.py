@@ -34,34 +34,45 @@ class Booked:
         self._database.executescript(_TABLES)
         # Tables with ranges of several layers.
         self._deep: set[int] = set()
+        self._together = False
+        self._layers: list[tuple[object, ...]] = []
+        self._ranges: list[tuple[object, ...]] = []
+        self._fresh: list[tuple[object, ...]] = []
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Book many readings at once: a thousand tables are not a thousand transactions."""
-        self._database.execute("BEGIN")
-        yield
-        self._database.execute("COMMIT")
+        """Book many readings at once: a thousand tables are not thousands of statements."""
+        self._together = True
+        try:
+            yield
+        finally:
+            self._together = False
+        self._write()
 
     def add(self, number: int, chunks: Collection[StoredChunk], ranges: Iterable[RangeRead]) -> None:
         """Book a reading. A place that is taken is an error: rows would be counted twice."""
-        fresh = [ref for c in chunks for ref in c.fresh]
-        self._database.executemany(
-            "INSERT INTO layers VALUES (?, ?, ?, ?)",
-            [(number, c.piece, c.position, pack_layer(c.layer)) for c in chunks],
-        )
+        self._layers += [(number, c.piece, c.position, pack_layer(c.layer)) for c in chunks]
         if any(c.position for c in chunks):
             self._deep.add(number)
-        self._database.executemany(
-            "INSERT INTO ranges VALUES (?, ?, ?, ?, ?, ?)",
-            [(number, r.start, r.piece, r.end, r.rows, r.since) for r in ranges],
-        )
-        self._database.executemany(
-            "INSERT OR IGNORE INTO fresh VALUES (?, ?, ?, 0)",
-            [(bytes.fromhex(ref.object.id), bytes.fromhex(ref.mac), pack_ref(ref)) for ref in fresh],
-        )
+        self._ranges += [(number, r.start, r.piece, r.end, r.rows, r.since) for r in ranges]
+        self._fresh += [
+            (bytes.fromhex(ref.object.id), bytes.fromhex(ref.mac), pack_ref(ref)) for c in chunks for ref in c.fresh
+        ]
+        if not self._together:
+            self._write()
+
+    def _write(self) -> None:
+        run = self._database.executemany
+        self._database.execute("BEGIN")
+        run("INSERT INTO layers VALUES (?, ?, ?, ?)", self._layers)
+        run("INSERT INTO ranges VALUES (?, ?, ?, ?, ?, ?)", self._ranges)
+        run("INSERT OR IGNORE INTO fresh VALUES (?, ?, ?, 0)", self._fresh)
+        self._database.execute("COMMIT")
+        self._layers, self._ranges, self._fresh = [], [], []
 
     def forget(self, number: int) -> None:
         """A table's readings do not count after all; what they stored lies there and is known."""
+        self._write()
         self._database.execute("DELETE FROM layers WHERE number = ?", (number,))
         self._database.execute("DELETE FROM ranges WHERE number = ?", (number,))
 
