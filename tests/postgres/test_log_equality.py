@@ -94,7 +94,8 @@ def run_load(home: Server, url: str, desk: Desk, size: Size, seed: int) -> Seen:
             desk.run("mark", f"after base {turn}", env=env).expect()
         load.stop()
         assert watcher.poll() is None
-    assert load.prepared > 0 and load.bulks
+    assert load.prepared > 0
+    assert load.bulks or not size.once
     desk.run("watch", "--once", env=env).expect()
     assert desk.run("watch", "--once", "--json", env=env).expect().json["holes"] == 0
     seen.order = mixed.read_oracle(home, "equal")

@@ -111,7 +111,8 @@ class Station:
         endpoint = Endpoint.parse(resolve(self._access.database), insecure=self._access.insecure_database)
         session = connect(endpoint, application_name=application_name)
         try:
-            session.script("; ".join(settings))
+            if settings:
+                session.script("; ".join(settings))
         except BaseException:
             session.close()
             raise
