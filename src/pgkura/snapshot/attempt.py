@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TypeVar
 
 from pgkura.core.errors import PgkuraError
 from pgkura.core.facts import SourceFacts
@@ -20,7 +21,7 @@ from pgkura.postgres.shape import read_clock, read_position, read_shape
 from pgkura.repository.changes import LivingChain
 from pgkura.snapshot.budget import Capacity, ConnectionPlan, Lockable, LockPlan, plan_locks
 from pgkura.snapshot.changed import Comparison, compare_with_locks, moved
-from pgkura.snapshot.conductor import Moment
+from pgkura.snapshot.conductor import TICK_SECONDS, Moment
 from pgkura.snapshot.detector import Point
 from pgkura.snapshot.holders import Holders
 from pgkura.snapshot.live import read_live
@@ -33,6 +34,7 @@ from pgkura.snapshot.state import TableKey
 from pgkura.snapshot.watcher import Watcher
 from pgkura.snapshot.yielding import Part
 
+T = TypeVar("T")
 # What a reader of catalogs meets when an object vanishes between two of its statements.
 VANISHED = frozenset({"42P01", "3F000", "XX000", "42704"})
 
@@ -90,6 +92,14 @@ class Desk:
     watcher: Watcher
     scratch: Callable[[], IO[bytes]]
     chain: LivingChain | None = None
+
+
+def awaited(desk: Desk, future: "Future[T]") -> T:
+    """What it gives, or raises, unless the run is stopped before."""
+    while not future.done():
+        desk.stop.check()
+        wait([future], TICK_SECONDS)
+    return future.result()
 
 
 def enumerate_tables(session: Session) -> list[Lockable]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
 from typing import IO, Self
@@ -16,13 +16,11 @@ from pgkura.postgres.pinning import EARLY_MS
 from pgkura.postgres.relay import client_environment
 from pgkura.postgres.session import Session
 from pgkura.programs.pgtools import Tool, dump_schema, find_client
-from pgkura.snapshot.attempt import Desk, GaveWay
+from pgkura.snapshot.attempt import Desk, GaveWay, awaited
 from pgkura.snapshot.conductor import Moment
 from pgkura.snapshot.queries import query
 from pgkura.snapshot.yielding import Part, application_name
 
-# How often we look whether the run shall stop, while pg_dump is waited for.
-TICK_SECONDS = 0.2
 # What pg_dump says when it was ended, waited too long, or met an object that vanished: the attempt is repeated.
 _AGAIN = (
     "statement timeout",
@@ -97,10 +95,7 @@ class Dumping:
     def definitions(self) -> Definitions:
         """When it has ended. Raises GaveWay when it had to be ended, ToolError when it failed."""
         try:
-            while not self._future.done():
-                self._desk.stop.check()
-                wait([self._future], TICK_SECONDS)
-            return self._future.result()
+            return awaited(self._desk, self._future)
         except ToolError as error:
             self._desk.stop.check()
             if self._tool is None:

@@ -6,9 +6,8 @@ from typing import IO, Self
 from pgkura.postgres.inventory import CLASSES, read_inventory_lines
 from pgkura.postgres.patience import Patience, patient
 from pgkura.postgres.session import Session
-from pgkura.snapshot.attempt import Desk, giving_way
-from pgkura.snapshot.conductor import Moment
-from pgkura.snapshot.definitions import TICK_SECONDS
+from pgkura.snapshot.attempt import Desk, awaited, giving_way
+from pgkura.snapshot.conductor import TICK_SECONDS, Moment
 
 
 class Listing:
@@ -40,10 +39,7 @@ class Listing:
 
     def file(self) -> IO[bytes]:
         """When it is whole. Raises GaveWay when the reader had to be ended, SqlError."""
-        while not self._future.done():
-            self._desk.stop.check()
-            wait([self._future], TICK_SECONDS)
-        return self._future.result()
+        return awaited(self._desk, self._future)
 
     def _run(self) -> IO[bytes]:
         with giving_way(self._desk):
