@@ -20,7 +20,7 @@ import numpy as np
 from blake3 import blake3
 
 from pgkura.repository.lines import Numbers, line_ends
-from pgkura.verify.rows import LONG, RowHasher, Words, gathered, multiset
+from pgkura.repository.rowsums import LONG, RowHasher, Words, gathered, multiset
 
 PIECE = 256 * 1024
 REPEATS = 7

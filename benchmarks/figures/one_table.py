@@ -24,11 +24,11 @@ from pgkura.postgres.session import Session
 from pgkura.repository.keys import Identity
 from pgkura.repository.lists import TableData
 from pgkura.repository.repository import Repository
+from pgkura.repository.rowsums import new_key
 from pgkura.restore.load import copy_chunks, groups
 from pgkura.restore.loads import Load
 from pgkura.storage.opening import open_storage
 from pgkura.verify.checks import Part, TableCheck
-from pgkura.verify.rows import new_key
 from pgkura.verify.tables import Reader, compare_table
 
 TABLE = QualifiedName("lms", "lesson_events")

@@ -14,8 +14,8 @@ from pgkura.postgres.messages import CopyBatch
 from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.lines import Numbers
 from pgkura.repository.repository import Repository
+from pgkura.repository.rowsums import Multiset, RowHasher
 from pgkura.verify.checks import LARGE_OBJECTS, Part, TableCheck
-from pgkura.verify.rows import Multiset, RowHasher
 
 _SAVEPOINT = "pgkura_stream"
 _TOGETHER = "pgkura_together"

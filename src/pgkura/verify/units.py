@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pgkura.core.access import Access
 from pgkura.core.outcome import Finding
 from pgkura.postgres.session import Session
+from pgkura.repository.rowsums import new_key
 from pgkura.verify.checks import TableCheck
 from pgkura.verify.foreign_keys import ForeignKey, check_foreign_keys
-from pgkura.verify.rows import new_key
 from pgkura.verify.tables import Reader, TableResult, compare_tables
 from pgkura.work.station import station_for
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgkura.core.errors import Tampered
-from pgkura.verify import rows as room
-from pgkura.verify.rows import LONG, Multiset, RowHasher, multiset, new_key
+from pgkura.repository import rowsums as room
+from pgkura.repository.rowsums import LONG, Multiset, RowHasher, multiset, new_key
 
 KEY = bytes(range(32))
 ANY = st.binary(max_size=40)
