@@ -106,7 +106,7 @@ def _says(connection: psycopg.Connection[Any], sql: str) -> bool:
 
 
 def _half_loaded(connection: psycopg.Connection[Any]) -> bool:
-    return _says(connection, "SELECT max(layers) > 10 FROM pgkura_restore.loaded WHERE number >= 0")
+    return _says(connection, "SELECT sum(layers) > 10 FROM pgkura_restore.parts WHERE number >= 0")
 
 
 def _building(connection: psycopg.Connection[Any]) -> bool:
@@ -145,7 +145,7 @@ def test_what_somebody_changed_meanwhile_is_started_over(scene: Scene) -> None:
 def test_a_ledger_that_others_may_write_to_is_not_believed(scene: Scene) -> None:
     scene.killed_when(_half_loaded)
     with psycopg.connect(scene.target, autocommit=True) as connection:
-        connection.execute("GRANT INSERT ON pgkura_restore.loaded TO PUBLIC")
+        connection.execute("GRANT INSERT ON pgkura_restore.parts TO PUBLIC")
     done = scene.restore()
     assert done["rows_kept"] == 0
     scene.whole(done)

@@ -290,7 +290,7 @@ def _restore_and_prove(
         access=access,
         crew=crew,
         beyond=beyond_of(replay, planned.plan, planned.data) if replay is not None else None,
-        cuts=restored.cuts,
+        seen=restored.seen,
     )
     for note in planned.repo.notes:
         progress.note(note)

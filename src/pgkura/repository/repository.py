@@ -124,6 +124,13 @@ class Repository(Bundles):
         """An incremental hasher of chunk MACs of an epoch. Raises WrongKey for one that is not known here."""
         return blake3(key=self._keys.mac_key(epoch))
 
+    def row_key(self, epoch: int, draw: str) -> bytes:
+        """A key for the sums of rows (rowsums.py) that whoever can read the epoch makes from what was drawn for them.
+
+        It lies behind the bytes that are shown of any MAC under the same key.
+        """
+        return bytes(blake3(b"pgkura row sums\0" + draw.encode(), key=self._keys.mac_key(epoch)).digest(32, seek=64))
+
     def pack_writer(self, *, storage_class: str = "", for_hosts: bool = False) -> PackWriter:
         """A writer of chunks for one thread. `for_hosts`: lists of places, which hosts must be able to read too."""
         self.need_host()

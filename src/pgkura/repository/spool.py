@@ -6,6 +6,7 @@ threads, except reading `Layers`.
 
 import sqlite3
 import struct
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -95,6 +96,10 @@ class Layers(Collection[Layer]):
         return self._count
 
     def __iter__(self) -> Iterator[Layer]:
+        return (layer for _, layer in self._walk())
+
+    def _walk(self) -> Iterator[tuple[int, Layer]]:
+        """(where the next one begins, layer)."""
         at, rest = self._start, b""
         while at < self._end:
             block = self._file.read(at, min(_BLOCK, self._end - at))
@@ -104,15 +109,55 @@ class Layers(Collection[Layer]):
             rest += block
             place = 0
             while place < len(rest) and place + packed_size(rest[place]) <= len(rest):
-                yield unpack_layer(rest, place)
+                layer = unpack_layer(rest, place)
                 place += packed_size(rest[place])
+                yield at - len(rest) + place, layer
             rest = rest[place:]
+
+    def cut(self, size: int) -> Iterator[tuple[int, Collection[Layer]]]:
+        """As `portions`."""
+        first = count = length = 0
+        start = self._start
+        for end, layer in self._walk():
+            count += 1
+            length += layer.chunk.length
+            if length >= size or end == self._end:
+                yield first, Layers(self._file, start, end, count)
+                first, start, count, length = first + count, end, 0, 0
 
     def __contains__(self, layer: object) -> bool:
         return any(layer == one for one in self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return tuple, (tuple(self),)
+
+
+def portions(layers: Collection[Layer], size: int) -> Iterator[tuple[int, Collection[Layer]]]:
+    """Neighbours of so many plain bytes, the last of fewer, and the place of each portion's first. Where the layers lie
+    in a file, the portions do."""
+    if isinstance(layers, Layers):
+        yield from layers.cut(size)
+        return
+    first, length = 0, 0
+    portion: list[Layer] = []
+    for layer in layers:
+        portion.append(layer)
+        length += layer.chunk.length
+        if length >= size:
+            yield first, tuple(portion)
+            first, length, portion = first + len(portion), 0, []
+    if portion:
+        yield first, tuple(portion)
+
+
+def outside(layers: Iterable[Layer], covered: Mapping[int, int], at: int = 0) -> Iterator[Layer]:
+    """Layers, the first of which has the place `at`, that lie in none of these runs (first place: how many). Pure."""
+    runs = deque(sorted(covered.items()))
+    for place, layer in enumerate(layers, at):
+        while runs and sum(runs[0]) <= place:
+            runs.popleft()
+        if not runs or place < runs[0][0]:
+            yield layer
 
 
 class LayerPile:

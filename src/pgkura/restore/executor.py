@@ -17,8 +17,8 @@ from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session
-from pgkura.repository.cuts import CutBook
 from pgkura.repository.repository import Repository
+from pgkura.repository.sums import Seen
 from pgkura.restore import ledger
 from pgkura.restore.definitions import analyze, before_rows, cleared, refresh_views, sequence_values
 from pgkura.restore.going_on import NOTHING, go_on
@@ -35,14 +35,14 @@ from pgkura.work.pools import Crew
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What came of it. `cuts`: of the layers that were read, for the proof that follows."""
+    """What came of it. `seen`: of the stored rows, for the proof that follows."""
 
     findings: tuple[Finding, ...]
     rows: int
     rows_kept: int
     bytes_kept: int
     seconds: float
-    cuts: CutBook
+    seen: Seen
 
 
 def build_memory(session: Session, parallel: int) -> str:
@@ -119,7 +119,7 @@ class Executor:
             rows_kept=run.kept.rows(plan.loads),
             bytes_kept=run.kept.bytes(plan.loads),
             seconds=time.monotonic() - begun,
-            cuts=run.cuts,
+            seen=run.seen,
         )
 
     def _same_as_planned(self, session: Session) -> Toc:

@@ -1,17 +1,18 @@
 """A restore that was cut short while rows loaded, or after them, is gone on with where nothing speaks against it."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 from pgkura.catalog.components import text_of
 from pgkura.catalog.toc import Entry, Toc
 from pgkura.core.errors import PlanOutdated
+from pgkura.core.refs import Layer
 from pgkura.postgres.session import Session, SqlError
+from pgkura.repository.spool import outside
 from pgkura.restore.key_steps import bare_indexes
 from pgkura.restore.ledger import OPENING, READY, read_ledger
-from pgkura.restore.loads import Load
+from pgkura.restore.loads import PART_BYTES, Load
 from pgkura.restore.marker import Key, Mark, droppable, keys, plain
 
 # Made in one statement and told apart by name: those that are there are whole. Others are made anew, and so is an index
@@ -23,25 +24,31 @@ _WHOLE = frozenset({"INDEX", "INDEX ATTACH", "CONSTRAINT", "FK CONSTRAINT"})
 class Kept:
     """What the restore before this one has done.
 
-    layers  chunks of each table, by its number, whose rows are there
+    layers  chunks whose rows are there: by the number of their table, how many from which one on
     there   entries that need not be executed; redo: entries of the target that are dropped and made anew
     """
 
-    layers: Mapping[int, int] = field(default_factory=dict)
+    layers: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     there: frozenset[int] = frozenset()
     redo: tuple[Entry, ...] = ()
 
-    def of(self, number: int) -> int:
-        """Chunks of a table, in their order, whose rows are there."""
-        return self.layers.get(number, 0)
+    def left(self, load: Load) -> Iterator[Layer]:
+        """Chunks of a table, or of a part of one, whose rows are not there."""
+        return outside(load.data.layers, self.layers.get(load.data.number, {}), load.first or 0)
+
+    def whole(self, load: Load) -> bool:
+        """Whether none is left."""
+        return next(self.left(load), None) is None
 
     def rows(self, loads: Iterable[Load]) -> int:
         """Rows that are there."""
-        return sum(layer.rows for x in loads for layer in islice(x.data.layers, self.of(x.data.number)))
+        known = (x for x in loads if x.data.number in self.layers)
+        return sum(x.data.rows - sum(layer.rows for layer in self.left(x)) for x in known)
 
     def bytes(self, loads: Iterable[Load]) -> int:
         """Plain bytes that are there."""
-        return sum(layer.chunk.length for x in loads for layer in islice(x.data.layers, self.of(x.data.number)))
+        known = (x for x in loads if x.data.number in self.layers)
+        return sum(x.data.bytes - sum(layer.chunk.length for layer in self.left(x)) for x in known)
 
 
 NOTHING = Kept()
@@ -49,7 +56,7 @@ NOTHING = Kept()
 
 def work_of(before: Sequence[Entry], after: Sequence[Entry], loads: Sequence[Load], *words: object) -> str:
     """A digest of all that decides what the ledger's numbers mean."""
-    digest = hashlib.sha256(repr(words).encode())
+    digest = hashlib.sha256(repr((PART_BYTES, *words)).encode())
     for entry in (*before, *after):
         digest.update(repr((entry.key, entry.owner, text_of(entry))).encode())
     for x in loads:

@@ -1,10 +1,8 @@
-"""Rows back into tables: small ones share a transaction, large ones take several, each in one COPY at a time."""
+"""Rows back into tables: small ones share a transaction, the parts of a large one take one each."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
-from pgkura.core.errors import Interrupted
 from pgkura.core.names import quote_ident, quote_literal
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.progress import Progress
@@ -15,17 +13,15 @@ from pgkura.postgres.session import CopyWriter, Session, SqlError
 from pgkura.repository.cuts import CutPile, Cuts
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.repository import Repository
+from pgkura.repository.rowsums import Multiset, RowHasher
+from pgkura.repository.sums import summed
 from pgkura.restore import ledger
+from pgkura.restore.ledger import Place
 from pgkura.restore.loads import Load
 from pgkura.restore.paths import NAME_ERRORS, under_path
 
 _TEXT = "FORMAT text, ENCODING 'UTF8'"
 _BINARY = "FORMAT binary, ENCODING 'UTF8'"
-
-
-# Tables from this size on are loaded in several transactions, so that what is there survives a restore cut short.
-GROUPED_BYTES = 128 * 1024 * 1024
-GROUP_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +39,7 @@ class Item:
     @property
     def alone(self) -> bool:
         """A plain table whose only rows these are."""
-        facts = self.load.facts
-        own = facts is not None and facts.kind == "r" and not facts.load_root
-        return own and self.load.delete_where is None and not self.load.managed and self.load.form is None
+        return self.load.plain and self.load.first is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +47,14 @@ class Loaded:
     """What one load did; `finding` when it could not; `by_path` when it took the source's search_path.
 
     cuts  of the layers that were read, for the proof that follows; None = not known
+    sums  of the rows that were sent, of a part of a table
     """
 
     rows: int
     finding: Finding | None = None
     by_path: bool = False
     cuts: Cuts | None = None
+    sums: Multiset | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +63,7 @@ class Loader:
 
     ledger  what is loaded is told in the target, and what is told is not loaded again
     epoch   of the snapshot: its key is that of the cuts; 0 = none are wanted
+    draw    of this restore alone: the sums of rows are made under a key that follows from it
     """
 
     session: Session
@@ -74,6 +71,7 @@ class Loader:
     stop: Stop
     ledger: bool
     epoch: int = 0
+    draw: str = ""
 
     def together(self, items: Sequence[Item]) -> list[Loaded]:
         """Small tables in one transaction; each by itself where that fails."""
@@ -110,32 +108,32 @@ class Loader:
     def _load(self, item: Item) -> Loaded:
         if item.load.managed:
             return self._managed(item)
-        if self.ledger and item.alone and item.load.data.bytes >= GROUPED_BYTES:
-            return self._in_groups(item.load)
         return self._in_one([item])[0]
 
     def _in_one(self, items: Sequence[Item]) -> list[Loaded]:
         self.session.begin(isolation="read committed", read_only=False)
         wanted = self._claim([item.load for item in items])
-        piles = {number: self._pile(item.load) for item in items if (number := item.load.data.number) in wanted}
+        notes = {place: self._notes(item.load) for item in items if (place := item.load.place) in wanted}
         for item in items:
-            if item.load.data.number in wanted:
-                self._rows(item, piles[item.load.data.number])
+            if item.load.place in wanted:
+                self._rows(item, notes[item.load.place])
         self.session.commit()
-        return [_loaded(item.load, piles.get(item.load.data.number)) for item in items]
+        return [_loaded(item.load, notes.get(item.load.place)) for item in items]
 
-    def _pile(self, load: Load, first: int = 0) -> CutPile | None:
-        """For the cuts of a table whose stored rows can be met again in one stream."""
+    def _notes(self, load: Load) -> "Notes":
+        """For the proof: sums of a part's rows, else the cuts of a table whose stored rows come in one stream."""
         if not self.epoch or load.keep or load.form is not None or (load.facts is not None and load.facts.load_root):
-            return None
-        return CutPile(lambda: self.repo.chunk_hasher(self.epoch), first)
+            return Notes()
+        if load.first is not None:
+            return Notes(sums=RowHasher(self.repo.row_key(self.epoch, self.draw)))
+        return Notes(pile=CutPile(lambda: self.repo.chunk_hasher(self.epoch)))
 
-    def _claim(self, loads: Sequence[Load]) -> frozenset[int]:
+    def _claim(self, loads: Sequence[Load]) -> frozenset[Place]:
         if not self.ledger:
-            return frozenset(load.data.number for load in loads)
-        return ledger.claim(self.session, [(load.data.number, len(load.data.layers)) for load in loads])
+            return frozenset(load.place for load in loads)
+        return ledger.claim(self.session, [(load.place, len(load.data.layers)) for load in loads])
 
-    def _rows(self, item: Item, pile: CutPile | None) -> None:
+    def _rows(self, item: Item, notes: "Notes") -> None:
         load = item.load
         if load.form is not None:
             if item.truncate:
@@ -149,85 +147,48 @@ class Loader:
         elif freeze:
             # Truncating in the same transaction lets COPY write frozen rows, and makes a repeated load harmless.
             self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
-        copy_chunks(self.session, self.repo, load, self.stop, freeze=freeze, pile=pile)
-
-    def _in_groups(self, load: Load) -> Loaded:
-        """A transaction for every so many chunks. Only the first can write frozen rows."""
-        done = ledger.loaded(self.session, load.data.number)
-        pile = self._pile(load, done)
-        for start, layers in groups(load.data.layers, done):
-            try:
-                self._group(load, start, layers, pile)
-            except SqlError:
-                if not self.session.broken and not self.stop.requested:
-                    self._forget(load)
-                raise
-        return _loaded(load, pile)
-
-    def _forget(self, load: Load) -> None:
-        """A table that cannot be loaded is left empty."""
-        self.session.rollback()
-        self.session.begin(isolation="read committed", read_only=False)
-        self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
-        ledger.forget(self.session, load.data.number)
-        self.session.commit()
-
-    def _group(self, load: Load, start: int, layers: Sequence[Layer], pile: CutPile | None) -> None:
-        self.session.begin(isolation="read committed", read_only=False)
-        if not ledger.step(self.session, load.data.number, start, start + len(layers)):
-            raise Interrupted(f"rows of {load.target} are loaded by another worker")
-        if start == 0:
-            self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
-        copy_chunks(self.session, self.repo, load, self.stop, freeze=start == 0, layers=layers, pile=pile)
-        self.session.commit()
+        copy_chunks(self.session, self.repo, load, self.stop, freeze=freeze, notes=notes)
 
     def _managed(self, item: Item) -> Loaded:
         self.session.replica_role()
-        pile = None
+        notes = None
         try:
             self.session.begin(isolation="read committed", read_only=False)
             if self._claim([item.load]):
-                pile = self._pile(item.load)
-                copy_chunks(self.session, self.repo, item.load, self.stop, freeze=False, pile=pile)
+                notes = self._notes(item.load)
+                copy_chunks(self.session, self.repo, item.load, self.stop, freeze=False, notes=notes)
             self.session.commit()
-            return _loaded(item.load, pile)
+            return _loaded(item.load, notes)
         finally:
             if not self.session.broken:
                 self.session.rollback()
                 self.session.execute("SET session_replication_role = origin")
 
 
-def _loaded(load: Load, pile: CutPile | None) -> Loaded:
-    return Loaded(rows=load.data.rows, cuts=pile.take() if pile is not None else None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """What the proof wants to know of rows that go by: the cuts of layers with dropped rows, or the sums of all."""
+
+    pile: CutPile | None = None
+    sums: RowHasher | None = None
 
 
-def groups(layers: Iterable[Layer], done: int) -> Iterator[tuple[int, list[Layer]]]:
-    """(place of the first, chunks) of each transaction, after those done. Pure."""
-    group: list[Layer] = []
-    start, size = done, 0
-    for layer in islice(layers, done, None):
-        group.append(layer)
-        size += layer.chunk.length
-        if size >= GROUP_BYTES:
-            yield start, group
-            start, size, group = start + len(group), 0, []
-    if group:
-        yield start, group
+def _loaded(load: Load, notes: Notes | None) -> Loaded:
+    if notes is None:
+        return Loaded(rows=load.data.rows)
+    return Loaded(
+        rows=load.data.rows,
+        cuts=notes.pile.take() if notes.pile is not None else None,
+        sums=notes.sums.result() if notes.sums is not None else None,
+    )
 
 
 def copy_chunks(
-    session: Session,
-    repo: Repository,
-    load: Load,
-    stop: Stop,
-    *,
-    freeze: bool,
-    layers: Sequence[Layer] | None = None,
-    pile: CutPile | None = None,
+    session: Session, repo: Repository, load: Load, stop: Stop, *, freeze: bool, notes: Notes | None = None
 ) -> None:
-    """COPY a table's chunks in, or some of them. `pile` notes the cuts of layers with dropped rows."""
+    """COPY a table's chunks in, or some of them."""
     columns = f"({', '.join(quote_ident(c) for c in load.columns)})" if load.columns else ""
-    _copy(session, repo, load, stop, f"{load.target.sql} {columns}", freeze=freeze, layers=layers, pile=pile)
+    _copy(session, repo, load, stop, f"{load.target.sql} {columns}", freeze=freeze, notes=notes)
 
 
 def _copy(
@@ -238,19 +199,26 @@ def _copy(
     where: str,
     *,
     freeze: bool = False,
-    layers: Sequence[Layer] | None = None,
-    pile: CutPile | None = None,
+    notes: Notes | None = None,
 ) -> None:
     options = (_BINARY if load.data.binary else _TEXT) + (", FREEZE true" if freeze else "")
     with session.copy_in(f"COPY {where} FROM STDIN WITH ({options})") as copy:
         if load.data.binary:
             copy.write(BINARY_HEADER)
-        for layer in load.data.layers if layers is None else layers:
+        for layer in load.data.layers:
             stop.check()
-            pieces = repo.read_rows(layer)
-            _send(copy, pieces if pile is None or layer.drops is None else pile.through(pieces), load.keep)
+            _send(copy, _noted(repo, layer, load.data.binary, notes or Notes()), load.keep)
         if load.data.binary:
             copy.write(BINARY_TRAILER)
+
+
+def _noted(repo: Repository, layer: Layer, binary: bool, notes: Notes) -> Iterable[bytes]:
+    pieces = repo.read_rows(layer)
+    if notes.sums is not None:
+        return summed(pieces, repo.read_sizes(layer) if binary else None, notes.sums)
+    if notes.pile is not None and layer.drops is not None:
+        return notes.pile.through(pieces)
+    return pieces
 
 
 def copy_in_form(session: Session, repo: Repository, load: Load, stop: Stop) -> None:

@@ -1,14 +1,21 @@
 """Which rows are loaded where: one Load per table, chosen before the first write. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from pgkura.core.facts import SourceFacts, TableFacts
 from pgkura.core.forms import Form
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.repository.lists import BLOBS, TableData
+from pgkura.repository.spool import portions
 from pgkura.restore.target import Target
+
+# Tables from this size on are loaded in parts, each in a transaction of its own: what is there survives a restore cut
+# short, and connections that have nothing else to do share what is left.
+DIVIDED_BYTES = 128 * 1024 * 1024
+PART_BYTES = 64 * 1024 * 1024
+PARTS = 1024  # at most, or so
 
 # These rows come back through the platform's own functions.
 _BY_FUNCTION = frozenset({("vault", "secrets"), ("cron", "job"), ("cron", "job_run_details")})
@@ -21,6 +28,7 @@ class Load:
     columns  those both sides have; keep: their places in the stored rows, () = all of them
     managed  a platform's table: loaded with triggers and foreign keys off
     form     how rows from before the table was altered go into it
+    first    of a part of the rows: the place of its first chunk in the table; None = these are all
     """
 
     data: TableData
@@ -31,6 +39,24 @@ class Load:
     keep: tuple[int, ...] = ()
     delete_where: str | None = None
     form: Form | None = None
+    first: int | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """In the ledger."""
+        return self.data.number, self.first or 0
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is all that an ordinary table gets, as it is stored."""
+        own = self.facts is not None and self.facts.kind == "r" and not self.facts.load_root
+        return own and self.delete_where is None and not self.managed and self.form is None
+
+    def parts(self) -> Iterator["Load"]:
+        """The rows in portions that several connections may load at a time, in any order."""
+        for first, layers in portions(self.data.layers, max(PART_BYTES, self.data.bytes // PARTS)):
+            rows, size = sum(x.rows for x in layers), sum(x.chunk.length for x in layers)
+            yield replace(self, first=first, data=replace(self.data, layers=layers, rows=rows, bytes=size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ class Mark:
     large_objects_before: frozenset[int]
     large_objects: frozenset[int]
     work: str = ""
-    loaded: Mapping[int, int] = field(default_factory=dict)
+    loaded: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
 
     def made(self, entry: Entry) -> bool:
         """Whether that restore made this object."""

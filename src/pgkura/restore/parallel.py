@@ -25,6 +25,8 @@ class Job:
     weight  the heavier, the sooner
     size    in the unit of its stage: bytes of rows, or entries
     rows    bytes of rows that it loads
+    part_of the table that it loads a part of: two connections at one table get in each other's way a little
+    needless  asked when its turn comes: it need not be done any more
     light   it waits for the disk more than it computes: it may run beside as many others as there are connections
     """
 
@@ -35,6 +37,8 @@ class Job:
     weight: int = 0
     size: int = 0
     rows: int = 0
+    part_of: int | None = None
+    needless: Callable[[], bool] | None = None
     light: bool = False
     unit: LoadUnit | None = None
     work: Work | None = None
@@ -61,17 +65,27 @@ class Schedule:
         self.unfinished = {given for job in self.waiting for given in job.gives}
 
     def take(self) -> Job | None:
-        """The first job whose dependencies are done and that neither waits for a running one nor holds it up."""
-        heavy = sum(not job.light for job in self.running)
+        """The first job whose dependencies are done and that neither waits for a running one nor holds it up; a part of
+        a table that is being loaded only where there is nothing else."""
         if len(self.running) >= self._limit():
             return None
+        heavy = sum(not job.light for job in self.running) >= self.parallel
+        loading = {job.part_of for job in self.running if job.part_of is not None}
+        second: int | None = None
         for place, job in enumerate(self.waiting):
-            if heavy >= self.parallel and not job.light:
+            if (heavy and not job.light) or not self._free(job):
                 continue
-            if self.unfinished.isdisjoint(job.deps) and not any(_conflict(job, other) for other in self.running):
-                self.running.append(job)
-                return self.waiting.pop(place)
-        return None
+            if job.part_of not in loading:
+                return self._begin(place)
+            second = place if second is None else second
+        return None if second is None else self._begin(second)
+
+    def _free(self, job: Job) -> bool:
+        return self.unfinished.isdisjoint(job.deps) and not any(_conflict(job, other) for other in self.running)
+
+    def _begin(self, place: int) -> Job:
+        self.running.append(self.waiting[place])
+        return self.waiting.pop(place)
 
     def _limit(self) -> int:
         """How many may run now.
@@ -79,10 +93,16 @@ class Schedule:
         A table larger than all others that are left decides when everything ends. What waits for the disk would take
         from it the processor that stands idle once only that table loads.
         """
-        giant = max((job.rows for job in self.running), default=0)
+        giant = max((self._whole(job) for job in self.running), default=0)
         if 2 * giant > sum(job.rows for job in (*self.waiting, *self.running)):
             return min(self.at_most, self.parallel + 1)
         return self.at_most
+
+    def _whole(self, job: Job) -> int:
+        """What is left of a part's table, the part's own rows among it."""
+        if job.part_of is None:
+            return job.rows
+        return sum(other.rows for other in (*self.waiting, *self.running) if other.part_of == job.part_of)
 
     def put_back(self, job: Job) -> None:
         """It could not begin: as many as run now are all that can."""
@@ -115,6 +135,10 @@ def run_jobs(
         try:
             while schedule.waiting or running:
                 while (job := schedule.take()) is not None:
+                    if job.needless is not None and job.needless():
+                        schedule.done(job)
+                        yield job, None
+                        continue
                     if job.unit is not None and pool is not None:
                         running[submit(pool, _load, job.unit)] = (job, None)
                         continue

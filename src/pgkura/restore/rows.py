@@ -2,8 +2,9 @@
 than theirs, and in which order everything is done (jobs.py)."""
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from pgkura.catalog.grants import grant_statements
 from pgkura.catalog.toc import Entry
@@ -14,8 +15,9 @@ from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.lists import BLOBS
 from pgkura.restore import ledger
 from pgkura.restore.definitions import analyze_tables, execute_entries, key_in_two
+from pgkura.restore.divided import Divided, divisible
 from pgkura.restore.guests import Guests
-from pgkura.restore.jobs import SMALL_BYTES, Builder, keys_of, load_weight, together
+from pgkura.restore.jobs import FIRST, SMALL_BYTES, Builder, keys_of, load_weight, together
 from pgkura.restore.key_steps import KeySteps
 from pgkura.restore.load import Item, Loaded, Loader, load_large_objects
 from pgkura.restore.loads import Load
@@ -40,6 +42,8 @@ class Rows:
         self._guests = guests
         self._paths = _Paths(run, session)
         self._own: dict[int, list[tuple[Load, Loaded]]] = {}
+        self._divided: dict[int, Divided] = {}  # by the table's number
+        self._closing: dict[int, Divided] = {}  # by the job's
         self.rows = 0
 
     def restore(self) -> None:
@@ -51,8 +55,8 @@ class Rows:
         if run.ledger and not as_owner and not run.failed and len(run.findings) == run.known:
             # Only what went smoothly so far can be gone on with: nothing has to be told about it later.
             ledger.note(self._session, ledger.READY)
-        left = [x for x in loads if run.kept.of(x.data.number) < len(x.data.layers)]
-        self.rows = sum(x.data.rows for x in loads) - sum(x.data.rows for x in left)
+        left = [x for x in loads if not run.kept.whole(x)]
+        self.rows = run.kept.rows(loads)
         with self._fence() as fence:
             units = self._units([x for x in left if x not in as_owner], fence)
             self._run_jobs(units, [(x, exposed[x.target]) for x in left if x in as_owner], frozenset(exposed))
@@ -67,6 +71,8 @@ class Rows:
     def _units(self, loads: Sequence[Load], fence: int) -> list[LoadUnit]:
         run = self._run
         holding = {QualifiedName(s, n) for s, n in self._session.rows(query("target", "holding_rows"))}
+        divided = [x for x in loads if run.ledger and divisible(x, run.kept, holding)]
+        self._divided = {x.data.number: Divided(load=x) for x in divided}
         items = {
             load.data.number: Item(
                 load=load,
@@ -80,29 +86,39 @@ class Rows:
             item = items[load.data.number]
             return item.truncate or not item.alone
 
+        whole = together([x for x in loads if x not in divided], alone)
+        parts = (part for x in divided for part in x.parts() if not run.kept.whole(part))
         return [
-            LoadUnit(
-                access=run.access,
-                items=tuple(items[load.data.number] for load in group),
-                settings=run.settings,
-                fence=fence,
-                ledger=run.ledger,
-                epoch=run.epoch,
-            )
-            for group in together(loads, alone)
+            *(self._unit(fence, [Item(load=x, path=self._paths.of(x), truncate=False)]) for x in parts),
+            *(self._unit(fence, [items[load.data.number] for load in group]) for group in whole),
         ]
+
+    def _unit(self, fence: int, items: Sequence[Item]) -> LoadUnit:
+        run = self._run
+        return LoadUnit(
+            access=run.access,
+            items=tuple(items),
+            settings=run.settings,
+            fence=fence,
+            ledger=run.ledger,
+            epoch=run.epoch,
+            draw=run.seen.draw,
+        )
 
     def _run_jobs(
         self, units: Sequence[LoadUnit], own: Sequence[tuple[Load, str]], exposed: frozenset[QualifiedName]
     ) -> None:
         run = self._run
         loads = [self._load_job(-(place + 1), unit) for place, unit in enumerate(units)]
-        loads += [self._own_job(-(len(units) + place + 1), load, owner) for place, (load, owner) in enumerate(own)]
+        loads += [self._own_job(-(len(loads) + place + 1), load, owner) for place, (load, owner) in enumerate(own)]
+        parts = list(loads)
+        loads += [self._close_job(-(len(parts) + n + 1), one, parts) for n, one in enumerate(self._divided.values())]
+        finished = self._finished(units)
         entries = [e for e in run.plan.after if e.dump_id not in run.there]
-        builder = self._builder(loads, units, exposed)
+        builder = self._builder(loads, finished, exposed)
         first = keys_of(entries) if run.between is not None else entries
         building = builder.jobs(first)
-        self._carry_out(loads, [*building, *self._analyzing(loads, units, building)], len(first), units)
+        self._carry_out(loads, [*building, *self._analyzing(loads, finished, building)], len(first), units)
         if run.between is not None:
             if run.ledger:
                 ledger.note(self._session, ledger.OPENING)  # rows are no longer those of the chunks
@@ -150,15 +166,43 @@ class Rows:
     def _load_job(self, number: int, unit: LoadUnit) -> Job:
         """Workers elsewhere may vanish after they committed and before they said so: what cannot be loaded twice
         stays here."""
-        gives = frozenset({number})
+        of = self._divided.get(unit.items[0].load.data.number)
+        rows = Job(
+            gives=frozenset({number}),
+            weight=load_weight(unit.bytes if of is None else of.load.data.bytes),
+            size=unit.bytes,
+            rows=unit.bytes,
+            part_of=None if of is None else of.load.data.number,
+            needless=None if of is None else lambda: of.failed,
+        )
         if self._run.crew.given is None or repeatable(unit):
-            return Job(gives=gives, weight=load_weight(unit.bytes), size=unit.bytes, rows=unit.bytes, unit=unit)
+            return replace(rows, unit=unit)
 
         def work(session: Session) -> None:
             report = load_here(unit, session, self._run.repo, self._run.stop)
             self._own[number] = list(zip((item.load for item in unit.items), report.loaded, strict=True))
 
-        return Job(gives=gives, weight=load_weight(unit.bytes), size=unit.bytes, rows=unit.bytes, work=work)
+        return replace(rows, work=work)
+
+    def _close_job(self, number: int, one: Divided, parts: Sequence[Job]) -> Job:
+        """After all parts of a table: there is something to do only where one could not be loaded."""
+        self._closing[number] = one
+        return Job(
+            gives=frozenset({number}),
+            deps=frozenset[int]().union(*(job.gives for job in parts if job.part_of == one.load.data.number)),
+            weight=FIRST,
+            light=True,
+            needless=lambda: not one.failed,
+            work=one.empty,
+        )
+
+    def _finished(self, units: Sequence[LoadUnit]) -> dict[int, list[Item]]:
+        """Which tables have all their rows once a job is done."""
+        found = {number: [Item(load=one.load)] for number, one in self._closing.items()}
+        for place, unit in enumerate(units):
+            if unit.items[0].load.first is None:
+                found[-(place + 1)] = list(unit.items)
+        return found
 
     def _own_job(self, number: int, load: Load, owner: str) -> Job:
         def work(_: Session) -> None:
@@ -180,23 +224,35 @@ class Rows:
             return loader.table(Item(load=load, path=search_path(run.plan.facts, owner)))
 
     def _collect(self, job: Job, report: LoadReport | None) -> None:
+        number = min(job.gives)
+        told: list[tuple[Load, Loaded]] = []
         if report is not None and job.unit is not None:
             told = list(zip((item.load for item in job.unit.items), report.loaded, strict=True))
-        else:
-            told = self._own.pop(min(job.gives))
+        elif number in self._closing:
+            loaded, sums = self._closing[number].result
+            told = [(self._closing[number].load, loaded)]
+            if sums is not None:
+                self._run.seen.sums[told[0][0].data.number] = sums
+        elif job.part_of is None or number in self._own:
+            told = self._own.pop(number)
         for load, loaded in told:
+            if load.first is not None:
+                self._divided[load.data.number].add(load, loaded)
+                continue
             self.rows += loaded.rows
             if loaded.cuts is not None:
-                self._run.cuts.add(load.data.number, loaded.cuts)
+                self._run.seen.cuts.add(load.data.number, loaded.cuts)
             if loaded.finding is not None:
                 self._run.findings.append(loaded.finding)
             if loaded.by_path:
                 self._run.progress.note(f"rows of {load.target} needed the source's own search_path")
 
-    def _builder(self, loads: Sequence[Job], units: Sequence[LoadUnit], exposed: frozenset[QualifiedName]) -> Builder:
+    def _builder(
+        self, loads: Sequence[Job], finished: Mapping[int, Sequence[Item]], exposed: frozenset[QualifiedName]
+    ) -> Builder:
         plan = self._run.plan
         tables = {e.dump_id: QualifiedName(e.schema, e.tag) for e in plan.before if e.desc == "TABLE"}
-        of_unit = {i.load.target: min(job.gives) for job, u in zip(loads, units, strict=False) for i in u.items}
+        of_unit = {item.load.target: number for number, items in finished.items() for item in items}
         facts = {t.qname: t for t in plan.facts.tables}
         late = {
             n for n, t in facts.items() if t.kind != "r" or t.is_partition or t.load_root or t.config_of or t.managed
@@ -222,13 +278,16 @@ class Rows:
     def _analyze(self, names: Sequence[QualifiedName]) -> Callable[[Session], None]:
         return lambda session: analyze_tables(self._run, session, names)
 
-    def _analyzing(self, loads: Sequence[Job], units: Sequence[LoadUnit], building: Sequence[Job]) -> Iterator[Job]:
+    def _analyzing(
+        self, loads: Sequence[Job], finished: Mapping[int, Sequence[Item]], building: Sequence[Job]
+    ) -> Iterator[Job]:
         """Planner statistics as soon as a table's indexes are there."""
         plan = self._run.plan
         everything = frozenset(given for job in loads for given in job.gives)
         ids = {QualifiedName(e.schema, e.tag): e.dump_id for e in plan.before if e.desc == "TABLE"}
-        for load, unit in zip(loads, units, strict=False):
-            names = [i.load.target for i in unit.items if i.alone and i.load.target in ids]
+        for load in loads:
+            items = finished.get(min(load.gives), ())
+            names = [i.load.target for i in items if i.alone and i.load.target in ids]
             uses = frozenset(ids[name] for name in names)
             others = everything - load.gives
             before = [j.gives for j in building if j.uses & uses and not j.deps & others]
@@ -238,7 +297,7 @@ class Rows:
                     deps=load.gives.union(*before),
                     uses=uses,
                     locks=uses,
-                    weight=load.size // 10,
+                    weight=sum(i.load.data.bytes for i in items) // 10,
                     work=self._analyze(names),
                 )
 

@@ -1,5 +1,6 @@
 """What every step of one restore shares, and how an archive's entry is executed."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.cuts import CutBook
 from pgkura.repository.repository import Repository
+from pgkura.repository.sums import Seen
 from pgkura.restore.going_on import NOTHING, Kept
 from pgkura.restore.guests import Guests
 from pgkura.restore.paths import NAME_ERRORS, search_path, trusted_path, under_path
@@ -38,7 +40,7 @@ class Run:
     others  roles that the target's default privileges favour
     access  how workers open target and repository; crew: who they are
     between  what else comes after rows and keys, before whatever fires or refers: the replay of a change log
-    epoch   of the snapshot; cuts: of the layers that were read, for the proof
+    epoch   of the snapshot; seen: what went by of the stored rows, for the proof
     """
 
     plan: RestorePlan
@@ -58,7 +60,7 @@ class Run:
     memory: str = _MAINTENANCE_MEMORY
     between: "Callable[[Run, Session], None] | None" = None
     epoch: int = 0
-    cuts: CutBook = field(default_factory=CutBook)
+    seen: Seen = field(default_factory=lambda: Seen(cuts=CutBook(), sums={}, draw=secrets.token_hex(16)))
 
     def __post_init__(self) -> None:
         self.kept = self.plan.kept

@@ -48,7 +48,7 @@ def _steps(plan: RestorePlan) -> Iterator[Step]:
     for large in plan.large_objects if BLOBS not in plan.kept.layers else ():
         yield Step(stage=Stage.DATA, action="load", what=f"large object {large.oid}", bytes=large.size)
     for load in plan.loads:
-        if plan.kept.of(load.data.number) < len(load.data.layers):
+        if not plan.kept.whole(load):
             yield _load(load, plan)
     yield from _entries(plan, "create", [e for e in plan.after if e.dump_id not in plan.kept.there])
     for state in plan.sequences:

@@ -18,7 +18,8 @@ class LoadUnit:
     settings  of the worker's connection
     fence     number of an advisory lock that the restore holds while workers may write; 0 = they are our own
     ledger    whether what is loaded is told in the target (ledger.py)
-    epoch     that of the snapshot, for the cuts that the proof goes by; 0 = none are wanted
+    epoch     that of the snapshot, for the cuts and sums that the proof goes by; 0 = none are wanted
+    draw      of this restore: what the key of the sums is made from
     """
 
     access: Access
@@ -27,6 +28,7 @@ class LoadUnit:
     fence: int = 0
     ledger: bool = False
     epoch: int = 0
+    draw: str = ""
 
     @property
     def title(self) -> str:
@@ -81,7 +83,7 @@ def load_unit(unit: LoadUnit) -> LoadReport:
 
 def load_here(unit: LoadUnit, session: Session, repo: Repository, stop: Stop) -> LoadReport:
     """Load on this connection."""
-    loader = Loader(session=session, repo=repo, stop=stop, ledger=unit.ledger, epoch=unit.epoch)
+    loader = Loader(session=session, repo=repo, stop=stop, ledger=unit.ledger, epoch=unit.epoch, draw=unit.draw)
     return LoadReport(loaded=tuple(loader.together(unit.items)))
 
 

@@ -9,8 +9,9 @@ from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.platform import Platform
 from pgkura.core.refs import Layer
 from pgkura.postgres.facts import blobs_sql
-from pgkura.repository.cuts import CutBook, Cuts
+from pgkura.repository.cuts import Cuts
 from pgkura.repository.lists import BLOBS, TableData
+from pgkura.repository.sums import Seen, Sums
 
 LARGE_OBJECTS = "large objects"
 # Their rows are compared as what they mean (verify/states.py): secrets are sealed anew, jobs get new numbers.
@@ -21,12 +22,13 @@ _AS_STATES = frozenset({("vault", "secrets"), ("cron", "job"), ("cron", "job_run
 class Part:
     """Stored rows and the places of the compared columns in them, () = as they are.
 
-    cuts  what the restore before this proof saw of them
+    cuts  what the restore before this proof saw of them; sums: the same of a table that it loaded in parts
     """
 
     layers: Collection[Layer]
     keep: tuple[int, ...] = ()
     cuts: Cuts | None = None
+    sums: Sums | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ class TableCheck:
     where      an extension's condition on its configuration table
     binary     rows are stored, and compared, in binary form
     select     a query instead (large objects); numbers: the stored rows it is compared with, None = all
+    draw       of the restore that made the parts' sums (Repository.row_key)
     """
 
     name: str
@@ -50,6 +53,7 @@ class TableCheck:
     select: str = ""
     binary: bool = False
     numbers: frozenset[int] | None = None
+    draw: str = ""
 
     @property
     def title(self) -> str:
@@ -58,8 +62,8 @@ class TableCheck:
 
     @property
     def in_one_stream(self) -> bool:
-        """Whether equal order can be hoped for: one relation, every stored byte compared."""
-        whole = len(self.parts) == 1 and not self.parts[0].keep and self.numbers is None
+        """Whether equal order can be hoped for: one relation, every stored byte compared, not loaded in parts."""
+        whole = len(self.parts) == 1 and not self.parts[0].keep and self.numbers is None and not self.draw
         return whole and len(self.relations) <= 1
 
 
@@ -68,7 +72,7 @@ def plan_checks(
     data: Iterable[TableData],
     there: SourceFacts,
     platform: Platform,
-    cuts: CutBook | None = None,
+    seen: Seen | None = None,
 ) -> tuple[list[TableCheck], list[Finding]]:
     """What to compare, largest first, and a finding for what cannot be. `platform` is the target's."""
     tables = {t.qname: t for t in there.tables}
@@ -94,7 +98,7 @@ def plan_checks(
         elif source.load_root:
             roots.setdefault(source.load_root, []).append(table)
         else:
-            checks.append(_check(table, source, target, cuts.of(table.number) if cuts is not None else None))
+            checks.append(_check(table, source, target, seen))
     checks += [_root_check(root, parts, facts, tables) for root, parts in roots.items()]
     return sorted(checks, key=lambda c: -c.bytes), findings
 
@@ -127,17 +131,21 @@ def _places(source: TableFacts, columns: Sequence[str]) -> tuple[int, ...]:
     return () if list(columns) == stored else tuple(stored.index(name) for name in columns)
 
 
-def _check(data: TableData, source: TableFacts, target: TableFacts, cuts: Cuts | None) -> TableCheck:
+def _check(data: TableData, source: TableFacts, target: TableFacts, seen: Seen | None) -> TableCheck:
     columns = _shared(source, target)
+    keep = _places(source, columns)
+    cuts = seen.cuts.of(data.number) if seen is not None else None
+    sums = seen.sums.get(data.number) if seen is not None and not keep else None
     return TableCheck(
         name=str(source.qname),
         relations=(source.qname,),
         columns=columns,
-        parts=(Part(layers=data.layers, keep=_places(source, columns), cuts=cuts),),
+        parts=(Part(layers=data.layers, keep=keep, cuts=cuts, sums=sums),),
         rows=data.rows,
         bytes=data.bytes,
         where=source.config_where if source.config_of else "",
         binary=data.binary,
+        draw=seen.draw if seen is not None and sums is not None else "",
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from pgkura.catalog.inventory import Versions, compare, read_items
 from pgkura.catalog.platform import detect
 from pgkura.core.access import Access, own_access
-from pgkura.core.facts import SequenceState, SourceFacts
+from pgkura.core.facts import SequenceState, SourceFacts, TableFacts
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding, Result, decide
 from pgkura.core.progress import Progress
@@ -21,17 +21,31 @@ from pgkura.postgres.facts import read_facts, read_platform_names
 from pgkura.postgres.inventory import read_inventory
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session
-from pgkura.repository.cuts import CutBook
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
+from pgkura.repository.rowsums import Multiset
+from pgkura.repository.sums import Seen
+from pgkura.snapshot.queries import query
 from pgkura.verify.checks import LARGE_OBJECTS, TableCheck, plan_checks
 from pgkura.verify.foreign_keys import ForeignKey, read_foreign_keys
 from pgkura.verify.grouping import keys_together, tables_together
 from pgkura.verify.merging import merge
+from pgkura.verify.ranges import Ranges, ranges
 from pgkura.verify.states import Sides, compare_states
-from pgkura.verify.tables import TableResult
-from pgkura.verify.units import APPLICATION, CheckUnit, KeyUnit, Meter, application_name, check_unit, key_unit
+from pgkura.verify.tables import TableResult, result_of_sums
+from pgkura.verify.units import (
+    APPLICATION,
+    CheckReports,
+    CheckUnit,
+    KeyUnit,
+    Meter,
+    SumReport,
+    SumUnit,
+    application_name,
+    key_unit,
+    row_unit,
+)
 from pgkura.work.pools import Crew, workers
 from pgkura.work.running import end_connections, end_work, run_units
 from pgkura.work.station import seed
@@ -118,14 +132,14 @@ def prove(
     access: Access | None = None,
     crew: Crew | None = None,
     beyond: Beyond | None = None,
-    cuts: CutBook | None = None,
+    seen: Seen | None = None,
 ) -> Proof:
     """Compare everything: rows, states, foreign keys, the whole catalog. Needs the identity; writes nothing.
 
     `told` are the findings of the restore, which explain differences; those of the backup itself are always counted,
     and so are its waivers. `access` lets workers outside this process open the same things by reference; without it
     the work stays in threads. `beyond`: what was carried on from the snapshot and cannot be equal to it any more;
-    `cuts`: what the restore before it saw of the stored rows (0003). Raises DatabaseError, Tampered, WrongKey,
+    `seen`: what the restore before it saw of the stored rows (0003). Raises DatabaseError, Tampered, WrongKey,
     Interrupted; then nothing is proven.
     """
     begun = time.monotonic()
@@ -137,7 +151,7 @@ def prove(
     with connect(endpoint, application_name=APPLICATION) as session:
         session.begin()
         snapshot = str(session.one("SELECT pg_catalog.pg_export_snapshot()")[0])
-        seen = _look(session, repo, manifest, facts, progress, beyond, cuts)
+        looked = _look(session, repo, manifest, facts, progress, beyond, seen)
         name = secrets.token_hex(6)
         comparing = _Comparing(
             endpoint=endpoint,
@@ -149,10 +163,11 @@ def prove(
             parallel=parallel,
             progress=progress,
             stop=stop,
+            plannable=looked.plannable,
         )
-        results, orphans = comparing.run(seen.checks, seen.keys)
+        results, orphans = comparing.run(looked.checks, looked.keys)
         session.rollback()
-    found = [*seen.findings, *(r.finding for r in results if r.finding is not None), *orphans]
+    found = [*looked.findings, *(r.finding for r in results if r.finding is not None), *orphans]
     differences = tuple(merge(merge(manifest.skipped, told), found))
     return Proof(
         snapshot=manifest.id,
@@ -163,10 +178,10 @@ def prove(
         tables_in_order=sum(r.in_order for r in results if r.check.name != LARGE_OBJECTS),
         rows=sum(r.rows for r in results if r.check.name != LARGE_OBJECTS),
         sequences=len(facts.sequences),
-        foreign_keys=len(seen.keys),
-        objects=seen.objects,
+        foreign_keys=len(looked.keys),
+        objects=looked.objects,
         large_objects=len(facts.large_objects),
-        normalised=seen.versions.cross,
+        normalised=looked.versions.cross,
         differences=differences,
         accepted=waived,
         seconds=time.monotonic() - begun,
@@ -174,14 +189,15 @@ def prove(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    """What the catalogs say, and what is left to do."""
+class _Looked:
+    """What the catalogs say, and what is left to do. `plannable`: tables on which a query runs no code of users."""
 
     findings: tuple[Finding, ...]
     checks: tuple[TableCheck, ...]
     keys: tuple[ForeignKey, ...]
     objects: int
     versions: Versions
+    plannable: Mapping[str, TableFacts]
 
 
 def _look(
@@ -191,11 +207,12 @@ def _look(
     facts: SourceFacts,
     progress: Progress,
     beyond: Beyond,
-    cuts: CutBook | None,
-) -> _Seen:
+    seen: Seen | None,
+) -> _Looked:
     progress.stage("comparing the catalog")
     platform = detect(*read_platform_names(session))
     read = read_facts(session, platform)
+    divisible = {oid for (oid,) in session.rows(query("divisible"), (sorted(platform.owners),))}
     stored = read_items(repo.component(manifest, "inventory"))
     items = {(i.cls, i.identity): i.attributes for i in read_inventory(session)}
     # Rights to set parameters lie beside the database: those that the snapshot does not know may be another one's.
@@ -210,16 +227,23 @@ def _look(
         role=str(session.one("SELECT SESSION_USER::text")[0]),
     )
     lists = beyond.left(facts, repo.chunk_list(manifest) if beyond.data is None else beyond.data)
-    checks, unchecked = plan_checks(facts, lists, read.facts, platform, cuts)
+    checks, unchecked = plan_checks(facts, lists, read.facts, platform, seen)
     keys, unchecked_keys = read_foreign_keys(session)
     different = compare(stored, items, platform, versions)
-    return _Seen(
+    return _Looked(
         findings=(*different, *compare_states(sides), *unchecked, *unchecked_keys),
         checks=tuple(checks),
         keys=tuple(keys),
         objects=len(items),
         versions=versions,
+        plannable={str(t.qname): t for t in read.facts.tables if t.oid in divisible},
     )
+
+
+def _of_ranges(one: Ranges, found: Sequence[SumReport]) -> TableResult:
+    have = sum((report.rows for report in found), Multiset(0, 0))
+    denied = next((report.finding for report in found if report.finding is not None), None)
+    return result_of_sums(one.check, one.want, have, denied)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +259,7 @@ class _Comparing:
     parallel: int
     progress: Progress
     stop: Stop
+    plannable: Mapping[str, TableFacts]
 
     def run(self, checks: Sequence[TableCheck], keys: Sequence[ForeignKey]) -> tuple[list[TableResult], list[Finding]]:
         """All tables, then all foreign keys."""
@@ -256,22 +281,33 @@ class _Comparing:
     def _rows(self, pool: Executor, checks: Sequence[TableCheck], meter: Meter) -> list[TableResult]:
         # What differs is read again, so this may pass its total; it never stands still.
         self.progress.stage("comparing rows", total=sum(c.bytes for c in checks), unit="bytes")
-        units = [
-            CheckUnit(access=self.access, snapshot=self.snapshot, epoch=self.epoch, checks=some)
-            for some in tables_together(checks)
+        split = [one for check in checks if (one := ranges(check, self.plannable.get(check.name))) is not None]
+        whole = {id(one.check) for one in split}
+        units: list[CheckUnit | SumUnit] = [
+            SumUnit(access=self.access, snapshot=self.snapshot, epoch=self.epoch, check=piece)
+            for one in split
+            for piece in one.pieces
         ]
-        results = []
+        units += [
+            CheckUnit(access=self.access, snapshot=self.snapshot, epoch=self.epoch, checks=some)
+            for some in tables_together([check for check in checks if id(check) not in whole])
+        ]
+        results: list[TableResult] = []
+        sums: dict[str, list[SumReport]] = {}
         for unit, report in run_units(
             pool,
-            check_unit,
+            row_unit,
             units,
             at_once=self.parallel,
             stop=self.stop,
             tick=lambda: self.progress.advance(meter.take()),
         ):
             meter.add(report.untold)
-            results += [one.result(check) for check, one in zip(unit.checks, report.reports, strict=True)]
-        return results
+            if isinstance(unit, SumUnit) and isinstance(report, SumReport):
+                sums.setdefault(unit.check.name, []).append(report)
+            elif isinstance(unit, CheckUnit) and isinstance(report, CheckReports):
+                results += [one.result(check) for check, one in zip(unit.checks, report.reports, strict=True)]
+        return results + [_of_ranges(one, sums[one.check.name]) for one in split]
 
     def _keys(self, pool: Executor, keys: Sequence[tuple[ForeignKey, ...]]) -> list[Finding]:
         self.progress.stage("checking foreign keys", total=sum(map(len, keys)), unit="constraints")

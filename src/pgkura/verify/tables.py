@@ -9,12 +9,15 @@ import numpy as np
 
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass
+from pgkura.core.refs import Layer
 from pgkura.core.stop import Stop
 from pgkura.postgres.messages import CopyBatch
 from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.lines import Numbers
 from pgkura.repository.repository import Repository
 from pgkura.repository.rowsums import Multiset, RowHasher
+from pgkura.repository.spool import outside
+from pgkura.repository.sums import summed
 from pgkura.verify.checks import LARGE_OBJECTS, Part, TableCheck
 
 _SAVEPOINT = "pgkura_stream"
@@ -75,10 +78,34 @@ def compare_table(session: Session, reader: Reader, check: TableCheck) -> TableR
         with session.given_back():
             return _compare(session, reader, check)
     except SqlError as error:
-        if session.broken or error.sqlstate != _NO_RIGHT:
-            raise
-        denied = Finding(cls=FindingClass.DENIED, object=check.title, reason=error.msg)
-        return TableResult(check=check, rows=0, finding=denied, in_order=False)
+        return TableResult(check=check, rows=0, finding=_denied(session, check, error), in_order=False)
+
+
+def sum_table(session: Session, reader: Reader, check: TableCheck) -> tuple[Multiset, Finding | None]:
+    """The rows of `check` under the key of its draw, or why they cannot be read."""
+    try:
+        with session.given_back():
+            return _multiset_there(session, reader, check, _key(reader, check)), None
+    except SqlError as error:
+        return Multiset(0, 0), _denied(session, check, error)
+
+
+def result_of_sums(check: TableCheck, want: Multiset, have: Multiset, denied: Finding | None) -> TableResult:
+    """What the sums of all its ranges say of a table. Pure."""
+    finding = denied
+    if finding is None and have != want:
+        finding = Finding(cls=FindingClass.LOST, object=check.title, reason=_difference(want, have, check))
+    return TableResult(check=check, rows=have.rows, finding=finding, in_order=False)
+
+
+def _denied(session: Session, check: TableCheck, error: SqlError) -> Finding:
+    if session.broken or error.sqlstate != _NO_RIGHT:
+        raise error
+    return Finding(cls=FindingClass.DENIED, object=check.title, reason=error.msg)
+
+
+def _key(reader: Reader, check: TableCheck) -> bytes:
+    return reader.repo.row_key(reader.epoch, check.draw) if check.draw else reader.key
 
 
 def _compare(session: Session, reader: Reader, check: TableCheck) -> TableResult:
@@ -86,13 +113,9 @@ def _compare(session: Session, reader: Reader, check: TableCheck) -> TableResult
         rows, same = _stream_equal(session, reader, check)
         if same:
             return TableResult(check=check, rows=rows, finding=None, in_order=True)
-    have = _multiset_there(session, reader, check)
-    want = _multiset_stored(reader, check)
-    finding = None
-    if have != want:
-        reason = _difference(want, have, check)
-        finding = Finding(cls=FindingClass.LOST, object=check.title, reason=reason)
-    return TableResult(check=check, rows=have.rows, finding=finding, in_order=False)
+    key = _key(reader, check)
+    have = _multiset_there(session, reader, check, key)
+    return result_of_sums(check, _multiset_stored(reader, check, key), have, None)
 
 
 def _copied(session: Session, check: TableCheck, number: int) -> Generator[CopyBatch, None, None]:
@@ -214,8 +237,8 @@ class Cutter:
         return not self._want
 
 
-def _multiset_there(session: Session, reader: Reader, check: TableCheck) -> Multiset:
-    hasher = RowHasher(reader.key)
+def _multiset_there(session: Session, reader: Reader, check: TableCheck, key: bytes) -> Multiset:
+    hasher = RowHasher(key)
     for number in range(len(copy_statements(check))):
         for batch in _copied(session, check, number):
             reader.stop.check()
@@ -227,25 +250,30 @@ def _multiset_there(session: Session, reader: Reader, check: TableCheck) -> Mult
     return hasher.result()
 
 
-def _multiset_stored(reader: Reader, check: TableCheck) -> Multiset:
-    hasher = RowHasher(reader.key)
+def _multiset_stored(reader: Reader, check: TableCheck, key: bytes) -> Multiset:
+    """What the restore before did not add up already is read."""
+    hasher = RowHasher(key)
+    seen = Multiset(0, 0)
     for part in check.parts:
-        for layer in part.layers:
+        covered = part.sums.covered if part.sums is not None else {}
+        seen += part.sums.rows if part.sums is not None else Multiset(0, 0)
+        for layer in outside(part.layers, covered):
             reader.stop.check()
-            pieces: Iterable[bytes] = reader.repo.read_rows(layer)
-            if check.binary:
-                rows, sizes = b"".join(pieces), reader.repo.read_sizes(layer)
-                if part.keep:
-                    rows, sizes = projected_tuples(rows, sizes, part.keep)
-                hasher.update_rows(rows, sizes)
-                continue
-            if part.keep:
-                pieces = projected(pieces, part.keep)
-            if check.numbers is not None:
-                pieces = numbered(pieces, check.numbers)
-            for piece in pieces:
-                hasher.update(piece)
-    return hasher.result()
+            _add_stored(reader.repo, check, part, layer, hasher)
+    return seen + hasher.result()
+
+
+def _add_stored(repo: Repository, check: TableCheck, part: Part, layer: Layer, hasher: RowHasher) -> None:
+    pieces: Iterable[bytes] = repo.read_rows(layer)
+    if check.binary and part.keep:
+        hasher.update_rows(*projected_tuples(b"".join(pieces), repo.read_sizes(layer), part.keep))
+        return
+    if part.keep:
+        pieces = projected(pieces, part.keep)
+    if check.numbers is not None:
+        pieces = numbered(pieces, check.numbers)
+    for _ in summed(pieces, repo.read_sizes(layer) if check.binary else None, hasher):
+        pass
 
 
 def projected(pieces: Iterable[bytes], keep: Sequence[int]) -> Iterator[bytes]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pgkura.core.access import Access
 from pgkura.core.outcome import Finding
 from pgkura.postgres.session import Session
-from pgkura.repository.rowsums import new_key
+from pgkura.repository.rowsums import Multiset, new_key
 from pgkura.verify.checks import TableCheck
 from pgkura.verify.foreign_keys import ForeignKey, check_foreign_keys
-from pgkura.verify.tables import Reader, TableResult, compare_tables
+from pgkura.verify.tables import Reader, TableResult, compare_tables, sum_table
 from pgkura.work.station import station_for
 
 APPLICATION = "pgkura verify"
@@ -33,6 +33,30 @@ class CheckUnit:
     def title(self) -> str:
         """For people."""
         return _title([check.title for check in self.checks], "tables")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumUnit:
+    """Rows of a table, or of a range of its pages, to be added up there."""
+
+    access: Access
+    snapshot: str
+    epoch: int
+    check: TableCheck
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return self.check.title
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumReport:
+    """What they come to; `finding` where they may not be read."""
+
+    rows: Multiset
+    finding: Finding | None
+    untold: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +122,30 @@ def application_name(access: Access) -> str:
     return f"{APPLICATION} {access.run}".strip()
 
 
+def row_unit(unit: CheckUnit | SumUnit) -> CheckReports | SumReport:
+    """Either of them."""
+    return check_unit(unit) if isinstance(unit, CheckUnit) else sum_unit(unit)
+
+
+def sum_unit(unit: SumUnit) -> SumReport:
+    """Add up its rows."""
+    untold = Meter()
+    with _at_snapshot(unit) as session:
+        rows, finding = sum_table(session, _reader(unit, untold), unit.check)
+    return SumReport(rows=rows, finding=finding, untold=untold.take())
+
+
+def _reader(unit: CheckUnit | SumUnit, untold: Meter) -> Reader:
+    shared = station_for(unit.access).shared()
+    received = shared.received or untold.add
+    return Reader(repo=shared.repo, epoch=unit.epoch, key=new_key(), stop=shared.stop, received=received)
+
+
 def check_unit(unit: CheckUnit) -> CheckReports:
     """Compare its tables."""
-    shared = station_for(unit.access).shared()
     untold = Meter()
-    reader = Reader(
-        repo=shared.repo, epoch=unit.epoch, key=new_key(), stop=shared.stop, received=shared.received or untold.add
-    )
     with _at_snapshot(unit) as session:
-        found = compare_tables(session, reader, unit.checks)
+        found = compare_tables(session, _reader(unit, untold), unit.checks)
     reports = tuple(CheckReport(rows=one.rows, finding=one.finding, in_order=one.in_order) for one in found)
     return CheckReports(reports=reports, untold=untold.take())
 
@@ -118,7 +157,7 @@ def key_unit(unit: KeyUnit) -> list[Finding]:
 
 
 @contextmanager
-def _at_snapshot(unit: CheckUnit | KeyUnit) -> Iterator[Session]:
+def _at_snapshot(unit: CheckUnit | SumUnit | KeyUnit) -> Iterator[Session]:
     """The worker's connection in its one transaction, which sees the exported snapshot."""
     with station_for(unit.access).using(application_name(unit.access)) as session:
         if not session.in_transaction:

@@ -1,0 +1,136 @@
+"""A large table comes back in parts, by several connections at a time: its rows are proven by their sums."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.restored_layers import LAYERED, Back, Kind, restored_layers
+from tests.support.servers import server, versions
+from tests.support.snapshot_scene import Scene
+
+from pgkura.core.errors import Tampered
+from pgkura.core.outcome import FindingClass
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.pinning import connect
+from pgkura.restore import divided, ledger, loads, marker
+from pgkura.restore.rows import Rows
+from pgkura.verify import ranges
+
+
+@pytest.fixture(params=versions())
+def back(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Back]:
+    """Where everything is large."""
+    monkeypatch.setattr(divided, "DIVIDED_BYTES", 1)
+    monkeypatch.setattr(loads, "PART_BYTES", 65536)
+    monkeypatch.setattr(ranges, "RANGE_BYTES", 65536)
+    with restored_layers(server(request.param), tmp_path / "repository") as made:
+        yield made
+
+
+def _count(scene: Scene, sql: str) -> int:
+    return int(scene.rows(sql)[0][0])
+
+
+def _numbers(back: Back) -> dict[str, int]:
+    return {t.name: t.number for t in back.planned.repo.chunk_list(back.planned.manifest)}
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_sums_of_all_parts_prove_a_table(back: Back, kind: Kind) -> None:
+    """No stored row is read for it: they are gone by then."""
+    restored = back.restore(kind)
+    for name in LAYERED:
+        sums = restored.seen.sums[_numbers(back)[name]]
+        assert len(sums.covered) > 2, "one part is no parts"
+    assert restored.rows == _count(back.source, "SELECT (SELECT count(*) FROM wide) + (SELECT count(*) FROM texts)")
+    back.lose_rows()
+    proof = back.prove(restored, kind)
+    assert proof.equal and proof.rows == restored.rows and proof.tables_in_order == 0
+    with pytest.raises(Tampered, match="is missing"):
+        back.forgetful().prove()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE wide SET body = body || '.' WHERE id = 500",
+        "DELETE FROM texts WHERE id = 2",
+        "INSERT INTO wide VALUES (2, '2026-01-01', 'a row that was deleted')",
+        "UPDATE texts SET tags = '{}' WHERE id = 1",
+        "INSERT INTO texts SELECT * FROM texts WHERE id = 2",
+        "UPDATE wide SET body = (SELECT body FROM wide w WHERE w.id = 3999) WHERE id = 4000",
+    ],
+)
+def test_what_differs_is_found(back: Back, change: str) -> None:
+    restored = back.restore()
+    back.target.sql(change)
+    proof = back.prove(restored)
+    assert not proof.equal
+    assert [f.object.removeprefix("rows of ") for f in proof.differences] == [LAYERED["texts" in change.split()[:4]]]
+
+
+def test_a_table_in_any_order_is_equal(back: Back) -> None:
+    restored = back.restore()
+    back.target.sql(
+        "CREATE TABLE t AS TABLE wide", "TRUNCATE wide", "INSERT INTO wide SELECT * FROM t ORDER BY md5(id::text)"
+    )
+    back.target.sql("DROP TABLE t")
+    assert back.prove(restored).equal
+
+
+def test_a_table_that_cannot_be_loaded_is_left_empty(back: Back) -> None:
+    """Its check says no; the parts that are not begun are not tried."""
+    back.target.sql(f"ALTER DATABASE {Endpoint.parse(back.target.url).database} SET demo.words = 'none'")
+    back = back.planned_again()
+    restored = back.restore()
+    found = [f for f in restored.findings if f.object == f"rows of {LAYERED[1]}"]
+    assert [f.cls for f in found] == [FindingClass.LOST] and "check constraint" in found[0].reason
+    assert _count(back.target, "SELECT count(*) FROM texts") == 0
+    assert restored.rows == _count(back.source, "SELECT count(*) FROM wide")
+    proof = back.prove(restored)
+    assert not proof.equal and [f.object for f in proof.differences if f.object.startswith("rows")] == [
+        f"rows of {LAYERED[1]}"
+    ]
+
+
+def test_what_an_earlier_restore_loaded_is_kept_and_read_for_the_proof(
+    back: Back, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended after some parts of each table, in any order."""
+
+    def dies(self: Any, job: Any, report: Any) -> None:
+        told.append(job)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+        original(self, job, report)
+
+    told: list[Any] = []
+    original = Rows._collect
+    monkeypatch.setattr(Rows, "_collect", dies)
+    with pytest.raises(KeyboardInterrupt):
+        back.restore()
+    monkeypatch.setattr(Rows, "_collect", original)
+    with connect(Endpoint.parse(back.target.url), application_name="test") as session:
+        there = ledger.read_ledger(session)
+        assert marker.read_mark(session) is not None
+    parts = {number: runs for number, runs in there.items() if number >= 0}
+    assert 3 <= sum(map(len, parts.values())) <= 5
+    rest = back.planned_again()
+    assert rest.planned.plan.goes_on
+    restored = rest.restore()
+    assert restored.rows_kept > 0
+    assert restored.rows == _count(back.source, "SELECT (SELECT count(*) FROM wide) + (SELECT count(*) FROM texts)")
+    for number, runs in parts.items():
+        assert not set(runs) & set(restored.seen.sums[number].covered)
+    assert rest.prove(restored).equal
+    rest.lose_rows()
+    with pytest.raises(Tampered, match="is missing"):
+        rest.forgetful().prove(restored)
+
+
+def test_without_a_ledger_a_table_is_loaded_as_a_whole(back: Back, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgkura.restore.executor.put_mark", lambda session, mark: False)
+    restored = back.restore()
+    assert not restored.seen.sums
+    assert back.prove(restored).equal
