@@ -9,7 +9,7 @@ help: ## this list
 
 setup: .venv/.ready ## make .venv from the lock file
 
-.venv/.ready: requirements.lock pyproject.toml $(wildcard src/pgkura/*/*.c)
+.venv/.ready: requirements.lock pyproject.toml $(wildcard src/pgkura/*/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pgkura needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgkura.core.errors import Tampered
-from pgkura.repository import rowsums as room
-from pgkura.repository.rowsums import LONG, Multiset, RowHasher, multiset, new_key
+from pgkura.repository import rowarrays, rowsums
+from pgkura.repository.rowarrays import LONG
+from pgkura.repository.rowsums import Multiset, RowHasher, multiset, new_key
 
 KEY = bytes(range(32))
 ANY = st.binary(max_size=40)
@@ -25,11 +26,11 @@ LENGTHS = st.one_of(st.integers(0, 40), st.integers(0, LONG + 40), st.integers(L
 WIDE = st.tuples(LENGTHS, st.integers(0, 2**32)).map(lambda case: Random(case[1]).randbytes(case[0]))
 
 
-@pytest.fixture(params=[LONG, 3 * LONG, room.BATCH], autouse=True)
+@pytest.fixture(params=[LONG, 3 * LONG, rowarrays.BATCH], autouse=True)
 def batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches that end everywhere."""
-    monkeypatch.setattr(room, "BATCH", request.param)
-    monkeypatch.setattr(room, "_ROWS", request.param // 16)
+    monkeypatch.setattr(rowarrays, "BATCH", request.param)
+    monkeypatch.setattr(rowarrays, "_ROWS", request.param // 16)
 
 
 def text_of(rows: list[bytes]) -> bytes:
@@ -60,7 +61,7 @@ def slowly(rows: list[bytes]) -> Multiset:
             digest = number(blake3(row, key=keys[32:64]).digest(length=16))
         else:
             digest = len(row)
-            padded = row.ljust(next(width for width in room._WIDTHS if width >= len(row)), b"\0")
+            padded = row.ljust(next(width for width in rowarrays._WIDTHS if width >= len(row)), b"\0")
             for at in range(0, len(padded), 16):
                 block = number(padded[at : at + 16]) ^ number(keys[64 + at : 80 + at])
                 digest ^= number(inner.update(block.to_bytes(16, "little")))
