@@ -20,7 +20,8 @@ import numpy as np
 from blake3 import blake3
 
 from pgkura.repository.lines import Numbers, line_ends
-from pgkura.repository.rowsums import LONG, RowHasher, Words, gathered, multiset
+from pgkura.repository.rowarrays import LONG, ArrayAdder, Words, gathered
+from pgkura.repository.rowsums import RowHasher, compiled
 
 PIECE = 256 * 1024
 REPEATS = 7
@@ -45,12 +46,12 @@ def pieces_of(rows: Sequence[bytes]) -> list[bytes]:
     return pieces
 
 
-class Multilinear(RowHasher):
+class Multilinear(ArrayAdder):
     """Instead of AES: exact inner products with secret numbers (float64, BLAS), four of them modulo 2^31 - 1."""
 
-    def __init__(self, key: bytes) -> None:
-        super().__init__(key)
-        numbers = np.frombuffer(blake3(b"multilinear", key=key).digest(length=16 * (LONG // 2)), "<i4")
+    def __init__(self, keys: bytes) -> None:
+        super().__init__(keys)
+        numbers = np.frombuffer(blake3(b"multilinear", key=keys[:32]).digest(length=16 * (LONG // 2)), "<i4")
         self._numbers = (numbers >> 4).reshape(-1, 4).astype(np.float64)
 
     def _digests(self, text: bytes, starts: Numbers, lengths: Numbers, width: int) -> Words:
@@ -77,6 +78,27 @@ def per_row(pieces: Sequence[bytes], digest: Callable[[bytes], bytes]) -> int:
     return total
 
 
+class Arrays(RowHasher):
+    """As where the compiled part is not there."""
+
+    def _adder_of(self, keys: bytes) -> ArrayAdder:
+        return ArrayAdder(keys)
+
+
+class Products(RowHasher):
+    """With inner products."""
+
+    def _adder_of(self, keys: bytes) -> ArrayAdder:
+        return Multilinear(keys)
+
+
+def added(pieces: Sequence[bytes], hasher: RowHasher) -> None:
+    """All rows."""
+    for piece in pieces:
+        hasher.update(piece)
+    hasher.result()
+
+
 def candidates(pieces: Sequence[bytes], key: bytes) -> dict[str, Callable[[], object]]:
     """Every way, by name."""
     keyed = hashlib.blake2b(key=key, digest_size=32)
@@ -91,16 +113,12 @@ def candidates(pieces: Sequence[bytes], key: bytes) -> dict[str, Callable[[], ob
         state.update(line)
         return state.digest()
 
-    def multilinear() -> None:
-        hasher = Multilinear(key)
-        for piece in pieces:
-            hasher.update(piece)
-        hasher.result()
-
+    ours = {"multiset: masked AES blocks, AES, sum": lambda: added(pieces, RowHasher(key))} if compiled else {}
     return {
         "stream: keyed BLAKE3 over pieces": stream,
-        "multiset: masked AES blocks, AES, sum": lambda: multiset(pieces, key),
-        "other: float64 inner products, AES, sum": multilinear,
+        **ours,
+        "multiset: the same, with arrays": lambda: added(pieces, Arrays(key)),
+        "other: float64 inner products, AES, sum": lambda: added(pieces, Products(key)),
         "other: keyed BLAKE2b per row, folded sum": lambda: per_row(pieces, blake2b),
         "other: keyed BLAKE3 per row, folded sum": lambda: per_row(pieces, lambda line: blake3(line, key=key).digest()),
         "other: only finding the newlines": lambda: [line_ends(piece) for piece in pieces],
@@ -123,7 +141,7 @@ def side_by_side(pieces: Sequence[bytes], key: bytes) -> float:
     """How much longer two threads take for two tables than one thread for one."""
 
     def wall(count: int) -> float:
-        threads = [threading.Thread(target=multiset, args=(pieces, key)) for _ in range(count)]
+        threads = [threading.Thread(target=added, args=(pieces, RowHasher(key))) for _ in range(count)]
         begun = time.perf_counter()
         for thread in threads:
             thread.start()

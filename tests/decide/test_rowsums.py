@@ -5,6 +5,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.servers import needs
 
 from pgkura.core.errors import Tampered
 from pgkura.repository import rowarrays, rowsums
@@ -19,6 +21,7 @@ from pgkura.repository.rowarrays import LONG
 from pgkura.repository.rowsums import Multiset, RowHasher, multiset, new_key
 
 KEY = bytes(range(32))
+COMPILED = "a C compiler when `make setup` runs, and a processor with instructions for AES"
 ANY = st.binary(max_size=40)
 ROW = ANY.map(lambda raw: raw.replace(b"\n", b"\\n"))
 # Around every width at which rows are gathered, and on both sides of the longest of them.
@@ -26,11 +29,20 @@ LENGTHS = st.one_of(st.integers(0, 40), st.integers(0, LONG + 40), st.integers(L
 WIDE = st.tuples(LENGTHS, st.integers(0, 2**32)).map(lambda case: Random(case[1]).randbytes(case[0]))
 
 
-@pytest.fixture(params=[LONG, 3 * LONG, rowarrays.BATCH], autouse=True)
-def batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches that end everywhere."""
-    monkeypatch.setattr(rowarrays, "BATCH", request.param)
-    monkeypatch.setattr(rowarrays, "_ROWS", request.param // 16)
+WAYS = [("arrays", LONG), ("arrays", 3 * LONG), ("arrays", rowarrays.BATCH), ("compiled", 0), ("compiled", 16 << 10)]
+
+
+@pytest.fixture(params=WAYS, ids=lambda way: f"{way[0]}-{way[1]}", autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways, and batches that end everywhere."""
+    name, size = request.param
+    if name == "arrays":
+        monkeypatch.setattr(rowarrays, "BATCH", size)
+        monkeypatch.setattr(rowarrays, "_ROWS", size // 16)
+        monkeypatch.setattr(rowsums, "compiled", None)
+    else:
+        needs(COMPILED, rowsums.compiled is not None)
+        monkeypatch.setattr(rowsums, "_ENOUGH", size)
 
 
 def text_of(rows: list[bytes]) -> bytes:
@@ -199,11 +211,36 @@ def test_text_that_ends_within_a_row_is_damage() -> None:
             hasher.result()
 
 
-@pytest.mark.parametrize("lengths", [[2, 2], [1, 1], [4, -1], []])
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        *([2, 2], [1, 1], [3, 1], [4, -1], [-1, 4], [], [3, LONG + 1], [LONG + 1, 3], [2**63 - 1], [-(2**63)]),
+        # The sums of these wrap: to what would fit.
+        *([2**62] * 4 + [3], [2**63 - 1, 2**63 - 1, 5], [3, -(2**63), -(2**63)]),
+    ],
+)
 def test_lengths_that_do_not_fit_are_damage(lengths: list[int]) -> None:
-    """Never other rows than those meant."""
+    """Never other rows than those meant, nor bytes that are not theirs."""
     with pytest.raises(Tampered):
         RowHasher(KEY).update_rows(b"abc", np.array(lengths, np.int64))
+
+
+def test_lengths_may_lie_anyhow() -> None:
+    """With gaps, at odd places, of another size, not to be written."""
+    rows = [b"a" * n for n in (3, 0, 70, LONG + 1, 5)]
+    lengths = np.array([len(row) for row in rows], np.int64)
+    odd = np.frombuffer(b"x" + lengths.tobytes(), np.int64, offset=1)
+    others: list[Any] = [
+        np.repeat(lengths, 2)[::2],
+        lengths.astype(np.int32),
+        odd,
+        lengths.astype(">i8"),
+        lengths.tolist(),
+    ]
+    for other in others:
+        hasher = RowHasher(KEY)
+        hasher.update_rows(memoryview(b"".join(rows)), other)
+        assert hasher.result() == whole(rows)
 
 
 def test_a_long_value_is_never_held() -> None:

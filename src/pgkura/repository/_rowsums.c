@@ -13,23 +13,9 @@
 
 #include "_rowsums_aes.h"
 
-enum {
-    GROUP = 4,           /* blocks worked on at a time */
-    QUEUE = 8,           /* digests that wait to be encrypted at a time */
-    LONG = 4096,         /* longer rows are digested by who calls */
-    PLACES = LONG / BLOCK,
-    MASKS = 2 * KEY + 32, /* behind E, F and the key for longer rows */
-    KEYS = MASKS + LONG,
-};
-
 #ifdef HAVE_AES
 
-typedef struct {
-    Block inner[ROUNDS + 1], outer[ROUNDS + 1];
-    Block masks[PLACES];       /* as they are added to a row's blocks: with what `first` adds */
-    Block padding[PLACES + 1]; /* for each number of blocks: what the zeros behind them add, up to the width */
-    unsigned char kept[2 * GROUP * BLOCK]; /* ones, then zeros: which bytes of the last group are the row's */
-} Secret;
+enum { QUEUE = 8 }; /* digests that wait to be encrypted at a time */
 
 typedef struct {
     uint64_t rows, low, high, over; /* of 192 bits: no number of rows makes them wrap */
@@ -43,29 +29,15 @@ typedef struct {
 } Work;
 
 static inline void
-count_in(Sum *sum, const Block *block)
+add_sum(Sum *into, Sum more)
 {
-    uint64_t parts[2];
-
-    memcpy(parts, block, sizeof parts);
-    uint64_t low = sum->low + parts[0], carry = low < parts[0];
-    uint64_t high = sum->high + parts[1], more = high < parts[1];
-    sum->low = low;
-    sum->high = high + carry;
-    sum->over += more + (sum->high < carry);
-    sum->rows++;
-}
-
-static void
-count_all(Sum *into, const Sum *from)
-{
-    uint64_t low = into->low + from->low, carry = low < from->low;
-    uint64_t high = into->high + from->high, more = high < from->high;
+    uint64_t low = into->low + more.low, carry = low < more.low;
+    uint64_t high = into->high + more.high, wrapped = high < more.high;
 
     into->low = low;
     into->high = high + carry;
-    into->over += from->over + more + (into->high < carry);
-    into->rows += from->rows;
+    into->over += more.over + wrapped + (into->high < carry);
+    into->rows += more.rows;
 }
 
 FAST static void
@@ -79,7 +51,9 @@ settle(Work *work)
     }
     encrypt(blocks, QUEUE, keys);
     for (int n = 0; n < work->waiting; n++) {
-        count_in(&work->sum, blocks + n);
+        uint64_t parts[2];
+        memcpy(parts, blocks + n, sizeof parts);
+        add_sum(&work->sum, (Sum){.rows = 1, .low = parts[0], .high = parts[1]});
     }
     work->waiting = 0;
 }
@@ -135,42 +109,6 @@ add_row(Work *work, const unsigned char *from, size_t length, size_t left)
         digest = differ(digest, add_group(secret, from, secret->kept + GROUP * BLOCK - rest, place));
     }
     add_digest(work, digest);
-}
-
-/* The blocks at which a row of so many is gathered: eighths of the power of two above. */
-static size_t
-width_of(size_t blocks)
-{
-    size_t unit = 1;
-
-    while (blocks > 8 * unit) {
-        unit *= 2;
-    }
-    return blocks == 0 ? 1 : (blocks + unit - 1) / unit * unit;
-}
-
-/* `keys` of KEYS bytes. */
-FAST static void
-make_secret(Secret *secret, const unsigned char *keys)
-{
-    Block zeros[PLACES + 1]; /* what so many zero blocks add */
-
-    expand(secret->inner, keys);
-    expand(secret->outer, keys + KEY);
-    zeros[0] = differ(load(keys), load(keys));
-    for (size_t n = 0; n < PLACES; n++) {
-        Block mask = first(load(keys + MASKS + n * BLOCK), secret->inner);
-        secret->masks[n] = mask;
-        encrypt(&mask, 1, secret->inner);
-        zeros[n + 1] = differ(zeros[n], mask);
-    }
-    for (size_t n = 0; n <= PLACES; n++) {
-        size_t worked = (n + GROUP - 1) / GROUP * GROUP;
-        secret->padding[n] = differ(zeros[worked], zeros[width_of(n)]);
-    }
-    wipe(zeros, sizeof zeros);
-    memset(secret->kept, 0xff, sizeof secret->kept / 2);
-    memset(secret->kept + sizeof secret->kept / 2, 0, sizeof secret->kept / 2);
 }
 
 /* Lines from `at` on, until one that is too long or not whole: where it begins. Where it ends, or NULL. */
@@ -299,7 +237,7 @@ sums_lines(PyObject *object, PyObject *arguments)
         Py_BEGIN_ALLOW_THREADS
         at = add_lines(&work, begin + start, begin + text.len, &end);
         Py_END_ALLOW_THREADS
-        count_all(&self->sum, &work.sum);
+        add_sum(&self->sum, work.sum);
         found = Py_BuildValue("(nn)", (Py_ssize_t)(at - begin), end != NULL ? (Py_ssize_t)(end - begin) : -1);
     }
     PyBuffer_Release(&text);
@@ -329,7 +267,7 @@ add_lengths(Sums *self, const Py_buffer *rows, const Py_buffer *lengths, Py_ssiz
     if (count < 0 && !refused("rows are not as long as they are said to be")) {
         return NULL;
     }
-    count_all(&self->sum, &work.sum);
+    add_sum(&self->sum, work.sum);
     return Py_BuildValue("(nn)", first + count, rows->len - (Py_ssize_t)unread);
 }
 
@@ -364,7 +302,7 @@ sums_digests(PyObject *object, PyObject *digests)
     int whole = source.len % BLOCK == 0 || refused("digests of another size");
     if (whole) {
         add_digests(&work, source.buf, (size_t)source.len / BLOCK);
-        count_all(&self->sum, &work.sum);
+        add_sum(&self->sum, work.sum);
     }
     PyBuffer_Release(&source);
     return whole ? Py_BuildValue("") : NULL;

@@ -1,5 +1,5 @@
-/* AES-128 of several blocks at a time, with the processor's own instructions, where compiler and processor have them:
- * HAVE_AES, and available() when it runs.
+/* The ciphers of row sums, and their keys: AES-128 with the processor's own instructions, where the compiler knows them
+ * (HAVE_AES) and the processor has them (available()).
  */
 #ifndef PGKURA_ROWSUMS_AES_H
 #define PGKURA_ROWSUMS_AES_H
@@ -7,7 +7,16 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { BLOCK = 16, KEY = 16, ROUNDS = 10 };
+enum {
+    BLOCK = 16,
+    GROUP = 4,   /* blocks of a row that are worked on at a time */
+    LONG = 4096, /* longer rows are digested by who calls */
+    PLACES = LONG / BLOCK,
+    ROUNDS = 10,
+    KEY = 16,
+    MASKS = 2 * KEY + 32, /* behind E, F and the key for longer rows */
+    KEYS = MASKS + LONG,
+};
 
 /* One block, on processors with instructions for AES. `first`, `step` and `last` encrypt together: they differ in
  * whether a round's key is added at its end or at its beginning. */
@@ -62,6 +71,13 @@ FAST static inline Block last(Block b, const Block *k) { return veorq_u8(vaeseq_
 
 #ifdef HAVE_AES
 
+typedef struct {
+    Block inner[ROUNDS + 1], outer[ROUNDS + 1];
+    Block masks[PLACES];       /* as they are added to a row's blocks: with what `first` adds */
+    Block padding[PLACES + 1]; /* for each number of blocks: what the zeros behind them add, up to the width */
+    unsigned char kept[2 * GROUP * BLOCK]; /* ones, then zeros: which bytes of the last group are the row's */
+} Secret;
+
 FAST static inline void
 encrypt(Block *blocks, int count, const Block *keys)
 {
@@ -113,6 +129,42 @@ expand(Block *keys, const unsigned char *key)
     memcpy(keys, words, sizeof words);
     wipe(words, sizeof words);
     wipe(same, sizeof same);
+}
+
+/* The blocks at which a row of so many is gathered: eighths of the power of two above. */
+static size_t
+width_of(size_t blocks)
+{
+    size_t unit = 1;
+
+    while (blocks > 8 * unit) {
+        unit *= 2;
+    }
+    return blocks == 0 ? 1 : (blocks + unit - 1) / unit * unit;
+}
+
+/* `keys` of KEYS bytes. */
+FAST static void
+make_secret(Secret *secret, const unsigned char *keys)
+{
+    Block zeros[PLACES + 1]; /* what so many zero blocks add */
+
+    expand(secret->inner, keys);
+    expand(secret->outer, keys + KEY);
+    zeros[0] = differ(load(keys), load(keys));
+    for (size_t n = 0; n < PLACES; n++) {
+        Block mask = first(load(keys + MASKS + n * BLOCK), secret->inner);
+        secret->masks[n] = mask;
+        encrypt(&mask, 1, secret->inner);
+        zeros[n + 1] = differ(zeros[n], mask);
+    }
+    for (size_t n = 0; n <= PLACES; n++) {
+        size_t worked = (n + GROUP - 1) / GROUP * GROUP;
+        secret->padding[n] = differ(zeros[worked], zeros[width_of(n)]);
+    }
+    wipe(zeros, sizeof zeros);
+    memset(secret->kept, 0xff, sizeof secret->kept / 2);
+    memset(secret->kept + sizeof secret->kept / 2, 0, sizeof secret->kept / 2);
 }
 
 #endif
