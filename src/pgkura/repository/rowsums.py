@@ -5,7 +5,7 @@ go through AES under a second key and are added as integers, so that no number o
 key drawn for this proof: without it nobody can choose rows whose sums are alike.
 
 A compiled part does this where a C compiler was there and the processor has instructions for AES (_rowsums.c), else
-arrays do (rowarrays.py), at four to eight times the cost. Nothing runs per row in Python, but for rows longer than
+arrays do (rowarrays.py), at four to nine times the cost. Nothing runs per row in Python, but for rows longer than
 `LONG`.
 """
 
@@ -107,7 +107,7 @@ class RowHasher:
     def update_rows(self, buffer: bytes | memoryview, lengths: Numbers) -> None:
         """Whole rows of any bytes, one after the other."""
         try:
-            self._adder.rows(memoryview(buffer), np.require(lengths, np.int64, "CA"))
+            self._adder.rows(memoryview(buffer), np.require(lengths, np.int64, ("C", "A")))
         except ValueError as error:
             raise Tampered(str(error)) from error
 
