@@ -14,7 +14,7 @@ INTERVAL_SECONDS = 0.5
 # An embedded server may be a child of ours; the server's memory is not ours.
 _SERVERS = frozenset({"postgres", "postmaster"})
 # malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_ARENA_MAX.
-_ALLOCATOR = ((-3, 32 << 20), (-1, 8 << 20), (-8, 1))
+_ALLOCATOR = ((-3, 2 << 20), (-1, 8 << 20), (-8, 1))
 
 
 class MemoryMeter:
@@ -46,11 +46,12 @@ class MemoryMeter:
 
 
 def use_again() -> None:
-    """Let buffers of megabytes come from one heap of all threads, and stay there for the next (glibc only).
+    """Let buffers below 2 MiB come from one heap of all threads, and stay there for the next (glibc only).
 
-    By itself the allocator asks the system for each such buffer anew, or, once it has learned the size, keeps some for
-    each thread. New pages cost a quarter of the processor time of a backup, and half of a restore's; a heap for each
-    thread costs a third of the memory. What is free above 8 MiB goes back.
+    By itself the allocator asks the system for each buffer of some hundred kilobytes anew, or, once it has learned the
+    size, keeps some for each thread. New pages cost a quarter of the processor time of a backup, and half of a
+    restore's; a heap for each thread costs a third of the memory. What is free above 8 MiB goes back. Whole packs and
+    chunks are few: from the heap they would save no time and leave holes of as much as what is in use.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
