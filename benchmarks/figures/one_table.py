@@ -5,9 +5,10 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,6 @@ from benchmarks.measure import interleaved
 from benchmarks.results import Figure, Run, Wrong, compared
 
 from pgkura.core.names import QualifiedName
-from pgkura.core.refs import Layer
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
@@ -25,7 +25,7 @@ from pgkura.repository.keys import Identity
 from pgkura.repository.lists import TableData
 from pgkura.repository.repository import Repository
 from pgkura.repository.rowsums import new_key
-from pgkura.restore.load import copy_chunks, groups
+from pgkura.restore.load import copy_chunks
 from pgkura.restore.loads import Load
 from pgkura.storage.opening import open_storage
 from pgkura.verify.checks import Part, TableCheck
@@ -136,7 +136,7 @@ class _Trial:
             session.commit()
 
     def _grouped(self, url: str, connections: int) -> None:
-        waiting = deque(groups(self._data.layers, 0))
+        waiting = deque(replace(self._load, data=part.data) for part in self._load.parts())
         lock = threading.Lock()
 
         def work() -> None:
@@ -145,16 +145,16 @@ class _Trial:
                     with lock:
                         if not waiting:
                             return
-                        _, layers = waiting.popleft()
-                    self._group(session, layers)
+                        part = waiting.popleft()
+                    self._part(session, part)
 
         with ThreadPoolExecutor(connections) as pool:
             for done in [pool.submit(work) for _ in range(connections)]:
                 done.result()
 
-    def _group(self, session: Session, layers: Sequence[Layer]) -> None:
+    def _part(self, session: Session, part: Load) -> None:
         session.begin(isolation="read committed", read_only=False)
-        copy_chunks(session, self._repo, self._load, Stop(), freeze=False, layers=layers)
+        copy_chunks(session, self._repo, part, Stop(), freeze=False)
         session.commit()
 
     def _prove(self, session: Session) -> bool:

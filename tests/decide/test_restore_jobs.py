@@ -10,8 +10,7 @@ from pgkura.postgres.session import Session
 from pgkura.repository.lists import TableData
 from pgkura.restore.definitions import stretches
 from pgkura.restore.jobs import SMALL_BYTES, TABLES_AT_ONCE, Builder, load_weight, together
-from pgkura.restore.load import GROUP_BYTES, groups
-from pgkura.restore.loads import Load
+from pgkura.restore.loads import PART_BYTES, PARTS, Load
 from pgkura.restore.parallel import Job, Schedule
 
 MIB = 1024 * 1024
@@ -62,11 +61,47 @@ def test_small_loads_go_together_in_bounded_groups() -> None:
     assert sorted(x.data.number for unit in units for x in unit) == list(range(80))
 
 
-def test_groups_of_chunks_follow_each_other() -> None:
-    layers = [_layer(GROUP_BYTES // 4)] * 10
-    assert [(at, len(some)) for at, some in groups(layers, 0)] == [(0, 4), (4, 4), (8, 2)]
-    assert [(at, len(some)) for at, some in groups(layers, 4)] == [(4, 4), (8, 2)]
-    assert list(groups(layers, 10)) == []
+def test_parts_of_a_table_follow_each_other() -> None:
+    layers = tuple(_layer(PART_BYTES // 4) for _ in range(10))
+    load = replace(_load(7, 10 * PART_BYTES // 4), data=replace(_load(7, 10 * PART_BYTES // 4).data, layers=layers))
+    parts = list(load.parts())
+    assert [(p.first, len(p.data.layers), p.data.rows, p.data.bytes) for p in parts] == [
+        (0, 4, 4, PART_BYTES),
+        (4, 4, 4, PART_BYTES),
+        (8, 2, 2, PART_BYTES // 2),
+    ]
+    assert [p.place for p in parts] == [(7, 0), (7, 4), (7, 8)]
+
+
+def test_a_table_has_a_thousand_parts_at_most() -> None:
+    layers = tuple(_layer(PART_BYTES) for _ in range(5000))
+    size = 5000 * PART_BYTES
+    load = replace(_load(7, size), data=replace(_load(7, size).data, layers=layers))
+    parts = list(load.parts())
+    assert PARTS // 2 < len(parts) <= PARTS + 1
+    assert sum(len(p.data.layers) for p in parts) == 5000
+
+
+def test_a_second_connection_takes_parts_only_where_nothing_else_is_left() -> None:
+    parts = [Job(gives=frozenset({-n}), weight=1 << 62, rows=10, part_of=1) for n in (1, 2, 3)]
+    other = Job(gives=frozenset({-9}), weight=1 << 40)
+    schedule = Schedule([*parts, other], 2)
+    first, second = schedule.take(), schedule.take()
+    assert first is parts[0] and second is other
+    schedule.done(other)
+    assert schedule.take() is parts[1]
+    assert schedule.take() is None, "two compute already"
+    schedule.done(parts[0])
+    assert schedule.take() is parts[2]
+
+
+def test_the_parts_of_a_giant_count_together() -> None:
+    """Else what waits for the disk would take a processor from the table that decides when everything ends."""
+    parts = [Job(gives=frozenset({-n}), weight=1 << 62, rows=10, part_of=1) for n in range(1, 5)]
+    light = [Job(gives=frozenset({n}), light=True) for n in range(20, 26)]
+    schedule = Schedule([*parts, *light], 2)
+    begun = list(iter(schedule.take, None))
+    assert len(begun) == 3
 
 
 def test_indexes_and_keys_wait_for_their_tables_only() -> None:
