@@ -86,7 +86,7 @@ class Rows:
             item = items[load.data.number]
             return item.truncate or not item.alone
 
-        whole = together([x for x in loads if x not in divided], alone)
+        whole = together([x for x in loads if x.data.number not in self._divided], alone)
         parts = (part for x in divided for part in x.parts() if not run.kept.whole(part))
         return [
             *(self._unit(fence, [Item(load=x, path=self._paths.of(x), truncate=False)]) for x in parts),
