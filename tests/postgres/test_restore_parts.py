@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.restored_layers import LAYERED, Back, Kind, restored_layers
+from tests.support.restored_layers import DIFFERENCES, LAYERED, Back, Kind, restored_layers
 from tests.support.servers import server, versions
 from tests.support.snapshot_scene import Scene
 
@@ -51,23 +51,9 @@ def test_sums_of_all_parts_prove_a_table(back: Back, kind: Kind) -> None:
         back.forgetful().prove()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE wide SET body = body || '.' WHERE id = 500",
-        "DELETE FROM texts WHERE id = 2",
-        "INSERT INTO wide VALUES (2, '2026-01-01', 'a row that was deleted')",
-        "UPDATE texts SET tags = '{}' WHERE id = 1",
-        "INSERT INTO texts SELECT * FROM texts WHERE id = 2",
-        "UPDATE wide SET body = (SELECT body FROM wide w WHERE w.id = 3999) WHERE id = 4000",
-    ],
-)
-def test_what_differs_is_found(back: Back, change: str) -> None:
-    restored = back.restore()
-    back.target.sql(change)
-    proof = back.prove(restored)
-    assert not proof.equal
-    assert [f.object.removeprefix("rows of ") for f in proof.differences] == [LAYERED["texts" in change.split()[:4]]]
+@pytest.mark.parametrize(("change", "table"), DIFFERENCES.items())
+def test_what_differs_is_found(back: Back, change: str, table: str) -> None:
+    assert back.differs_after(change) == {table}
 
 
 def test_a_table_in_any_order_is_equal(back: Back) -> None:

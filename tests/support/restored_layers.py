@@ -34,6 +34,15 @@ CHANGES = (
     "DELETE FROM texts WHERE id BETWEEN 900 AND 940",
 )
 LAYERED = ('"public"."wide"', '"public"."texts"')
+# Statements that change a restored table, and which of the two.
+DIFFERENCES = {
+    "UPDATE wide SET body = body || '.' WHERE id = 500": LAYERED[0],
+    "DELETE FROM texts WHERE id = 2": LAYERED[1],
+    "INSERT INTO wide VALUES (2, '2026-01-01', 'a row that was deleted')": LAYERED[0],
+    "UPDATE texts SET tags = '{}' WHERE id = 1": LAYERED[1],
+    "INSERT INTO texts SELECT * FROM texts WHERE id = 2": LAYERED[1],
+    "UPDATE wide SET body = (SELECT body FROM wide w WHERE w.id = 3999) WHERE id = 4000": LAYERED[0],
+}
 Kind = Literal["threads", "processes"]
 
 
@@ -62,6 +71,13 @@ class Back:
             p.endpoint, p.repo, p.manifest, progress=Silent(), stop=Stop(),
             access=self.target.access, crew=Crew(kind=kind), seen=restored.seen if restored is not None else None,
         )  # fmt: skip
+
+    def differs_after(self, change: str) -> set[str]:
+        """Tables that are not equal any more, by the proof."""
+        restored = self.restore()
+        self.target.sql(change)
+        proof = self.prove(restored)
+        return set() if proof.equal else {f.object.removeprefix("rows of ") for f in proof.differences}
 
     def forgetful(self) -> "Back":
         """Nothing that was opened before is remembered."""
