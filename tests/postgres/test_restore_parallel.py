@@ -1,15 +1,18 @@
 """Jobs on connections of a real server."""
 
+import os
 import threading
 
 import psycopg
 from tests.support.psql import with_user
 from tests.support.servers import newest
 
+from pgkura.core.processors import processors_of
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session
+from pgkura.restore.executor import build_helpers
 from pgkura.restore.parallel import Job, run_jobs
 
 
@@ -33,3 +36,17 @@ def test_a_server_without_more_connections_is_made_do_with() -> None:
     assert len(seen) == 2
     with psycopg.connect(home.url(), autocommit=True) as connection:
         connection.execute("DROP ROLE narrow")
+
+
+def test_builders_of_indexes_share_the_processors_of_a_server_that_is_here() -> None:
+    """Never more than the target has itself; nothing is set where the server's processors are not known."""
+    processors = len(os.sched_getaffinity(0))
+    with connect(Endpoint.parse(newest().url()), application_name="test") as session:
+        assert processors_of(session.pid) == processors
+        for parallel in (1, 2, processors, 1000):
+            session.execute("SET max_parallel_maintenance_workers = 1")
+            assert build_helpers(session, parallel) == min(1, max(0, processors // parallel - 1))
+        session.execute("SET max_parallel_maintenance_workers = 0")
+        assert build_helpers(session, 1) == 0
+    assert processors_of(os.getpid()) is None, "no server"
+    assert processors_of(2**22 + 1) is None, "no process"

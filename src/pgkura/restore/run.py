@@ -35,7 +35,7 @@ class Run:
     failed  entries that could not be executed; there: those that a cut-short restore made already
     ledger  whether what is loaded is told in the target
     kept    what an earlier run has done
-    memory  for building one index
+    memory  for building one index; helpers: server processes beside the one that builds, None = as the target has them
     analyzed  tables that have their statistics
     others  roles that the target's default privileges favour
     access  how workers open target and repository; crew: who they are
@@ -58,6 +58,7 @@ class Run:
     ledger: bool = False
     kept: Kept = NOTHING
     memory: str = _MAINTENANCE_MEMORY
+    helpers: int | None = None
     between: "Callable[[Run, Session], None] | None" = None
     epoch: int = 0
     seen: Seen = field(default_factory=lambda: Seen(cuts=CutBook(), sums={}, draw=secrets.token_hex(16)))
@@ -80,8 +81,10 @@ class Run:
     @property
     def settings(self) -> tuple[str, ...]:
         """What is set on every connection, a worker's too."""
-        memory = f"SET maintenance_work_mem = '{self.memory}'"
-        return (memory, "SET synchronous_commit = off", *self.plan.reading)
+        build = [f"SET maintenance_work_mem = '{self.memory}'"]
+        if self.helpers is not None:
+            build.append(f"SET max_parallel_maintenance_workers = {self.helpers}")
+        return (*build, "SET synchronous_commit = off", *self.plan.reading)
 
     def title(self, entry: Entry) -> str:
         """As the inventory names it."""
