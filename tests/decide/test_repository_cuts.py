@@ -12,9 +12,9 @@ KEY = bytes(32)
 ROWS = st.lists(st.lists(st.binary(max_size=20), max_size=4), max_size=12)
 
 
-def noted(layers: list[list[bytes]], *, first: int = 0, few: int) -> Cuts:
+def noted(layers: list[list[bytes]], *, few: int) -> Cuts:
     """What goes through comes out."""
-    pile = CutPile(lambda: blake3(key=KEY), first, few)
+    pile = CutPile(lambda: blake3(key=KEY), few)
     for pieces in layers:
         assert list(pile.through(pieces)) == pieces
     return pile.take()
@@ -30,16 +30,16 @@ def wanted(layers: list[list[bytes]]) -> list[tuple[int, str]]:
 def test_any_number_in_memory_or_in_files(tables: list[list[list[bytes]]], few: int, held: int) -> None:
     book = CutBook(few=held)
     for number, layers in enumerate(tables):
-        cuts = noted(layers, first=number, few=few)
+        cuts = noted(layers, few=few)
         assert list(cuts) == list(cuts) == wanted(layers) and len(cuts) == len(layers)
         sent = pickle.loads(pickle.dumps(cuts))
-        assert list(sent) == wanted(layers) and sent.first == number
+        assert list(sent) == wanted(layers)
         book.add(number, sent if number % 2 else cuts)
     for number, layers in enumerate(tables):
         found = book.of(number)
         assert (found is None) == (not layers)
         if found is not None:
-            assert list(found) == wanted(layers) and found.first == number
+            assert list(found) == wanted(layers)
     assert book.of(-1) is None
 
 

@@ -18,16 +18,15 @@ _BLOCK = 1_600 * _CUT.size
 
 
 class Cuts:
-    """(length, MAC in hex) of each layer of a table that has dropped rows, from its layer `first` on.
+    """(length, MAC in hex) of each layer of a table that has dropped rows.
 
     In memory or read anew from a working file by each iteration. Sent elsewhere, it travels as bytes: a tenth of what
     the names of the layers take.
     """
 
-    __slots__ = ("_end", "_file", "_held", "_start", "first")
+    __slots__ = ("_end", "_file", "_held", "_start")
 
-    def __init__(self, first: int, held: bytes, file: LongFile | None = None, start: int = 0, end: int = 0) -> None:
-        self.first = first
+    def __init__(self, held: bytes, file: LongFile | None = None, start: int = 0, end: int = 0) -> None:
         self._held = held
         self._file = file
         self._start = start
@@ -54,15 +53,14 @@ class Cuts:
             yield block
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Cuts, (self.first, b"".join(self.blocks()))
+        return Cuts, (b"".join(self.blocks()),)
 
 
 class CutPile:
     """Collects the cuts of one table while its rows go by. Not for several threads."""
 
-    def __init__(self, new_mac: Callable[[], Any], first: int = 0, few: int = FEW_BYTES) -> None:
+    def __init__(self, new_mac: Callable[[], Any], few: int = FEW_BYTES) -> None:
         self._new_mac = new_mac
-        self._first = first
         self._few = few
         self._held = bytearray()
         self._file: LongFile | None = None
@@ -83,10 +81,10 @@ class CutPile:
     def take(self) -> Cuts:
         """What was noted; nothing may follow."""
         if self._file is None:
-            return Cuts(self._first, bytes(self._held))
+            return Cuts(bytes(self._held))
         self._file.append(bytes(self._held))
         self._file.flush()
-        return Cuts(self._first, b"", self._file, 0, self._file.size)
+        return Cuts(b"", self._file, 0, self._file.size)
 
 
 class CutBook:
@@ -104,14 +102,14 @@ class CutBook:
             return
         if size <= self._left:
             self._left -= size
-            self._found[number] = Cuts(cuts.first, b"".join(cuts.blocks()))
+            self._found[number] = Cuts(b"".join(cuts.blocks()))
             return
         self._file = self._file or LongFile()
         start = self._file.size
         for block in cuts.blocks():
             self._file.append(block)
         self._file.flush()
-        self._found[number] = Cuts(cuts.first, b"", self._file, start, self._file.size)
+        self._found[number] = Cuts(b"", self._file, start, self._file.size)
 
     def of(self, number: int) -> Cuts | None:
         """Of a table; None where nothing is known."""

@@ -125,10 +125,7 @@ class Repository(Bundles):
         return blake3(key=self._keys.mac_key(epoch))
 
     def row_key(self, epoch: int, draw: str) -> bytes:
-        """A key for the sums of rows (rowsums.py) that whoever can read the epoch makes from what was drawn for them.
-
-        It lies behind the bytes that are shown of any MAC under the same key.
-        """
+        """A key for sums of rows (rowsums.py), from what was drawn for them: behind the bytes that a MAC shows."""
         return bytes(blake3(b"pgkura row sums\0" + draw.encode(), key=self._keys.mac_key(epoch)).digest(32, seek=64))
 
     def pack_writer(self, *, storage_class: str = "", for_hosts: bool = False) -> PackWriter:

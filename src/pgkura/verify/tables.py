@@ -184,12 +184,11 @@ def cuts(repo: Repository, part: Part, hasher: Callable[[], Any]) -> Iterator[tu
     """(length, MAC) of the rows that count of each layer. Only layers with dropped rows are read, and of these only
     those that the restore before this proof has not just read."""
     seen = iter(part.cuts or ())
-    first = part.cuts.first if part.cuts is not None else 0
-    for place, layer in enumerate(part.layers):
+    for layer in part.layers:
         if layer.drops is None:
             yield layer.chunk.length, layer.chunk.mac
             continue
-        cut = next(seen, None) if place >= first else None
+        cut = next(seen, None)
         if cut is not None:
             yield cut
             continue
