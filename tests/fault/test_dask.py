@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from tests.support import compare, nasty
 from tests.support.cli import Desk, Done
 from tests.support.dask import Certificates, DaskCluster, Deadly, certificates, die
 from tests.support.servers import newest
+from tests.support.wire import Wire
 
 from pgkura.app.dask_cluster import DaskExecutor, dial
 from pgkura.app.executors import choose
@@ -140,23 +142,29 @@ def test_what_cannot_work_is_said_before_anything_begins(desk: Desk, cluster: Da
     assert not list(desk.repository.glob("snapshots/*"))
 
 
-def test_an_interrupt_ends_the_work_on_the_cluster_too(desk: Desk, cluster: DaskCluster) -> None:
-    source = newest().create_database("dask_stopped")
+@pytest.mark.parametrize("late", [False, True], ids=["both at work", "one still connecting"])
+def test_an_interrupt_ends_the_work_on_the_cluster_too(late: bool, desk: Desk, cluster: DaskCluster) -> None:
+    source = newest().create_database(f"dask_stopped_{late}".lower())
     with psycopg.connect(source, autocommit=True) as connection:
         for table in TABLES:
             connection.execute(f"CREATE TABLE {table} AS SELECT repeat('x', 500) FROM generate_series(1, {ROWS})")
     reader = {"DATABASE_URL": source, "PGKURA_HOST_KEY": str(desk.host_key)}
-    cluster.start(reader, reader)
     arguments = ("backup", "--max-rate", "2000000", "--executor", cluster.address)
-    process = desk.start(*arguments, env={"DATABASE_URL": source})
-    while process.poll() is None and not _connections(source, "pgkura%worker"):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
-    _no_connection_left(source)
-    assert all(worker.poll() is None for worker in cluster.workers)
-    # The workers are free for the next run.
-    desk.run(*arguments[:1], *arguments[3:], env={"DATABASE_URL": source}).expect()
+    port = urlsplit(source).port or 0
+    with Wire(port) as wire:
+        wire.delay = 0.3 if late else 0.0
+        cluster.start(reader, {**reader, "DATABASE_URL": source.replace(f":{port}/", f":{wire.port}/")})
+        process = desk.start(*arguments, env={"DATABASE_URL": source})
+        while process.poll() is None and _connections(source, "pgkura%worker") < 2 - late:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        time.sleep(2 * late)
+        _no_connection_left(source)
+        assert all(worker.poll() is None for worker in cluster.workers)
+        # The workers are free for the next run.
+        wire.delay = 0.0
+        desk.run(*arguments[:1], *arguments[3:], env={"DATABASE_URL": source}).expect()
 
 
 def test_a_unit_that_kills_its_workers_is_named(cluster: DaskCluster) -> None:

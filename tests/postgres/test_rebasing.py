@@ -280,8 +280,9 @@ def test_bases_are_taken_when_they_can_be_used(source: tuple[int, str], desk: De
         time.sleep(4)
         assert snapshots(desk) == 0
         desk.run("backup", env=env).expect(3)
-        sql(url, "CREATE TABLE late (id int PRIMARY KEY, v text)")
         with psycopg.connect(url) as older:
+            older.execute("SELECT pg_current_xact_id()")
+            sql(url, "CREATE TABLE late (id int PRIMARY KEY, v text)")
             older.execute("INSERT INTO late VALUES (1, 'before it is in the log')")
             time.sleep(4)
             assert snapshots(desk) == 1

@@ -1,16 +1,19 @@
 """Units of restore and verify run on any executor, carry no credential, and may run twice."""
 
 import pickle
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import pytest
 from tests.support import compare
 from tests.support.servers import PASSWORD, newest
 from tests.support.snapshot_scene import Scene, make_scene
+from tests.support.wire import Wire
 
 from pgkura.core.access import Access, hold, resolve
 from pgkura.core.errors import Interrupted
@@ -21,7 +24,7 @@ from pgkura.operations.verify import verify_against
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.restore.units import LoadUnit, load_unit
 from pgkura.work.pools import Crew, Kind
-from pgkura.work.station import close_stations, visit
+from pgkura.work.station import close_stations, leave, station_for, visit
 
 
 class Elsewhere(ThreadPoolExecutor):
@@ -107,3 +110,21 @@ def test_a_worker_given_up_for_lost_writes_nothing_once_the_restore_has_gone_on(
             visit(load_unit, unit)
         close_stations(unit.access)
     compare.assert_same(scene.url, url)
+
+
+def test_a_connection_that_is_being_made_when_the_run_ends_is_given_up() -> None:
+    """Whoever ends a run ends the connections that the server shows; this one is not there yet."""
+    url = newest().url("postgres")
+    parts = urlsplit(url)
+    with Wire(parts.port or 0) as wire, ThreadPoolExecutor(1) as pool:
+        through = urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{wire.port}")))
+        access = Access(database=hold("left", through), repository="nowhere", run=uuid4().hex)
+        wire.stalled = True
+        made = pool.submit(lambda: station_for(access).session("pgkura test late"))
+        time.sleep(0.5)
+        assert not made.done()
+        leave(access)
+        wire.stalled = False
+        with pytest.raises(Interrupted, match="the run is over"):
+            made.result(timeout=20)
+    close_stations(access)

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Lock, Thread
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ _DASK: Final[Any] = distributed
 CONNECT_SECONDS = 15
 PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 2.0
+TELL_SECONDS = 5.0
 _INSTALL = "scheduler and workers need the same pgkura as this machine (pip install 'pgkura[dask]')"
 
 
@@ -120,6 +121,18 @@ class DaskExecutor(Executor):
         future.add_done_callback(self._forget)
         task.add_done_callback(lambda done: _settle(future, done, title))
         return future
+
+    def everywhere(self, function: Callable[..., Any], /, *args: Any) -> None:
+        """In each worker's process, beside its units; waits for at most TELL_SECONDS."""
+
+        def tell() -> None:
+            # Whoever cannot be told by the scheduler has lost it, and is ended by it.
+            with suppress(Exception):
+                self._client.run(function, *args, on_error="ignore")
+
+        telling = Thread(target=tell, name="pgkura-dask-tell", daemon=True)
+        telling.start()
+        telling.join(TELL_SECONDS)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Give up what is still on its way."""

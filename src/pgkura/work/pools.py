@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pgkura.core.access import Access, held
 from pgkura.core.errors import PgkuraError
@@ -32,6 +32,15 @@ def worker_died() -> WorkerDied:
         detail="it was killed from outside, or the machine ran out of memory",
         hint="nothing of this run is taken for a backup; run it again, with fewer workers if memory is short",
     )
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """An executor whose workers, elsewhere, can be told something beside their units."""
+
+    def everywhere(self, function: Callable[..., Any], /, *args: Any) -> None:
+        """Run it in each worker's process, at once; quiet about those that cannot be reached."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +86,8 @@ def workers(
     except BaseException:
         leave(access)
         pool.shutdown(wait=False, cancel_futures=True)
+        if isinstance(crew.given, Reachable):
+            crew.given.everywhere(leave, access)
         abort()
         if end_children is not None:
             end_children()

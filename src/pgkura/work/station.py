@@ -26,6 +26,8 @@ from pgkura.storage.opening import open_storage
 
 # Repositories that a worker of many runs keeps open: each holds an index in memory.
 _KEPT_REPOSITORIES = 4
+# Runs that such a worker remembers to be over.
+_KEPT_LEFT = 1000
 
 
 class Unit(Protocol):
@@ -111,6 +113,9 @@ class Station:
         endpoint = Endpoint.parse(resolve(self._access.database), insecure=self._access.insecure_database)
         session = connect(endpoint, application_name=application_name)
         try:
+            # Whoever ended the run did not see a connection that was only being made.
+            if leaving(self._access):
+                raise Interrupted("the run is over")
             if settings:
                 session.script("; ".join(settings))
         except BaseException:
@@ -122,7 +127,7 @@ class Station:
 _shared: dict[Access, Shared] = {}
 _seeded: set[Access] = set()
 _stations: dict[Access, list[Station]] = {}
-_leaving: set[Access] = set()
+_leaving: dict[Access, None] = {}
 _mine = local()
 _lock = Lock()
 
@@ -164,9 +169,11 @@ def seed(
 
 
 def leave(access: Access) -> None:
-    """Tell this process's worker threads to wait for nothing any more: the run is over."""
+    """Tell this process's worker threads to wait for nothing and open nothing any more: the run is over."""
     with _lock:
-        _leaving.add(access)
+        _leaving[access] = None
+        while len(_leaving) > _KEPT_LEFT:
+            del _leaving[next(iter(_leaving))]
 
 
 def leaving(access: Access) -> bool:
@@ -187,7 +194,7 @@ def close_stations(access: Access) -> None:
         stations = _stations.pop(access, [])
         _shared.pop(access, None)
         _seeded.discard(access)
-        _leaving.discard(access)
+        _leaving.pop(access, None)
     for station in stations:
         station.close()
 
