@@ -12,7 +12,7 @@ from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session
-from pgkura.restore.executor import build_helpers
+from pgkura.restore.building import build_helpers, building
 from pgkura.restore.parallel import Job, run_jobs
 
 
@@ -43,10 +43,22 @@ def test_builders_of_indexes_share_the_processors_of_a_server_that_is_here() -> 
     processors = len(os.sched_getaffinity(0))
     with connect(Endpoint.parse(newest().url()), application_name="test") as session:
         assert processors_of(session.pid) == processors
+        session.execute("SET max_parallel_maintenance_workers = 1")
         for parallel in (1, 2, processors, 1000):
+            made = building(session, parallel, ())
+            assert made.helpers == min(1, max(0, processors // parallel - 1))
+            for statement in made.settings:
+                session.execute(statement)
+            assert session.one("SELECT current_setting('max_parallel_maintenance_workers')::int") == (made.helpers,)
             session.execute("SET max_parallel_maintenance_workers = 1")
-            assert build_helpers(session, parallel) == min(1, max(0, processors // parallel - 1))
         session.execute("SET max_parallel_maintenance_workers = 0")
-        assert build_helpers(session, 1) == 0
+        assert building(session, 1, ()).helpers == 0
+        # What a session has by itself is never taken from it.
+        session.execute("SET maintenance_work_mem = '3GB'")
+        assert building(session, 1, ()).memory == 3 << 30
+        session.execute("RESET maintenance_work_mem")
+        (own,) = session.one("SELECT pg_size_bytes(current_setting('maintenance_work_mem'))")
+        assert building(session, 1000, ()).memory == own
+    assert build_helpers(None, 1, 2) is None
     assert processors_of(os.getpid()) is None, "no server"
     assert processors_of(2**22 + 1) is None, "no process"

@@ -12,7 +12,6 @@ from pgkura.catalog.toc import Toc
 from pgkura.core.access import Access, own_access
 from pgkura.core.errors import PlanOutdated
 from pgkura.core.outcome import Finding
-from pgkura.core.processors import processors_of
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
@@ -21,6 +20,7 @@ from pgkura.postgres.session import Session
 from pgkura.repository.repository import Repository
 from pgkura.repository.sums import Seen
 from pgkura.restore import ledger
+from pgkura.restore.building import building
 from pgkura.restore.definitions import analyze, before_rows, cleared, refresh_views, sequence_values
 from pgkura.restore.going_on import NOTHING, go_on
 from pgkura.restore.guests import Guests
@@ -44,23 +44,6 @@ class Restored:
     bytes_kept: int
     seconds: float
     seen: Seen
-
-
-def build_memory(session: Session, parallel: int) -> str:
-    """For building one index, as a share of what the target's owner gave its server: half of shared_buffers for all
-    connections together, at least what a session has by itself, at most a gigabyte."""
-    buffers, own = session.one(query("target", "memory"))
-    return f"{max(int(own), min(int(buffers) // 2 // parallel, 1024**3)) // 1024}kB"
-
-
-def build_helpers(session: Session, parallel: int) -> int | None:
-    """Server processes beside each that builds an index, never more than the target has: with one for each processor
-    that other jobs leave, nothing is quicker for more of them, and sorting costs more. None where that is not known."""
-    processors = processors_of(session.pid)
-    if processors is None:
-        return None
-    (own,) = session.one("SELECT pg_catalog.current_setting('max_parallel_maintenance_workers')::int")
-    return min(int(own), max(0, processors // parallel - 1))
 
 
 class Executor:
@@ -144,8 +127,7 @@ class Executor:
 
     def _begin(self, session: Session, *, cut_short: Toc) -> bool:
         run, mark = self._run, self._plan.cut_short
-        run.memory = build_memory(session, self._plan.options.parallel)
-        run.helpers = build_helpers(session, self._plan.options.parallel)
+        run.building = building(session, self._plan.options.parallel, self._plan.loads)
         run.others = tuple(r for (r,) in session.rows(query("target", "default_grantees")) if r)
         if self._plan.goes_on and go_on(session, self._plan.kept):
             run.there.update(self._plan.kept.there)

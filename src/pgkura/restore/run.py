@@ -17,14 +17,13 @@ from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.cuts import CutBook
 from pgkura.repository.repository import Repository
 from pgkura.repository.sums import Seen
+from pgkura.restore.building import Building
 from pgkura.restore.going_on import NOTHING, Kept
 from pgkura.restore.guests import Guests
 from pgkura.restore.paths import NAME_ERRORS, search_path, trusted_path, under_path
 from pgkura.restore.planner import RestorePlan
 from pgkura.work.pools import Crew
 
-# What building indexes may use on the target; the server's own default is made for many small statements.
-_MAINTENANCE_MEMORY = "64MB"
 _DENIED = "42501"
 
 
@@ -35,7 +34,7 @@ class Run:
     failed  entries that could not be executed; there: those that a cut-short restore made already
     ledger  whether what is loaded is told in the target
     kept    what an earlier run has done
-    memory  for building one index; helpers: server processes beside the one that builds, None = as the target has them
+    building  what the building of indexes may use of the target
     analyzed  tables that have their statistics
     others  roles that the target's default privileges favour
     access  how workers open target and repository; crew: who they are
@@ -57,8 +56,7 @@ class Run:
     analyzed: set[QualifiedName] = field(default_factory=set)
     ledger: bool = False
     kept: Kept = NOTHING
-    memory: str = _MAINTENANCE_MEMORY
-    helpers: int | None = None
+    building: Building = field(default_factory=Building)
     between: "Callable[[Run, Session], None] | None" = None
     epoch: int = 0
     seen: Seen = field(default_factory=lambda: Seen(cuts=CutBook(), sums={}, draw=secrets.token_hex(16)))
@@ -81,10 +79,7 @@ class Run:
     @property
     def settings(self) -> tuple[str, ...]:
         """What is set on every connection, a worker's too."""
-        build = [f"SET maintenance_work_mem = '{self.memory}'"]
-        if self.helpers is not None:
-            build.append(f"SET max_parallel_maintenance_workers = {self.helpers}")
-        return (*build, "SET synchronous_commit = off", *self.plan.reading)
+        return (*self.building.settings, "SET synchronous_commit = off", *self.plan.reading)
 
     def title(self, entry: Entry) -> str:
         """As the inventory names it."""

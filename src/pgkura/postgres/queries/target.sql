@@ -116,10 +116,11 @@ SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namesp
 WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND pg_catalog.pg_relation_size(c.oid) > 0
 
--- name: memory
--- Bytes: the server's buffers, and what a session may use for building an index.
+-- name: building
+-- Bytes: the server's buffers, and what a session may use for building an index; processes that may help with it.
 SELECT pg_catalog.pg_size_bytes(pg_catalog.current_setting('shared_buffers')),
-       pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem'))
+       pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem')),
+       pg_catalog.current_setting('max_parallel_maintenance_workers')::int
 
 -- name: guests
 -- Temporary logins of restores into this database; their names carry its oid, so that two restores leave each other alone.
