@@ -21,6 +21,8 @@ TUNED = (
     "-c maintenance_work_mem=1GB -c synchronous_commit=off -c max_parallel_maintenance_workers=1 "
     "-c wal_compression=on -c work_mem=64MB"
 )
+#: The same where memory for index builds stays as it comes: what is sorted in little of it stays near the processor.
+LEAN = "-c synchronous_commit=off -c max_parallel_maintenance_workers=1 -c work_mem=64MB"
 
 
 def tool(name: str) -> str:
