@@ -64,8 +64,9 @@ def figure(bench: Bench) -> Figure:
         notes=(
             "our wall is the whole command's without the seconds of its proof; CPU is of both together",
             "ours leaves the tables analyzed, pg_restore does not: the line that says so adds `vacuumdb -Z -j2` to it",
-            f"tuned: PGOPTIONS {peers.TUNED!r}, with less memory {peers.LEAN!r}; max_wal_size and shared_buffers are large "
-            "for all",
+            f"tuned: PGOPTIONS {peers.TUNED!r}",
+            f"tuned, less memory: PGOPTIONS {peers.LEAN!r}",
+            "max_wal_size and shared_buffers are large for all",
             "moonshot: 0.6 of the best tuned",
         ),
     )
