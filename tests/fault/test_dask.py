@@ -17,6 +17,7 @@ from tests.support.wire import Wire
 
 from pgkura.app.dask_cluster import DaskExecutor, dial
 from pgkura.app.executors import choose
+from pgkura.programs.pgtools import find_client
 from pgkura.work.pools import WorkerDied
 
 ROWS = 60_000
@@ -165,6 +166,37 @@ def test_an_interrupt_ends_the_work_on_the_cluster_too(late: bool, desk: Desk, c
         # The workers are free for the next run.
         wire.delay = 0.0
         desk.run(*arguments[:1], *arguments[3:], env={"DATABASE_URL": source}).expect()
+
+
+def test_workers_elsewhere_go_on_when_everything_is_read_again(desk: Desk, cluster: DaskCluster) -> None:
+    """They were told that the reading is over; that is true of the first one alone."""
+    source = newest().create_database("dask_again")
+    with psycopg.connect(source, autocommit=True) as connection:
+        for table in TABLES:
+            connection.execute(f"CREATE TABLE {table} AS SELECT repeat('x', 500) FROM generate_series(1, {ROWS})")
+    # The real pg_dump, which fails once, when rows are being read, as it does where a table is changed under it.
+    real, folder = find_client("pg_dump", newest().version), desk.folder / "bin"
+    folder.mkdir()
+    (folder / "pg_dump").write_text(
+        f"""#!/bin/sh
+[ "$1" = --version ] && exec {real.path} "$@"
+{real.path} "$@" || exit 1
+if [ ! -e {folder}/failed ]; then
+  sleep 2; touch {folder}/failed
+  echo 'pg_dump: error: could not open relation with OID 1' >&2; exit 1
+fi
+"""
+    )
+    (folder / "pg_dump").chmod(0o755)
+    reader = {"DATABASE_URL": source, "PGKURA_HOST_KEY": str(desk.host_key)}
+    cluster.start(reader, reader)
+    backup = desk.run(
+        *("backup", "--json", "--max-rate", "20000000", "--executor", cluster.address),
+        env={"DATABASE_URL": source, "PGKURA_PG_BIN": str(folder)},
+    )
+    assert backup.expect().json["rows"] == len(TABLES) * ROWS
+    assert backup.err.count("reading rows (") == 2 and "taking a new snapshot" in backup.err
+    _no_connection_left(source)
 
 
 def test_a_unit_that_kills_its_workers_is_named(cluster: DaskCluster) -> None:

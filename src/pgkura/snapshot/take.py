@@ -100,7 +100,7 @@ class _Run:
         self._name = secrets.token_hex(6)
         access = access or own_access(f"run-{self._name}", source.url(), repo.url)
         # Whoever only reads the source has no use for the identity, wherever it runs.
-        self._access = replace(access, identity="", run=self._name)
+        self._access = replace(access, identity="")
 
     def take(self, meter: MemoryMeter, executor: Executor | None) -> Taken:
         """All steps, in their order."""
@@ -265,11 +265,13 @@ class _Run:
             checkpoint()
 
         desk.progress.stage("reading rows", total=total, unit="bytes")
-        seed(self._access, self._repo, stop=self._stop)
+        # A run of its own to the workers: those elsewhere are told that one reading is over, and another may follow.
+        access = replace(self._access, run=secrets.token_hex(6))
+        seed(access, self._repo, stop=self._stop)
         count = course.connections.workers
         with workers(
             Crew(kind=options.executor, given=course.executor),
-            self._access,
+            access,
             count=count,
             # Where most is known already, starting processes would take longer than the reading.
             data_bytes=0 if remembered.since else total,
@@ -277,7 +279,7 @@ class _Run:
         ) as pool:
             Conductor(
                 options=options,
-                access=self._access,
+                access=access,
                 run=self._name,
                 moment=seen.moment,
                 count=count,
