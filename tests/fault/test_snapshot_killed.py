@@ -61,7 +61,12 @@ def _temporary(scene: Scene) -> Path:
 
 def _in_clear(scene: Scene) -> list[Path]:
     """Files that a backup left lying about: definitions are nobody's business."""
-    return [p for p in _temporary(scene).rglob("*") if p.is_file()]
+    return [p for p in _temporary(scene).rglob("*") if p.is_file() and not _nothing_yet(p)]
+
+
+def _nothing_yet(file: Path) -> bool:
+    """A working database keeps its name for the moment in which it is made: a page of SQLite's own, one of no rows."""
+    return file.name == "database" and file.stat().st_size <= 2 * 4096
 
 
 def _await_stage(child: "subprocess.Popen[str]", beginning: str) -> None:

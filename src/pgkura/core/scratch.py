@@ -49,7 +49,8 @@ class _Database(sqlite3.Connection):
 def new_database() -> sqlite3.Connection:
     """An empty SQLite database in a file that loses its name at once; autocommit, closed when nobody has it any more.
 
-    For what is looked up while a run lasts and would outgrow memory. One thread at a time.
+    For what is looked up while a run lasts and would outgrow memory. One thread at a time. A process killed in the
+    moment in which the file is made leaves an empty one.
     """
     with tempfile.TemporaryDirectory(prefix="pgkura-") as folder:
         database = sqlite3.connect(Path(folder) / "database", check_same_thread=False, isolation_level=None)
