@@ -31,7 +31,8 @@ def test_figures_and_the_page(tmp_path: Path) -> None:
         assert all(v["met"] is None or v["met"] == (v["value"] <= v["goal"]) for v in figure["verdicts"])
     unchanged, restore, *_ = told["figures"]
     assert "compared equal" in unchanged["checked"][0]
-    assert len(restore["checked"]) == 4 and all("equal in" in text for text in restore["checked"])
+    contestants = {run["contestant"] for run in restore["runs"]}
+    assert len(restore["checked"]) == len(contestants) == 5 and all("equal in" in text for text in restore["checked"])
     argv = [sys.executable, "-m", "benchmarks", "table", str(results), "--out", str(page)]
     command(argv, environment, cwd=tmp_path).expect()
     text = page.read_text()

@@ -143,12 +143,18 @@ def test_what_cannot_work_is_said_before_anything_begins(desk: Desk, cluster: Da
     assert not list(desk.repository.glob("snapshots/*"))
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["both at work", "one still connecting"])
-def test_an_interrupt_ends_the_work_on_the_cluster_too(late: bool, desk: Desk, cluster: DaskCluster) -> None:
-    source = newest().create_database(f"dask_stopped_{late}".lower())
-    with psycopg.connect(source, autocommit=True) as connection:
+def _tables(database: str) -> str:
+    """A new database with rows that take a while; its URL."""
+    url = newest().create_database(database)
+    with psycopg.connect(url, autocommit=True) as connection:
         for table in TABLES:
             connection.execute(f"CREATE TABLE {table} AS SELECT repeat('x', 500) FROM generate_series(1, {ROWS})")
+    return url
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["both at work", "one still connecting"])
+def test_an_interrupt_ends_the_work_on_the_cluster_too(late: bool, desk: Desk, cluster: DaskCluster) -> None:
+    source = _tables(f"dask_stopped_{late}".lower())
     reader = {"DATABASE_URL": source, "PGKURA_HOST_KEY": str(desk.host_key)}
     arguments = ("backup", "--max-rate", "2000000", "--executor", cluster.address)
     port = urlsplit(source).port or 0
@@ -170,10 +176,7 @@ def test_an_interrupt_ends_the_work_on_the_cluster_too(late: bool, desk: Desk, c
 
 def test_workers_elsewhere_go_on_when_everything_is_read_again(desk: Desk, cluster: DaskCluster) -> None:
     """They were told that the reading is over; that is true of the first one alone."""
-    source = newest().create_database("dask_again")
-    with psycopg.connect(source, autocommit=True) as connection:
-        for table in TABLES:
-            connection.execute(f"CREATE TABLE {table} AS SELECT repeat('x', 500) FROM generate_series(1, {ROWS})")
+    source = _tables("dask_again")
     # The real pg_dump, which fails once, when rows are being read, as it does where a table is changed under it.
     real, folder = find_client("pg_dump", newest().version), desk.folder / "bin"
     folder.mkdir()

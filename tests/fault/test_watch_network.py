@@ -114,7 +114,11 @@ def test_a_line_that_is_dead_without_a_word(
         thread = threading.Thread(target=lambda: done.append(follow(where, repo, options, Silent(), stop)), daemon=True)
         thread.start()
         with psycopg.connect(url, autocommit=True) as connection:
-            active = "SELECT active_pid FROM pg_replication_slots WHERE database = current_database()"
+            # While it is being made, the slot belongs to another of our connections.
+            active = (
+                "SELECT s.active_pid FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid "
+                "WHERE s.database = current_database() AND a.backend_type = 'walsender'"
+            )
 
             def reader(other: object) -> object:
                 until = time.monotonic() + 60

@@ -126,7 +126,7 @@ class DaskExecutor(Executor):
         """In each worker's process, beside its units; waits for at most TELL_SECONDS."""
 
         def tell() -> None:
-            # Whoever cannot be told by the scheduler has lost it, and is ended by it.
+            # Whoever is not reached ends his unit, which counts for nothing.
             with suppress(Exception):
                 self._client.run(function, *args, on_error="ignore")
 

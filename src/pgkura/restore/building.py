@@ -11,8 +11,8 @@ from pgkura.restore.loads import Load
 
 MIB = 1024 * 1024
 LEAST, MOST = 64 * MIB, 1024 * MIB
-# tuplesort.c: each run that is merged has a buffer of 32 pages and one page more; nbtsort.c: with less than this for
-# each process that takes part, fewer do.
+# tuplesort.c: each run that is merged has a buffer of 32 pages and one page more. plan_create_index_workers: with less
+# than _SHARE for each process, fewer take part.
 _MERGE_BUFFER, _SHARE = 33 * 8192, 32 * MIB
 
 
@@ -49,8 +49,8 @@ def building(session: Session, parallel: int, loads: Iterable[Load]) -> Building
 
 
 def sort_memory(*, largest: int, processes: int, share: int) -> int:
-    """Bytes: as many as sort the largest table's rows in one merge, no more; memory beyond that is slower to touch than
-    what it saves. At most `share`, our part of what the target's owner gave its server, and a gigabyte. Pure.
+    """Bytes: as many as sort the largest table's rows in one merge, no more: memory beyond that makes nothing quicker
+    (docs/decisions/0010). At most `share`, our part of what the target's owner gave its server, and a gigabyte. Pure.
 
     n bytes sorted in m of memory are n / m runs, whose buffers must fit into m.
     """
