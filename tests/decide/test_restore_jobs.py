@@ -3,14 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from pgkura.catalog.toc import Entry
 from pgkura.core.names import QualifiedName
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.postgres.session import Session
 from pgkura.repository.lists import TableData
 from pgkura.restore.definitions import stretches
+from pgkura.restore.divided import head_bytes, told_head
+from pgkura.restore.going_on import Kept
 from pgkura.restore.jobs import SMALL_BYTES, TABLES_AT_ONCE, Builder, load_weight, together
-from pgkura.restore.loads import PART_BYTES, PARTS, Load
+from pgkura.restore.loads import HEAD_BYTES, PART_BYTES, PARTS, Load
 from pgkura.restore.parallel import Job, Schedule
 
 MIB = 1024 * 1024
@@ -25,6 +31,12 @@ def _load(number: int, size: int) -> Load:
 
 def _layer(size: int) -> Layer:
     return Layer(chunk=ChunkRef(object=_OBJECT, offset=0, stored=1, length=size, rows=1, mac="0" * 64))
+
+
+def _large(count: int, size: int) -> Load:
+    """Of so many chunks."""
+    load = _load(7, count * size)
+    return replace(load, data=replace(load.data, layers=tuple(_layer(size) for _ in range(count))))
 
 
 def _entry(number: int, desc: str, tag: str, *deps: int) -> Entry:
@@ -62,9 +74,7 @@ def test_small_loads_go_together_in_bounded_groups() -> None:
 
 
 def test_parts_of_a_table_follow_each_other() -> None:
-    layers = tuple(_layer(PART_BYTES // 4) for _ in range(10))
-    load = replace(_load(7, 10 * PART_BYTES // 4), data=replace(_load(7, 10 * PART_BYTES // 4).data, layers=layers))
-    parts = list(load.parts())
+    parts = list(_large(10, PART_BYTES // 4).parts())
     assert [(p.first, len(p.data.layers), p.data.rows, p.data.bytes) for p in parts] == [
         (0, 4, 4, PART_BYTES),
         (4, 4, 4, PART_BYTES),
@@ -74,12 +84,47 @@ def test_parts_of_a_table_follow_each_other() -> None:
 
 
 def test_a_table_has_a_thousand_parts_at_most() -> None:
-    layers = tuple(_layer(PART_BYTES) for _ in range(5000))
-    size = 5000 * PART_BYTES
-    load = replace(_load(7, size), data=replace(_load(7, size).data, layers=layers))
-    parts = list(load.parts())
+    parts = list(_large(5000, PART_BYTES).parts())
     assert PARTS // 2 < len(parts) <= PARTS + 1
     assert sum(len(p.data.layers) for p in parts) == 5000
+
+
+def test_behind_its_head_a_table_is_cut_as_before() -> None:
+    load = _large(10, PART_BYTES // 4)
+    assert [(p.first, len(p.data.layers)) for p in load.parts(PART_BYTES * 3 // 2)] == [(0, 6), (6, 4)]
+    assert [(p.first, len(p.data.layers)) for p in load.parts(10 * PART_BYTES)] == [(0, 10)]
+
+
+@given(st.lists(st.integers(1, 300), max_size=12), st.integers(1, 9))
+def test_while_heads_load_each_connection_has_a_table_of_its_own(sizes: list[int], parallel: int) -> None:
+    sizes = [size * PART_BYTES // 8 for size in sizes]
+    head = head_bytes(sizes, parallel)
+    busy = [x for x in range(1, HEAD_BYTES + 1, PART_BYTES // 16) if sum(min(s, x) for s in sizes) >= parallel * x]
+    wanted = max(busy, default=0)
+    if wanted < PART_BYTES:
+        assert head <= PART_BYTES + PART_BYTES // 16
+    else:
+        assert wanted <= head < wanted + PART_BYTES // 16 and head <= HEAD_BYTES
+    assert head == 0 or head >= PART_BYTES
+
+
+def test_one_table_is_shared_from_its_first_row_on() -> None:
+    assert head_bytes([1 << 40], 2) == 0
+    assert head_bytes([1 << 40], 1) == head_bytes([1 << 40, 1 << 40], 2) == HEAD_BYTES
+    assert head_bytes([3 << 30, 1 << 29], 2) == 1 << 29
+    assert head_bytes([3 << 30, *[1 << 20] * 64], 2) == 64 << 20
+    assert head_bytes([3 << 30, *[1 << 20] * 63], 2) == 0, "less than a part"
+
+
+@pytest.mark.parametrize("head", [0, PART_BYTES, PART_BYTES * 3 // 2, 10 * PART_BYTES])
+def test_a_restore_that_goes_on_cuts_where_the_one_before_has(head: int) -> None:
+    load = _large(30, PART_BYTES // 3 + 1)
+    parts = list(load.parts(head))
+    for told in (parts[:1], parts[:2], parts[::2] if head else parts[1::2]):
+        kept = Kept(layers={7: {p.first or 0: len(p.data.layers) for p in told}})
+        again = list(load.parts(told_head(load, kept)))
+        assert [p.place for p in again] == [p.place for p in parts]
+        assert [p for p in again if kept.whole(p)] == told
 
 
 def test_a_second_connection_takes_parts_only_where_nothing_else_is_left() -> None:

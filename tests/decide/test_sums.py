@@ -58,7 +58,8 @@ def _layer(number: int) -> Layer:
 
 @pytest.mark.parametrize("few", [0, 1000])
 @pytest.mark.parametrize("size", [1, 35, 100, 10**9])
-def test_portions_are_neighbours_and_all(few: int, size: int) -> None:
+@pytest.mark.parametrize("head", [0, 1, 333])
+def test_portions_are_neighbours_and_all(few: int, size: int, head: int) -> None:
     """In memory and in a file."""
     layers = [_layer(n) for n in range(500)]
     pile = LayerPile(few)
@@ -66,14 +67,15 @@ def test_portions_are_neighbours_and_all(few: int, size: int) -> None:
         pile.append(layer)
     held = pile.take()
     assert isinstance(held, Layers) == (few == 0)
-    found = list(portions(held, size))
+    found = list(portions(held, size, head))
     assert [x for _, some in found for x in some] == layers
     at = 0
     for first, some in found:
         assert first == at and len(some) == len(list(some))
         at += len(some)
-        assert sum(x.chunk.length for x in some) >= size or at == len(layers)
-        assert sum(x.chunk.length for x in list(some)[:-1]) < size
+        wanted = size if first or not head else head
+        assert sum(x.chunk.length for x in some) >= wanted or at == len(layers)
+        assert sum(x.chunk.length for x in list(some)[:-1]) < wanted
 
 
 def test_outside_of_runs() -> None:

@@ -22,7 +22,9 @@ from pgkura.verify import ranges
 def back(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Back]:
     """Where everything is large."""
     monkeypatch.setattr(divided, "DIVIDED_BYTES", 1)
-    monkeypatch.setattr(loads, "PART_BYTES", 65536)
+    monkeypatch.setattr(divided, "HEAD_BYTES", 200_000)
+    for module in (divided, loads):
+        monkeypatch.setattr(module, "PART_BYTES", 65536)
     monkeypatch.setattr(ranges, "RANGE_BYTES", 65536)
     with restored_layers(server(request.param), tmp_path / "repository") as made:
         yield made
@@ -49,6 +51,17 @@ def test_sums_of_all_parts_prove_a_table(back: Back, kind: Kind) -> None:
     assert proof.equal and proof.rows == restored.rows and proof.tables_in_order == 0
     with pytest.raises(Tampered, match="is missing"):
         back.forgetful().prove()
+
+
+def test_the_first_part_is_loaded_frozen(back: Back) -> None:
+    """No reader asks for the state of its rows' transactions: its pages are known as visible to all."""
+    restored = back.restore()
+    for name in LAYERED:
+        assert len(restored.seen.sums[_numbers(back)[name]].covered) > 1
+        ((visible, pages),) = back.target.rows(
+            f"SELECT relallvisible, relpages FROM pg_class WHERE oid = '{name}'::regclass"
+        )
+        assert 20 <= int(visible) < int(pages) - 20
 
 
 @pytest.mark.parametrize(("change", "table"), DIFFERENCES.items())

@@ -114,14 +114,14 @@ class Layers(Collection[Layer]):
                 yield at - len(rest) + place, layer
             rest = rest[place:]
 
-    def cut(self, size: int) -> Iterator[tuple[int, Collection[Layer]]]:
+    def cut(self, size: int, head: int = 0) -> Iterator[tuple[int, Collection[Layer]]]:
         """As `portions`."""
         first = count = length = 0
         start = self._start
         for end, layer in self._walk():
             count += 1
             length += layer.chunk.length
-            if length >= size or end == self._end:
+            if length >= (size if first else head or size) or end == self._end:
                 yield first, Layers(self._file, start, end, count)
                 first, start, count, length = first + count, end, 0, 0
 
@@ -132,18 +132,18 @@ class Layers(Collection[Layer]):
         return tuple, (tuple(self),)
 
 
-def portions(layers: Collection[Layer], size: int) -> Iterator[tuple[int, Collection[Layer]]]:
-    """Neighbours of so many plain bytes, the last of fewer, and the place of each portion's first. Where the layers lie
-    in a file, the portions do."""
+def portions(layers: Collection[Layer], size: int, head: int = 0) -> Iterator[tuple[int, Collection[Layer]]]:
+    """Neighbours of so many plain bytes, the last of fewer, and the place of each portion's first. `head`: bytes of
+    the first portion, where it is another. Where the layers lie in a file, the portions do."""
     if isinstance(layers, Layers):
-        yield from layers.cut(size)
+        yield from layers.cut(size, head)
         return
     first, length = 0, 0
     portion: list[Layer] = []
     for layer in layers:
         portion.append(layer)
         length += layer.chunk.length
-        if length >= size:
+        if length >= (size if first else head or size):
             yield first, tuple(portion)
             first, length, portion = first + len(portion), 0, []
     if portion:

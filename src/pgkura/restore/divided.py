@@ -1,7 +1,8 @@
 """A large table's rows in parts: who may be loaded so, and what becomes of the table once all parts are done."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding
@@ -10,7 +11,7 @@ from pgkura.repository.sums import Sums
 from pgkura.restore import ledger
 from pgkura.restore.going_on import Kept
 from pgkura.restore.load import Loaded
-from pgkura.restore.loads import DIVIDED_BYTES, Load
+from pgkura.restore.loads import DIVIDED_BYTES, HEAD_BYTES, PART_BYTES, Load
 
 
 def divisible(load: Load, kept: Kept, holding: Collection[QualifiedName]) -> bool:
@@ -20,11 +21,33 @@ def divisible(load: Load, kept: Kept, holding: Collection[QualifiedName]) -> boo
     return load.plain and load.data.bytes >= DIVIDED_BYTES and known
 
 
+def head_bytes(sizes: Iterable[int], parallel: int) -> int:
+    """Bytes of each large table that one connection loads, frozen, before others may share it; 0 = none. Pure.
+
+    As many as leave each of `parallel` connections a table of its own meanwhile: the largest x for which the sum of
+    min(size, x) is `parallel` times x or more. That sum is the least, over all k, of k times x and the tables that are
+    left without the k largest.
+    """
+    largest = sorted(sizes, reverse=True)
+    most, rest = HEAD_BYTES, sum(largest)
+    for k in range(parallel):
+        most = min(most, rest // (parallel - k))
+        rest -= sum(largest[k : k + 1])
+    return most if most >= PART_BYTES else 0
+
+
+def told_head(load: Load, kept: Kept) -> int:
+    """Bytes of the first part that an earlier restore cut: the others begin behind it. Pure."""
+    count = kept.layers[load.data.number].get(0, 0)
+    return sum(layer.chunk.length for layer in islice(load.data.layers, count))
+
+
 @dataclass(slots=True, kw_only=True)
 class Divided:
-    """One such table."""
+    """One such table. `head`: the job that loads its first part before all others; None = there is no such part."""
 
     load: Load
+    head: int | None = None
     finding: Finding | None = None
     by_path: bool = False
     _rows: int = 0

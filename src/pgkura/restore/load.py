@@ -41,6 +41,11 @@ class Item:
         """A plain table whose only rows these are."""
         return self.load.plain and self.load.first is None
 
+    @property
+    def frozen(self) -> bool:
+        """It can be loaded so that no reader ever asks for its rows' transaction."""
+        return self.load.plain and self.truncate
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
@@ -140,14 +145,13 @@ class Loader:
                 self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
             copy_in_form(self.session, self.repo, load, self.stop)
             return
-        freeze = item.alone and item.truncate
         if load.delete_where is not None:
             # Rows that CREATE EXTENSION put there itself; the condition is the extension's own.
             self.session.execute(f"DELETE FROM ONLY {load.target.sql} {load.delete_where}")
-        elif freeze:
+        elif item.frozen:
             # Truncating in the same transaction lets COPY write frozen rows, and makes a repeated load harmless.
             self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
-        copy_chunks(self.session, self.repo, load, self.stop, freeze=freeze, notes=notes)
+        copy_chunks(self.session, self.repo, load, self.stop, freeze=item.frozen, notes=notes)
 
     def _managed(self, item: Item) -> Loaded:
         self.session.replica_role()

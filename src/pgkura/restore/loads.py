@@ -16,6 +16,8 @@ from pgkura.restore.target import Target
 DIVIDED_BYTES = 128 * 1024 * 1024
 PART_BYTES = 64 * 1024 * 1024
 PARTS = 1024  # at most, or so
+# What a restore that is cut short has to load again of a large table, at most.
+HEAD_BYTES = 1024 * 1024 * 1024
 
 # These rows come back through the platform's own functions.
 _BY_FUNCTION = frozenset({("vault", "secrets"), ("cron", "job"), ("cron", "job_run_details")})
@@ -52,9 +54,10 @@ class Load:
         own = self.facts is not None and self.facts.kind == "r" and not self.facts.load_root
         return own and self.delete_where is None and not self.managed and self.form is None
 
-    def parts(self) -> Iterator["Load"]:
-        """The rows in portions that several connections may load at a time, in any order."""
-        for first, layers in portions(self.data.layers, max(PART_BYTES, self.data.bytes // PARTS)):
+    def parts(self, head: int = 0) -> Iterator["Load"]:
+        """The rows in portions that several connections may load at a time, in any order, once the first one is there:
+        it has `head` bytes, where that is not 0."""
+        for first, layers in portions(self.data.layers, max(PART_BYTES, self.data.bytes // PARTS), head):
             rows, size = sum(x.rows for x in layers), sum(x.chunk.length for x in layers)
             yield replace(self, first=first, data=replace(self.data, layers=layers, rows=rows, bytes=size))
 

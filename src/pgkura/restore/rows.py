@@ -15,7 +15,7 @@ from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.lists import BLOBS
 from pgkura.restore import ledger
 from pgkura.restore.definitions import analyze_tables, execute_entries, key_in_two
-from pgkura.restore.divided import Divided, divisible
+from pgkura.restore.divided import Divided, divisible, head_bytes, told_head
 from pgkura.restore.guests import Guests
 from pgkura.restore.jobs import FIRST, SMALL_BYTES, Builder, keys_of, load_weight, together
 from pgkura.restore.key_steps import KeySteps
@@ -87,11 +87,20 @@ class Rows:
             return item.truncate or not item.alone
 
         whole = together([x for x in loads if x.data.number not in self._divided], alone)
-        parts = (part for x in divided for part in x.parts() if not run.kept.whole(part))
+        head = head_bytes((x.data.bytes for x in loads), run.plan.options.parallel)
         return [
-            *(self._unit(fence, [Item(load=x, path=self._paths.of(x), truncate=False)]) for x in parts),
+            *(self._unit(fence, [item]) for load in divided for item in self._parts(load, head)),
             *(self._unit(fence, [items[load.data.number] for load in group]) for group in whole),
         ]
+
+    def _parts(self, load: Load, head: int) -> Iterator[Item]:
+        """Of a table that is divided; the first one frozen, which empties the table, where it has `head` bytes."""
+        kept = self._run.kept
+        if load.data.number in kept.layers:
+            head = told_head(load, kept)
+        for part in load.parts(head):
+            if not kept.whole(part):
+                yield Item(load=part, path=self._paths.of(part), truncate=bool(head) and part.first == 0)
 
     def _unit(self, fence: int, items: Sequence[Item]) -> LoadUnit:
         run = self._run
@@ -167,8 +176,11 @@ class Rows:
         """Workers elsewhere may vanish after they committed and before they said so: what cannot be loaded twice
         stays here."""
         of = self._divided.get(unit.items[0].load.data.number)
+        if of is not None and unit.items[0].frozen:
+            of.head = number
         rows = Job(
             gives=frozenset({number}),
+            deps=frozenset() if of is None or of.head in (None, number) else frozenset({of.head}),
             weight=load_weight(unit.bytes if of is None else of.load.data.bytes),
             size=unit.bytes,
             rows=unit.bytes,
