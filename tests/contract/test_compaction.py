@@ -329,8 +329,7 @@ def test_a_copy_follows(days: Days, aged: Aged, tmp_path: Path) -> None:
     shelf = days.shelf
     place = Aged(LocalStorage(tmp_path / "copy"))
     copy_snapshots(shelf.host(), place, (), everything=True, progress=Silent())
-    second = Shelf.__new__(Shelf)
-    second.storage, second.keys, second.contents = place, shelf.keys, shelf.contents
+    second = shelf.copy_at(place)
     prune(shelf.both())
     done = copy_snapshots(shelf.host(), place, (), everything=True, progress=Silent())
     assert done.result is Result.OK and len(done.done.present) == 2

@@ -54,13 +54,6 @@ def copy(repo: Repository, place: Storage, *which: str, check: bool = False, cha
     return copy_snapshots(repo, place, which, everything=not which, check=check, changes=changes, progress=Silent())
 
 
-def copied(shelf: Shelf, place: Storage) -> Shelf:
-    """The copy, opened with the same keys."""
-    other = Shelf.__new__(Shelf)
-    other.storage, other.keys, other.contents = place, shelf.keys, shelf.contents
-    return other
-
-
 def bundle(shelf: Shelf, chain: str) -> None:
     """What can be."""
     repo = shelf.host()
@@ -93,7 +86,7 @@ def test_byte_for_byte(key: str, shelf: Shelf, place: Storage) -> None:
     done = copy(repo, place)
     assert done.result is Result.OK and done.log.chains == 1 and done.log.files == 4 + 7 + 2
     same(shelf, place, "chains/", "changes/")
-    there = copied(shelf, place)
+    there = shelf.copy_at(place)
     assert reached(there.both(), made.id, base) == [3, 4, 5, 6, 7]
     one, other = (timeline(place.host()).as_json()["chains"][0] for place in (shelf, there))
     assert {k: v for k, v in one.items() if "silent" not in k} == {k: v for k, v in other.items() if "silent" not in k}
@@ -119,9 +112,9 @@ def test_chosen_snapshots_bring_their_chain(shelf: Shelf, place: Storage) -> Non
     second = add_base(shelf, two, 1)
     assert copy(shelf.host(), place, second, changes=False).log.files == 0
     copy(shelf.host(), place, second)
-    assert copied(shelf, place).host().chain_ids() == [two.id]
+    assert shelf.copy_at(place).host().chain_ids() == [two.id]
     copy(shelf.host(), place, first)
-    assert copied(shelf, place).host().chain_ids() == [one.id, two.id]
+    assert shelf.copy_at(place).host().chain_ids() == [one.id, two.id]
 
 
 def test_cut_short_anywhere(shelf: Shelf, place: Storage, tmp_path: Path) -> None:
@@ -142,7 +135,7 @@ def test_cut_short_anywhere(shelf: Shelf, place: Storage, tmp_path: Path) -> Non
         store = LocalStorage(tmp_path / f"cut-{writes}")
         with suppress(KeyboardInterrupt):
             copy(shelf.host(), Dies(store, writes))
-        there = copied(shelf, store)
+        there = shelf.copy_at(store)
         try:
             repo = there.both()
         except PgkuraError:
@@ -169,7 +162,7 @@ def test_each_is_pruned_for_itself(shelf: Shelf, place: Storage) -> None:
     made.add(22)
     old = add_base(shelf, made, 0, ago=timedelta(days=2))
     copy(shelf.host(), place)
-    there = copied(shelf, place)
+    there = shelf.copy_at(place)
     prune(there)
     files = {s.key for s in place.list("changes/")}
     assert len([k for k in files if "/segments/" in k]) == 2
@@ -201,10 +194,10 @@ def test_a_source_that_was_cut(shelf: Shelf, place: Storage) -> None:
     assert numbers(the_log(shelf.both(), made.id))[0] > 1
     fresh = Aged(LocalStorage(Path(str(place.url) + "-fresh")))
     copy(shelf.host(), fresh)
-    assert reached(copied(shelf, fresh).both(), made.id, base) == [10, 11, 12]
+    assert reached(shelf.copy_at(fresh).both(), made.id, base) == [10, 11, 12]
     copy(shelf.host(), place)
     # The copy lacks what came between: a log that begins anew, with no gap in it.
-    there = copied(shelf, place).both()
+    there = shelf.copy_at(place).both()
     facts = read_chain(there, made.id)
     assert facts is not None and not facts.missing and facts.end == made.position
     assert reached(there, made.id, base) == [10, 11, 12]
@@ -221,7 +214,7 @@ def test_an_older_copy_keeps_its_moments(shelf: Shelf, place: Storage) -> None:
     prune(shelf, last=1)
     made.add(2)
     copy(shelf.host(), place)
-    assert reached(copied(shelf, place).both(), made.id, old) == list(range(1, 13))
+    assert reached(shelf.copy_at(place).both(), made.id, old) == list(range(1, 13))
 
 
 def test_damage_stays_behind(shelf: Shelf, place: Storage) -> None:
@@ -234,10 +227,10 @@ def test_damage_stays_behind(shelf: Shelf, place: Storage) -> None:
     shelf.storage.put(key, data[:-1] + bytes([data[-1] ^ 1]))
     done = copy(shelf.host(), place)
     assert done.result is Result.INCOMPLETE and any(p.startswith(key) for p in done.problems)
-    assert reached(copied(shelf, place).both(), made.id, base) == [1, 2, 3]
+    assert reached(shelf.copy_at(place).both(), made.id, base) == [1, 2, 3]
     shelf.storage.put(key, data)
     assert copy(shelf.host(), place).result is Result.OK
-    assert reached(copied(shelf, place).both(), made.id, base) == [1, 2, 3, 4, 5, 6]
+    assert reached(shelf.copy_at(place).both(), made.id, base) == [1, 2, 3, 4, 5, 6]
 
 
 def test_damage_of_the_copy_is_put_right(shelf: Shelf, place: Storage) -> None:
@@ -256,7 +249,7 @@ def test_damage_of_the_copy_is_put_right(shelf: Shelf, place: Storage) -> None:
         place.put(key, data[:-1] + bytes([data[-1] ^ 1]))
     done = copy(shelf.host(), place, check=True)
     assert done.result is Result.OK and len(done.log.notes) == 5
-    assert verify_repository(copied(shelf, place).both(), "", progress=Silent()).problems == ()
+    assert verify_repository(shelf.copy_at(place).both(), "", progress=Silent()).problems == ()
 
 
 @pytest.mark.parametrize("kind", ["moto", "rclone"])

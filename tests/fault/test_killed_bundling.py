@@ -1,16 +1,13 @@
 """SIGKILL of a prune of the change log before every single write and delete, and of bundlers side by side."""
 
-import os
 import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.support.chains import Made, add_base, numbers, reached, the_log
-from tests.support.cli import ROOT
+from tests.support.prune_child import Prune
 from tests.support.shelf import Shelf
 
 from pgkura.changes.log import read_chain
@@ -49,25 +46,6 @@ def scene(folder: Path) -> Scene:
     return Scene(shelf=shelf, alive=alive, ended=ended, lost=lost, base=add_base(shelf, alive, 4), old=old)
 
 
-def child(folder: Path, host_key: str, step: int, *, age: int = 0) -> tuple[int, str]:
-    """(exit code, stdout) of one prune that dies before its step."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.prune_child", str(folder), str(step), "2", str(age)],
-        env={
-            **os.environ,
-            "PGKURA_HOST_KEY": host_key,
-            "GRACE": "0",
-            "FAN": str(FAN),
-            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stdout or done.stderr
-
-
 def check(shelf: Shelf, made: Scene, *, over: bool = False) -> None:
     """Every base leads to every later transaction, each once; the log goes without a gap to its end."""
     repo = shelf.both()
@@ -88,26 +66,24 @@ def check(shelf: Shelf, made: Scene, *, over: bool = False) -> None:
 def test_killed_before_every_step(tmp_path: Path) -> None:
     """Whole after each kill; a watcher goes on; the next prune finishes, and nothing is left over."""
     made = scene(tmp_path / "made")
-    keys = made.shelf.keys
     check(made.shelf, made)
     shutil.copytree(tmp_path / "made", tmp_path / "whole")
-    code, told = child(tmp_path / "whole", keys.host_key_text, 0)
-    assert code == 0, told
-    steps = int(told)
+    prune = Prune(folder=tmp_path / "whole", host_key=made.shelf.keys.host_key_text, last=2, fan=FAN)
+    steps = prune.steps()
     assert steps > 45
     kinds = set()
     for step in range(1, steps + 1):
         folder = tmp_path / f"at-{step}"
         shutil.copytree(tmp_path / "made", folder)
-        shelf = Shelf.__new__(Shelf)
-        shelf.storage, shelf.keys, shelf.contents = LocalStorage(folder), keys, dict(made.shelf.contents)
-        code, told = child(folder, keys.host_key_text, step)
+        shelf = made.shelf.copy_at(LocalStorage(folder))
+        mine = replace(prune, folder=folder)
+        code, told = mine.run(step)
         assert code == -9, (step, told)
         check(shelf, made)
         kinds.add((len(shelf.files("changes/")), len(shelf.files("chains/"))))
         for _ in range(2):
             # What a kill left without a name goes once it is an hour old.
-            code, told = child(folder, keys.host_key_text, 0, age=4000)
+            code, told = replace(mine, age=4000).run(0)
             assert code == 0, (step, told)
         check(shelf, made, over=True)
         assert_tidy(shelf, made, step)
@@ -130,29 +106,16 @@ def assert_tidy(shelf: Shelf, made: Scene, step: int) -> None:
 def test_killed_bundlers_side_by_side(tmp_path: Path) -> None:
     """Several at once, killed anywhere: each transaction is there once, whoever won."""
     made = scene(tmp_path / "made")
-    keys = made.shelf.keys
     for round_, step in enumerate((3, 9, 14, 20, 30)):
         folder = tmp_path / f"round-{round_}"
         shutil.copytree(tmp_path / "made", folder)
-        command = [sys.executable, "-m", "tests.support.prune_child", str(folder)]
-        environment = {
-            **os.environ,
-            "PGKURA_HOST_KEY": keys.host_key_text,
-            "GRACE": "0",
-            "FAN": str(FAN),
-            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
-        }
-        running = [
-            subprocess.Popen([*command, str(s), "2", "0"], env=environment, stdout=subprocess.DEVNULL)
-            for s in (0, step, step + 5)
-        ]
-        for process in running:
-            process.wait(60)
-        shelf = Shelf.__new__(Shelf)
-        shelf.storage, shelf.keys, shelf.contents = LocalStorage(folder), keys, dict(made.shelf.contents)
+        prune = Prune(folder=folder, host_key=made.shelf.keys.host_key_text, last=2, fan=FAN)
+        for running in [prune.start(s) for s in (0, step, step + 5)]:
+            running.result()
+        shelf = made.shelf.copy_at(LocalStorage(folder))
         check(shelf, made)
         for _ in range(2):
-            code, told = child(folder, keys.host_key_text, 0, age=4000)
+            code, told = replace(prune, age=4000).run(0)
             assert code == 0, told
         check(shelf, made, over=True)
         assert_tidy(shelf, made, step)

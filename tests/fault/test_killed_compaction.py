@@ -1,43 +1,21 @@
 """SIGKILL of a prune that packs anew, before every single write and delete."""
 
-import os
 import random
 import shutil
-import subprocess
-import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from tests.support.cli import ROOT
 from tests.support.packed import Days, assert_states_open
+from tests.support.prune_child import Prune
 from tests.support.shelf import Shelf
 
 from pgkura.core.progress import Silent
 from pgkura.operations.prune import execute_prune, plan_prune
-from pgkura.repository.keys import NewKeys
 from pgkura.repository.retention import Rules
 from pgkura.storage.local import LocalStorage
 
 KEPT = 3
-
-
-def child(folder: Path, keys: NewKeys, step: int) -> tuple[int, str]:
-    """(exit code, stdout) of one prune that dies before its step."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.prune_child", str(folder), str(step), str(KEPT), "0"],
-        env={
-            **os.environ,
-            "PGKURA_HOST_KEY": keys.host_key_text,
-            "IDENTITY": keys.identity_text,
-            "GRACE": "0",
-            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stdout or done.stderr
 
 
 def prune(shelf: Shelf, last: int, share: float) -> list[str]:
@@ -55,16 +33,15 @@ def test_killed_before_every_step(tmp_path: Path) -> None:
     ids = made.host().manifest_ids()[-KEPT:]
     assert prune(made, KEPT, 0) == []
     shutil.copytree(tmp_path / "made", tmp_path / "whole")
-    code, told = child(tmp_path / "whole", made.keys, 0)
-    assert code == 0, told
-    steps = int(told)
+    keys = made.keys
+    killed = Prune(folder=tmp_path / "whole", host_key=keys.host_key_text, last=KEPT, identity=keys.identity_text)
+    steps = killed.steps()
     assert steps > 30
     for step in range(1, steps + 1):
         folder = tmp_path / f"at-{step}"
         shutil.copytree(tmp_path / "made", folder)
-        shelf = Shelf.__new__(Shelf)
-        shelf.storage, shelf.keys, shelf.contents = LocalStorage(folder), made.keys, dict(made.contents)
-        code, told = child(folder, made.keys, step)
+        shelf = made.copy_at(LocalStorage(folder))
+        code, told = replace(killed, folder=folder).run(step)
         assert code == -9, (step, told)
         shelf.assert_whole()
         assert_states_open(shelf)

@@ -1,19 +1,18 @@
 """SIGKILL of prune before every single write and delete; and prune, backups and verify at the same time."""
 
-import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 from tests.support import compare
-from tests.support.cli import ROOT, Desk
+from tests.support.cli import Desk
+from tests.support.prune_child import Prune
 from tests.support.servers import Server, newest
 from tests.support.shelf import Shelf
 
@@ -21,24 +20,6 @@ from pgkura.core.errors import PlanOutdated
 from pgkura.storage.local import LocalStorage
 
 GRACE = 300
-
-
-def child(folder: Path, host_key: str, step: int, *, last: int = 1, age: int = 0, grace: int = 0) -> "tuple[int, str]":
-    """(exit code, stdout) of one prune that dies before its step."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.prune_child", str(folder), str(step), str(last), str(age)],
-        env={
-            **os.environ,
-            "PGKURA_HOST_KEY": host_key,
-            "GRACE": str(grace),
-            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stdout or done.stderr
 
 
 def snapshots_in(shelf: Shelf) -> list[str]:
@@ -62,16 +43,14 @@ def test_killed_before_every_step(tmp_path: Path) -> None:
     made = Shelf(LocalStorage(tmp_path / "made"))
     ids = snapshots_in(made)
     shutil.copytree(tmp_path / "made", tmp_path / "whole")
-    code, told = child(tmp_path / "whole", made.keys.host_key_text, 0, last=2)
-    assert code == 0, told
-    steps = int(told)
+    steps = Prune(folder=tmp_path / "whole", host_key=made.keys.host_key_text, last=2).steps()
     assert steps > 12
     for step in range(1, steps + 1):
         folder = tmp_path / f"at-{step}"
         shutil.copytree(tmp_path / "made", folder)
-        shelf = Shelf.__new__(Shelf)
-        shelf.storage, shelf.keys, shelf.contents = LocalStorage(folder), made.keys, dict(made.contents)
-        code, told = child(folder, made.keys.host_key_text, step, last=2)
+        shelf = made.copy_at(LocalStorage(folder))
+        prune = Prune(folder=folder, host_key=made.keys.host_key_text, last=2)
+        code, told = prune.run(step)
         assert code == -9, (step, told)
         shelf.assert_whole()
         left = shelf.host().manifest_ids()
@@ -81,10 +60,9 @@ def test_killed_before_every_step(tmp_path: Path) -> None:
         except PlanOutdated:
             pytest.fail(f"killed before step {step}: no backup is possible")
         shelf.assert_whole()
-        code, told = child(folder, made.keys.host_key_text, 0, last=3)
-        assert code == 0, (step, told)
-        code, told = child(folder, made.keys.host_key_text, 0, last=3)
-        assert code == 0, (step, told)
+        for _ in range(2):
+            code, told = replace(prune, last=3).run(0)
+            assert code == 0, (step, told)
         shelf.assert_whole()
         assert shelf.host().manifest_ids()[:-1] == ids[2:], step
         assert shelf.files("tombstones/") == [] and shelf.check().orphans == 0, step
@@ -131,11 +109,10 @@ def test_after_a_kill_everything_works(share: float, scene: Scene, tmp_path: Pat
     """Backup, verify and a proven restore by the command line; then a rerun of prune."""
     key = scene.desk.host_key.read_text()
     counting = copied(scene, tmp_path / "counting")
-    code, told = child(counting.repository, key, 0)
-    assert code == 0, told
+    steps = Prune(folder=counting.repository, host_key=key, last=1).steps()
     desk = copied(scene, tmp_path / "killed")
-    step = 1 + round(share * (int(told) - 1))
-    assert child(desk.repository, key, step)[0] == -9
+    step = 1 + round(share * (steps - 1))
+    assert Prune(folder=desk.repository, host_key=key, last=1).run(step)[0] == -9
     assert desk.run("verify", "--json").expect().json["problems"] == []
     old = desk.run("snapshots", "--json").expect().json["snapshots"][-1]["id"]
     made = desk.run("backup", "--json", env={"DATABASE_URL": scene.source}).expect().json["snapshot"]

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.fault.test_killed_bundling import FAN, Scene, check, scene
-from tests.support.shelf import Aged, Shelf
+from tests.fault.test_killed_bundling import FAN, check, scene
+from tests.support.shelf import Aged
 
 from pgkura.changes import spans
 from pgkura.core.errors import PgkuraError
@@ -45,13 +45,6 @@ def prune(store: Storage, keys: NewKeys) -> None:
     execute_prune(planned, progress=Silent())
 
 
-def restored(made: Scene, folder: Path) -> Shelf:
-    """The scene as a shelf over a copy of its folder."""
-    shelf = Shelf.__new__(Shelf)
-    shelf.storage, shelf.keys, shelf.contents = LocalStorage(folder), made.shelf.keys, dict(made.shelf.contents)
-    return shelf
-
-
 @pytest.mark.timeout(900)
 def test_another_prune_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that a kept snapshot needs is lost, and whoever cannot go on says so in words of ours."""
@@ -71,7 +64,7 @@ def test_another_prune_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             prune(store, keys)
         except PgkuraError as error:
             assert error.hint, (at, error)
-        shelf = restored(made, folder)
+        shelf = made.shelf.copy_at(LocalStorage(folder))
         check(shelf, made)
         prune(LocalStorage(folder), keys)
         check(shelf, made)

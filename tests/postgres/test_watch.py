@@ -100,7 +100,7 @@ def test_once_makes_what_was_before_it_reachable(source: str, desk: Desk) -> Non
     env = {"DATABASE_URL": source}
     desk.run("watch", "--once", env=env).expect()
     with ledger.Load(source), psycopg.connect(source, autocommit=True) as connection:
-        for _ in range(12):
+        for _ in range(6):
             (visible,) = connection.execute("SELECT pg_current_snapshot()::text").fetchone() or ("",)
             desk.run("watch", "--once", "--period", "5s", env=env).expect()
             moment = parse_moment(f"snapshot {visible}")

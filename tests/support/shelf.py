@@ -1,7 +1,7 @@
 """Repositories with snapshots made without a database: enough for whatever only looks at what lies in the store."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from pgkura.core.progress import Silent
@@ -23,9 +23,15 @@ class Shelf:
     storage: Storage
     keys: NewKeys = field(default_factory=lambda: new_keys(now=datetime.now(UTC)))
     contents: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
+    exists: bool = False
 
     def __post_init__(self) -> None:
-        create(self.storage, self.keys)
+        if not self.exists:
+            create(self.storage, self.keys)
+
+    def copy_at(self, storage: Storage) -> "Shelf":
+        """A copy of it that lies there; what is put into either is known to both."""
+        return replace(self, storage=storage, exists=True)
 
     def host(self) -> Repository:
         """Opened anew with the host key alone."""
