@@ -1,7 +1,6 @@
 """One connection. All SQL of the product passes through here; driver errors leave as SqlError with their SQLSTATE."""
 
 import re
-import select
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
@@ -14,8 +13,8 @@ from pgkura.core.errors import DatabaseError
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.messages import CopyBatch
 from pgkura.postgres.receiving import ROOM, Broken, Refused, Rows, Wire, by_libpq, plain
+from pgkura.postgres.sending import CopyWriter, copy_writer
 
-BATCH_BYTES = 256 * 1024
 Answer = list[tuple[Any, ...]]
 
 
@@ -32,31 +31,6 @@ class SqlError(DatabaseError):
 
 def _rebuild_sql_error(msg: str, detail: str, hint: str, sqlstate: str) -> SqlError:
     return SqlError(msg, detail=detail, hint=hint, sqlstate=sqlstate)
-
-
-class CopyWriter:
-    """Takes COPY text for one running COPY … FROM STDIN."""
-
-    def __init__(self, pgconn: pq.abc.PGconn) -> None:
-        self._pgconn = pgconn
-        self._socket = select.poll()
-        self._socket.register(pgconn.socket, select.POLLIN | select.POLLOUT)
-
-    def write(self, data: bytes) -> None:
-        """Send bytes; any cut is fine, rows need not be whole."""
-        whole = len(data) <= BATCH_BYTES
-        for start in range(0, len(data), BATCH_BYTES):
-            self._pgconn.put_copy_data(data if whole else data[start : start + BATCH_BYTES])
-            self._drain()
-
-    def _drain(self) -> None:
-        """Wait until the server has taken everything: libpq would keep any amount for a server slower than us.
-
-        The driver's connections do not block, so other threads run while we wait.
-        """
-        while self._pgconn.flush():
-            if any(event & select.POLLIN for _, event in self._socket.poll()):
-                self._pgconn.consume_input()
 
 
 class Session:
@@ -295,18 +269,35 @@ class Session:
         begun = pgconn.exec_(sql.encode())
         if begun.status != pq.ExecStatus.COPY_IN:
             raise self._failed(begun, sql)
-        try:
-            yield CopyWriter(pgconn)
-        except BaseException as error:
-            self._abort_copy(pgconn)
-            if isinstance(error, psycopg.Error):
-                raise SqlError(_short(sql), detail=str(error).strip()) from error
-            raise
+        with copy_writer(pgconn) as writer:
+            try:
+                yield writer
+            except (Broken, psycopg.Error) as error:
+                raise self._broke(pgconn, sql, error) from None
+            except BaseException:
+                if writer.whole:
+                    self._abort_copy(pgconn)
+                else:
+                    self.close()  # the server waits for the rest of a message
+                raise
         try:
             pgconn.put_copy_end()
         except psycopg.Error as error:
             raise SqlError(_short(sql), detail=str(error).strip()) from error
         self._finish(pgconn, sql)
+
+    def _broke(self, pgconn: pq.abc.PGconn, sql: str, error: Exception) -> SqlError:
+        """In the server's words, where it said something before it went: that lies with libpq."""
+        try:
+            pgconn.put_copy_end()
+            while (result := pgconn.get_result()) is not None:
+                if result.error_field(pq.DiagnosticField.SQLSTATE):
+                    return self._failed(result, sql)
+        except psycopg.Error:
+            pass  # it is gone
+        finally:
+            self.close()
+        return SqlError("the connection broke", detail=f"{' '.join(str(error).split())}; {_short(sql)}")
 
     def _abort_copy(self, pgconn: pq.abc.PGconn) -> None:
         try:

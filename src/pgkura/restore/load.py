@@ -9,7 +9,8 @@ from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef, Layer
 from pgkura.core.stop import Stop
 from pgkura.postgres.messages import BINARY_HEADER, BINARY_TRAILER
-from pgkura.postgres.session import CopyWriter, Session, SqlError
+from pgkura.postgres.sending import CopyWriter
+from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.cuts import CutPile, Cuts
 from pgkura.repository.lists import BLOBS, TableData
 from pgkura.repository.repository import Repository

@@ -1,0 +1,102 @@
+"""The bytes of a running COPY … FROM STDIN: to the connection's socket itself where nothing encrypts it, else by libpq.
+
+libpq copies all bytes into a buffer of its own, and moves what is left of it to the front each time the socket takes a
+part. On a plain connection we send the messages past it; what the server says is left to it.
+"""
+
+import os
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from psycopg import pq
+
+from pgkura.postgres.receiving import Broken, plain
+
+# A message's, and by libpq about what a socket takes at once.
+_MESSAGE_BYTES = 256 * 1024
+_LIBPQ_BYTES = 64 * 1024
+
+
+class CopyWriter(Protocol):
+    """Takes the data of one running COPY … FROM STDIN. `whole`: the server does not wait for the rest of a message."""
+
+    whole: bool
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; any cut is fine, rows need not be whole. Raises Broken, psycopg's."""
+
+
+@contextmanager
+def copy_writer(pgconn: pq.abc.PGconn) -> Iterator[CopyWriter]:
+    """Of a COPY that has begun. All was sent when `write` returns."""
+    if pgconn.flush() or not plain(pgconn):
+        yield _ByLibpq(pgconn)
+        return
+    with socket.socket(fileno=os.dup(pgconn.socket)) as connection:
+        yield _Direct(pgconn, connection)
+
+
+class _Direct:
+    """CopyData messages as the manual describes them ("Message Formats")."""
+
+    def __init__(self, pgconn: pq.abc.PGconn, connection: socket.socket) -> None:
+        self._pgconn = pgconn
+        self._connection = connection
+        self._ready = _ready(pgconn)
+        self.whole = True
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        for start in range(0, len(view), _MESSAGE_BYTES):
+            piece = view[start : start + _MESSAGE_BYTES]
+            self.whole = False
+            self._send([memoryview(b"d" + (len(piece) + 4).to_bytes(4, "big")), piece])
+            self.whole = True
+
+    def _send(self, parts: list[memoryview]) -> None:
+        while parts:
+            try:
+                count = self._connection.sendmsg(parts)
+            except BlockingIOError:
+                _wait(self._ready, self._pgconn)
+                continue
+            except OSError as error:
+                raise Broken(str(error)) from None
+            while parts and count >= len(parts[0]):
+                count -= len(parts.pop(0))
+            if parts:
+                parts[0] = parts[0][count:]
+
+
+class _ByLibpq:
+    """Each write waits until the socket has taken everything: libpq would keep any amount for a server slower than us.
+
+    The driver's connections do not block, so other threads run while we wait.
+    """
+
+    def __init__(self, pgconn: pq.abc.PGconn) -> None:
+        self._pgconn = pgconn
+        self._ready = _ready(pgconn)
+        self.whole = True
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        for start in range(0, len(view), _LIBPQ_BYTES):
+            self._pgconn.put_copy_data(view[start : start + _LIBPQ_BYTES])
+            while self._pgconn.flush():
+                _wait(self._ready, self._pgconn)
+
+
+def _ready(pgconn: pq.abc.PGconn) -> select.poll:
+    ready = select.poll()
+    ready.register(pgconn.socket, select.POLLIN | select.POLLOUT)
+    return ready
+
+
+def _wait(ready: select.poll, pgconn: pq.abc.PGconn) -> None:
+    """Until more can be sent; what the server says meanwhile must be taken, or it waits for us."""
+    if any(event & select.POLLIN for _, event in ready.poll()):
+        pgconn.consume_input()

@@ -1,0 +1,126 @@
+"""Rows into a server: past the driver on a plain connection, by the driver else; what goes wrong meanwhile is told."""
+
+import random
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from tests.support.servers import server, versions
+
+from pgkura.postgres import sending
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.pinning import connect
+from pgkura.postgres.session import Session, SqlError
+
+LINE = b"x" * 999 + b"\n"
+
+
+@pytest.fixture(params=[versions()[0], versions()[-1]])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty database."""
+    home = server(request.param)
+    yield home.create_database("sending")
+    home.drop_database("sending")
+
+
+@pytest.fixture(params=["direct", "libpq"])
+def session(request: pytest.FixtureRequest, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """A connection with a table to fill."""
+    if request.param == "libpq":
+        monkeypatch.setattr(sending, "plain", lambda pgconn: False)
+    with connect(Endpoint.parse(url), application_name="test") as opened:
+        opened.script("CREATE TABLE public.t (a text)")
+        yield opened
+
+
+def test_every_cut_arrives(session: Session) -> None:
+    """Nothing at all, single bytes, and writes of several messages, through a socket that takes little at a time."""
+    with socket.socket(fileno=socket.dup(session._connection.fileno())) as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    chance = random.Random(5)
+    data = b"".join(b"%d-%s\n" % (n, b"y" * chance.choice((0, 7, 3000))) for n in range(2000))
+    at = 0
+    with session.copy_in("COPY public.t FROM STDIN") as copy:
+        while at < len(data):
+            size = chance.choice((0, 1, 2, 5000, 70_000, 1_000_000))
+            copy.write(data[at : at + size])
+            at += size
+    assert session.rows("SELECT a FROM public.t ORDER BY split_part(a, '-', 1)::int") == [
+        (line,) for line in data.decode().splitlines()
+    ]
+
+
+def test_what_the_server_refuses_is_told_and_the_connection_goes_on(session: Session) -> None:
+    """In the middle of much more: it reads the rest away."""
+    with (
+        pytest.raises(SqlError, match=r"missing data|extra data") as caught,
+        session.copy_in("COPY public.t FROM STDIN") as copy,
+    ):
+        for n in range(2000):
+            copy.write(LINE if n != 700 else b"a\tb\n")
+    assert caught.value.sqlstate == "22P04" and not session.broken
+    assert session.one("SELECT count(*) FROM public.t") == (0,)
+
+
+def test_notices_in_their_thousands_do_not_hold_it_up(session: Session) -> None:
+    """The server waits until somebody takes what it says."""
+    session.script(
+        "CREATE FUNCTION public.say() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE NOTICE '%', repeat('n', 4000); RETURN NEW; END$$; "
+        "CREATE TRIGGER say BEFORE INSERT ON public.t FOR EACH ROW EXECUTE FUNCTION public.say()"
+    )
+    with session.copy_in("COPY public.t FROM STDIN") as copy:
+        for _ in range(8000):
+            copy.write(LINE)
+    assert session.one("SELECT count(*) FROM public.t") == (8000,)
+
+
+def test_a_server_process_that_is_ended_says_so(session: Session, url: str) -> None:
+    """At once, not when everything was sent."""
+    with connect(Endpoint.parse(url), application_name="test") as other:
+        sent = 0
+        with pytest.raises(SqlError) as caught, session.copy_in("COPY public.t FROM STDIN") as copy:
+            while sent < 4_000_000:
+                copy.write(LINE * 300)
+                if sent == 30:
+                    other.one("SELECT pg_terminate_backend(%s)", (session.pid,))
+                sent += 1
+        assert caught.value.sqlstate == "57P01" or "the connection broke" in str(caught.value)
+        assert session.broken and sent < 3_000_000
+        assert other.one("SELECT count(*) FROM public.t") == (0,)
+
+
+def test_given_up_between_writes_nothing_is_there(session: Session) -> None:
+    with pytest.raises(KeyboardInterrupt), session.copy_in("COPY public.t FROM STDIN") as copy:
+        copy.write(LINE * 10)
+        raise KeyboardInterrupt
+    assert not session.broken
+    assert session.one("SELECT count(*) FROM public.t") == (0,)
+
+
+def test_given_up_within_a_message_the_connection_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server would take what follows for the rest of it, and wait for ever."""
+
+    def interrupted(ready: object, pgconn: object) -> None:
+        raise KeyboardInterrupt
+
+    with connect(Endpoint.parse(url), application_name="test") as session:
+        session.script("CREATE TABLE public.t (a text)")
+        session.execute("BEGIN; LOCK TABLE public.t")
+        with connect(Endpoint.parse(url), application_name="test") as stuck:
+            done = threading.Event()
+
+            def fill() -> None:
+                with pytest.raises(KeyboardInterrupt), stuck.copy_in("COPY public.t FROM STDIN") as copy:
+                    monkeypatch.setattr(sending, "_wait", interrupted)
+                    while True:
+                        copy.write(LINE * 3000)
+                done.set()
+
+            filling = threading.Thread(target=fill)
+            filling.start()
+            session.execute("COMMIT")
+            assert done.wait(30) and stuck.broken
+            filling.join()
+        assert session.one("SELECT count(*) FROM public.t") == (0,)
