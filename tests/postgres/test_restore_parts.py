@@ -11,6 +11,7 @@ from tests.support.snapshot_scene import Scene
 
 from pgkura.core.errors import Tampered
 from pgkura.core.outcome import FindingClass
+from pgkura.core.progress import Silent
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.restore import divided, ledger, loads, marker
@@ -62,6 +63,41 @@ def test_the_first_part_is_loaded_frozen(back: Back) -> None:
             f"SELECT relallvisible, relpages FROM pg_class WHERE oid = '{name}'::regclass"
         )
         assert 20 <= int(visible) < int(pages) - 20
+
+
+class Rowwise(Silent):
+    """Remembers how the rows went."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self._rows = False
+
+    def stage(self, name: str, *, total: int | None = None, unit: str = "") -> None:
+        self._rows = name == "rows"
+        if self._rows:
+            self.total = total
+
+    def advance(self, amount: int) -> None:
+        if self._rows:
+            self.steps.append(amount)
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_rows_are_told_of_while_they_go(back: Back, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By threads, however long a part is; each byte once, whoever loaded it."""
+    untold: list[int] = []
+    original = Rows._collect
+
+    def noted(self: Any, job: Any, report: Any) -> None:
+        if report is not None:
+            untold.append(report.untold)
+        original(self, job, report)
+
+    monkeypatch.setattr(Rows, "_collect", noted)
+    progress = Rowwise()
+    back.restore(kind, progress)
+    assert sum(progress.steps) == progress.total == back.planned.plan.bytes_left > 1_000_000
+    assert len(untold) > 4 and sum(untold) == (0 if kind == "threads" else progress.total)
 
 
 @pytest.mark.parametrize(("change", "table"), DIFFERENCES.items())

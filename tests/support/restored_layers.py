@@ -11,7 +11,7 @@ from tests.support.servers import Server
 from tests.support.snapshot_scene import Scene, make_scene
 
 from pgkura.core.access import hold
-from pgkura.core.progress import Silent
+from pgkura.core.progress import Progress, Silent
 from pgkura.core.stop import Stop
 from pgkura.operations.restore import PlannedRestore, plan_restore
 from pgkura.postgres.endpoint import Endpoint
@@ -55,11 +55,11 @@ class Back:
     planned: PlannedRestore
     repository: Path
 
-    def restore(self, kind: Kind = "threads") -> Restored:
+    def restore(self, kind: Kind = "threads", progress: Progress | None = None) -> Restored:
         """Without the proof."""
         p = self.planned
         made = Executor(
-            p.plan, p.endpoint, p.repo, Silent(), Stop(),
+            p.plan, p.endpoint, p.repo, progress or Silent(), Stop(),
             access=self.target.access, crew=Crew(kind=kind), epoch=p.manifest.epoch,
         )  # fmt: skip
         return made.run()

@@ -1,5 +1,6 @@
 """How long work tells the outside world where it stands. Deciders never see this; doers call it."""
 
+import threading
 from typing import Protocol
 
 
@@ -30,3 +31,22 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Ignore."""
+
+
+class Meter:
+    """Counts in worker threads, read by the one thread that speaks to people."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def add(self, amount: int) -> None:
+        """From any thread."""
+        with self._lock:
+            self._count += amount
+
+    def take(self) -> int:
+        """What was added since the last call."""
+        with self._lock:
+            count, self._count = self._count, 0
+            return count

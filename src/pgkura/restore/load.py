@@ -1,6 +1,6 @@
 """Rows back into tables: small ones share a transaction, the parts of a large one take one each."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pgkura.core.names import quote_ident, quote_literal
@@ -23,6 +23,10 @@ from pgkura.restore.paths import NAME_ERRORS, under_path
 
 _TEXT = "FORMAT text, ENCODING 'UTF8'"
 _BINARY = "FORMAT binary, ENCODING 'UTF8'"
+
+
+def _unheard(count: int) -> None:
+    """Nobody wants to know how many bytes went."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,7 @@ class Loader:
 
     ledger  what is loaded is told in the target, and what is told is not loaded again
     epoch   of the snapshot: its key is that of the cuts; 0 = none are wanted
+    sent    told of plain bytes as they go
     draw    of this restore alone: the sums of rows are made under a key that follows from it
     """
 
@@ -78,6 +83,7 @@ class Loader:
     ledger: bool
     epoch: int = 0
     draw: str = ""
+    sent: Callable[[int], None] = _unheard
 
     def together(self, items: Sequence[Item]) -> list[Loaded]:
         """Small tables in one transaction; each by itself where that fails."""
@@ -144,7 +150,7 @@ class Loader:
         if load.form is not None:
             if item.truncate:
                 self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
-            copy_in_form(self.session, self.repo, load, self.stop)
+            copy_in_form(self.session, self.repo, load, self.stop, self.sent)
             return
         if load.delete_where is not None:
             # Rows that CREATE EXTENSION put there itself; the condition is the extension's own.
@@ -152,7 +158,7 @@ class Loader:
         elif item.frozen:
             # Truncating in the same transaction lets COPY write frozen rows, and makes a repeated load harmless.
             self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
-        copy_chunks(self.session, self.repo, load, self.stop, freeze=item.frozen, notes=notes)
+        copy_chunks(self.session, self.repo, load, self.stop, self.sent, freeze=item.frozen, notes=notes)
 
     def _managed(self, item: Item) -> Loaded:
         self.session.replica_role()
@@ -161,7 +167,7 @@ class Loader:
             self.session.begin(isolation="read committed", read_only=False)
             if self._claim([item.load]):
                 notes = self._notes(item.load)
-                copy_chunks(self.session, self.repo, item.load, self.stop, freeze=False, notes=notes)
+                copy_chunks(self.session, self.repo, item.load, self.stop, self.sent, freeze=False, notes=notes)
             self.session.commit()
             return _loaded(item.load, notes)
         finally:
@@ -189,11 +195,18 @@ def _loaded(load: Load, notes: Notes | None) -> Loaded:
 
 
 def copy_chunks(
-    session: Session, repo: Repository, load: Load, stop: Stop, *, freeze: bool, notes: Notes | None = None
+    session: Session,
+    repo: Repository,
+    load: Load,
+    stop: Stop,
+    sent: Callable[[int], None] = _unheard,
+    *,
+    freeze: bool,
+    notes: Notes | None = None,
 ) -> None:
     """COPY a table's chunks in, or some of them."""
     columns = f"({', '.join(quote_ident(c) for c in load.columns)})" if load.columns else ""
-    _copy(session, repo, load, stop, f"{load.target.sql} {columns}", freeze=freeze, notes=notes)
+    _copy(session, repo, load, stop, sent, f"{load.target.sql} {columns}", freeze=freeze, notes=notes)
 
 
 def _copy(
@@ -201,6 +214,7 @@ def _copy(
     repo: Repository,
     load: Load,
     stop: Stop,
+    sent: Callable[[int], None],
     where: str,
     *,
     freeze: bool = False,
@@ -213,6 +227,7 @@ def _copy(
         for layer in load.data.layers:
             stop.check()
             _send(copy, _noted(repo, layer, load.data.binary, notes or Notes()), load.keep)
+            sent(layer.chunk.length)
         if load.data.binary:
             copy.write(BINARY_TRAILER)
 
@@ -226,7 +241,7 @@ def _noted(repo: Repository, layer: Layer, binary: bool, notes: Notes) -> Iterab
     return pieces
 
 
-def copy_in_form(session: Session, repo: Repository, load: Load, stop: Stop) -> None:
+def copy_in_form(session: Session, repo: Repository, load: Load, stop: Stop, sent: Callable[[int], None]) -> None:
     """Rows of before a table was altered, through a table beside it. In the caller's transaction."""
     form = load.form
     if form is None or not form.width:
@@ -241,7 +256,7 @@ def copy_in_form(session: Session, repo: Repository, load: Load, stop: Stop) -> 
     session.execute(
         f"CREATE TEMPORARY TABLE {beside} ON COMMIT DROP AS SELECT {shape} FROM ONLY {load.target.sql} WITH NO DATA"
     )
-    _copy(session, repo, load, stop, beside)
+    _copy(session, repo, load, stop, sent, beside)
     values = ", ".join(
         f"c{place}" if place is not None else "NULL" if value is None else quote_literal(value)
         for _, place, value in form.columns

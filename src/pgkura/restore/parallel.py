@@ -121,11 +121,17 @@ def _conflict(one: Job, other: Job) -> bool:
 
 
 def run_jobs(
-    jobs: Sequence[Job], pool: Executor | None, open_session: Callable[[], Session], *, parallel: int, stop: Stop
+    jobs: Sequence[Job],
+    pool: Executor | None,
+    open_session: Callable[[], Session],
+    *,
+    parallel: int,
+    stop: Stop,
+    tick: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Job, LoadReport | None]]:
     """Run every job once; results as they come. Jobs turn the server's refusals into findings themselves.
 
-    `pool` is for units, where there are some.
+    `pool` is for units, where there are some. `tick` is called a few times a second.
     """
     schedule = Schedule(list(jobs), parallel)
     sessions: list[Session] = []
@@ -153,6 +159,7 @@ def run_jobs(
                     continue
                 done, _ = wait(running, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
                 stop.check()
+                tick()
                 for future in done:
                     job, used = running.pop(future)
                     if used is not None:

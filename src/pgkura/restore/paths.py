@@ -8,6 +8,7 @@ from pgkura.core.facts import SourceFacts
 from pgkura.core.names import quote_literal
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
+from pgkura.restore.loads import Load
 
 # Errors that a different search_path may cure.
 NAME_ERRORS = frozenset({"42883", "42704", "42P01", "42725", "3F000"})
@@ -52,3 +53,25 @@ def trusted_path(session: Session, clause: str) -> bool:
         if session.broken:
             raise
         return False
+
+
+class Paths:
+    """The search_path a table may be loaded under when its checks ask for one; '' where that is not safe.
+
+    trust_code  it is always safe
+    """
+
+    def __init__(self, session: Session, facts: SourceFacts, *, trust_code: bool) -> None:
+        self._session = session
+        self._facts = facts
+        self._trust_code = trust_code
+        self._safe: dict[str, bool] = {}
+
+    def of(self, load: Load) -> str:
+        """A SET clause, or ''."""
+        if load.managed or load.facts is None:
+            return ""
+        clause = search_path(self._facts, load.facts.owner)
+        if clause not in self._safe:
+            self._safe[clause] = self._trust_code or trusted_path(self._session, clause)
+        return clause if self._safe[clause] else ""

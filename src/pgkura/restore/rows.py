@@ -10,6 +10,7 @@ from pgkura.catalog.grants import grant_statements
 from pgkura.catalog.toc import Entry
 from pgkura.core.names import QualifiedName, quote_ident, quote_literal
 from pgkura.core.outcome import FindingClass
+from pgkura.core.progress import Meter
 from pgkura.postgres.queries import query
 from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.lists import BLOBS
@@ -22,7 +23,7 @@ from pgkura.restore.key_steps import KeySteps
 from pgkura.restore.load import Item, Loaded, Loader, load_large_objects
 from pgkura.restore.loads import Load
 from pgkura.restore.parallel import Job, Work, run_jobs
-from pgkura.restore.paths import search_path, trusted_path
+from pgkura.restore.paths import Paths, search_path
 from pgkura.restore.run import Run, untrusted
 from pgkura.restore.units import LoadReport, LoadUnit, application_name, load_here, repeatable
 from pgkura.work.pools import workers
@@ -40,10 +41,11 @@ class Rows:
         self._run = run
         self._session = session
         self._guests = guests
-        self._paths = _Paths(run, session)
+        self._paths = Paths(session, run.plan.facts, trust_code=run.plan.options.trust_code)
         self._own: dict[int, list[tuple[Load, Loaded]]] = {}
         self._divided: dict[int, Divided] = {}  # by the table's number
         self._closing: dict[int, Divided] = {}  # by the job's
+        self._sent = Meter()
         self.rows = 0
 
     def restore(self) -> None:
@@ -146,7 +148,7 @@ class Rows:
             if job in loads:
                 left -= 1
                 self._collect(job, report)
-                run.progress.advance(job.size)
+                run.progress.advance(self._sent.take() + (job.size if report is None else report.untold))
             else:
                 built += job.size
             if left:
@@ -162,7 +164,7 @@ class Rows:
         run = self._run
         parallel = run.plan.options.parallel
         name = application_name(run.access)
-        seed(run.access, run.repo, stop=run.stop)
+        seed(run.access, run.repo, stop=run.stop, moved=self._sent.add)
         with workers(
             run.crew.else_threads(),
             run.access,
@@ -170,7 +172,11 @@ class Rows:
             data_bytes=size,
             abort=lambda: end_work(run.access, run.endpoint, name, run.stop),
         ) as pool:
-            yield from run_jobs(jobs, pool, run.open, parallel=parallel, stop=run.stop)
+            yield from run_jobs(jobs, pool, run.open, parallel=parallel, stop=run.stop, tick=self._tick)
+
+    def _tick(self) -> None:
+        if count := self._sent.take():
+            self._run.progress.advance(count)
 
     def _load_job(self, number: int, unit: LoadUnit) -> Job:
         """Workers elsewhere may vanish after they committed and before they said so: what cannot be loaded twice
@@ -328,24 +334,6 @@ class Rows:
             if not self._session.broken:
                 self._session.one("SELECT pg_catalog.pg_advisory_unlock(%s)", (fence,))
             end_connections(run.endpoint, application_name(run.access))
-
-
-class _Paths:
-    """The search_path a table may be loaded under when its checks ask for one; '' where that is not safe."""
-
-    def __init__(self, run: Run, session: Session) -> None:
-        self._run = run
-        self._session = session
-        self._safe: dict[str, bool] = {}
-
-    def of(self, load: Load) -> str:
-        """A SET clause, or ''."""
-        if load.managed or load.facts is None:
-            return ""
-        clause = search_path(self._run.plan.facts, load.facts.owner)
-        if clause not in self._safe:
-            self._safe[clause] = self._run.plan.options.trust_code or trusted_path(self._session, clause)
-        return clause if self._safe[clause] else ""
 
 
 def _empty(run: Run, session: Session) -> bool:

@@ -1,5 +1,6 @@
 """Rows of tables as a unit of work: references and a description, never a credential. Runs in any process."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgkura.core.access import Access
@@ -49,9 +50,10 @@ class LoadUnit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """What became of a unit's items."""
+    """What became of a unit's items. `untold`: bytes of it that nobody was told of while they went."""
 
     loaded: tuple[Loaded, ...]
+    untold: int
 
 
 def application_name(access: Access) -> str:
@@ -78,13 +80,27 @@ def load_unit(unit: LoadUnit) -> LoadReport:
     with station.using(unit.application_name, unit.settings) as session:
         if unit.fence:
             _stay_inside(session, unit.fence)
-        return load_here(unit, session, shared.repo, shared.stop)
+        return load_here(unit, session, shared.repo, shared.stop, shared.moved)
 
 
-def load_here(unit: LoadUnit, session: Session, repo: Repository, stop: Stop) -> LoadReport:
-    """Load on this connection."""
-    loader = Loader(session=session, repo=repo, stop=stop, ledger=unit.ledger, epoch=unit.epoch, draw=unit.draw)
-    return LoadReport(loaded=tuple(loader.together(unit.items)))
+def load_here(
+    unit: LoadUnit, session: Session, repo: Repository, stop: Stop, tell: Callable[[int], None] | None = None
+) -> LoadReport:
+    """Load on this connection; `tell` of bytes as they go."""
+    left = unit.bytes
+
+    def sent(count: int) -> None:
+        nonlocal left
+        count = min(count, left)  # what is tried twice counts once
+        left -= count
+        if tell is not None:
+            tell(count)
+
+    loader = Loader(
+        session=session, repo=repo, stop=stop, ledger=unit.ledger, epoch=unit.epoch, draw=unit.draw, sent=sent
+    )
+    loaded = tuple(loader.together(unit.items))
+    return LoadReport(loaded=loaded, untold=unit.bytes if tell is None else left)
 
 
 def _stay_inside(session: Session, fence: int) -> None:

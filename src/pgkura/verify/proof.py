@@ -14,7 +14,7 @@ from pgkura.core.access import Access, own_access
 from pgkura.core.facts import SequenceState, SourceFacts, TableFacts
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding, Result, decide
-from pgkura.core.progress import Progress
+from pgkura.core.progress import Meter, Progress
 from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.facts import read_facts, read_platform_names
@@ -39,7 +39,6 @@ from pgkura.verify.units import (
     CheckReports,
     CheckUnit,
     KeyUnit,
-    Meter,
     SumReport,
     SumUnit,
     application_name,
@@ -264,7 +263,7 @@ class _Comparing:
     def run(self, checks: Sequence[TableCheck], keys: Sequence[ForeignKey]) -> tuple[list[TableResult], list[Finding]]:
         """All tables, then all foreign keys."""
         meter = Meter()
-        seed(self.access, self.repo, stop=self.stop, received=meter.add)
+        seed(self.access, self.repo, stop=self.stop, moved=meter.add)
         name = application_name(self.access)
         with workers(
             self.crew.else_threads(),

@@ -3,13 +3,13 @@
 The key of row hashes is drawn by whoever compares: both sides of a table are hashed by one worker, so it never travels.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pgkura.core.access import Access
 from pgkura.core.outcome import Finding
+from pgkura.core.progress import Meter
 from pgkura.postgres.session import Session
 from pgkura.repository.rowsums import Multiset, new_key
 from pgkura.verify.checks import TableCheck
@@ -98,25 +98,6 @@ class CheckReports:
     untold: int
 
 
-class Meter:
-    """Counts in worker threads, read by the one thread that speaks to people."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-
-    def add(self, amount: int) -> None:
-        """From any thread."""
-        with self._lock:
-            self._count += amount
-
-    def take(self) -> int:
-        """What was added since the last call."""
-        with self._lock:
-            count, self._count = self._count, 0
-            return count
-
-
 def application_name(access: Access) -> str:
     """Of the workers' connections in one proof."""
     return f"{APPLICATION} {access.run}".strip()
@@ -137,7 +118,7 @@ def sum_unit(unit: SumUnit) -> SumReport:
 
 def _reader(unit: CheckUnit | SumUnit, untold: Meter) -> Reader:
     shared = station_for(unit.access).shared()
-    received = shared.received or untold.add
+    received = shared.moved or untold.add
     return Reader(repo=shared.repo, epoch=unit.epoch, key=new_key(), stop=shared.stop, received=received)
 
 

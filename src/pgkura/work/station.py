@@ -46,11 +46,11 @@ class Unit(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What the threads of a process share in one run. `received` counts bytes for people, where they are near."""
+    """What the threads of a process share in one run. `moved` counts bytes for people, where they are near."""
 
     repo: Repository
     stop: Stop = field(default_factory=Stop)
-    received: Callable[[int], None] | None = None
+    moved: Callable[[int], None] | None = None
 
 
 class Station:
@@ -160,11 +160,11 @@ def visit(function: Callable[[Any], Any], unit: Unit) -> Any:
 
 
 def seed(
-    access: Access, repo: Repository, *, stop: Stop | None = None, received: Callable[[int], None] | None = None
+    access: Access, repo: Repository, *, stop: Stop | None = None, moved: Callable[[int], None] | None = None
 ) -> None:
-    """Let this process's worker threads use `repo` as it is, see the run's `stop`, and tell what they received."""
+    """Let this process's worker threads use `repo` as it is, see the run's `stop`, and tell what went by."""
     with _lock:
-        _shared[access] = Shared(repo=repo, stop=stop or Stop(), received=received)
+        _shared[access] = Shared(repo=repo, stop=stop or Stop(), moved=moved)
         _seeded.add(access)
 
 
