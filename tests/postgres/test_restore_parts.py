@@ -9,12 +9,13 @@ from tests.support.restored_layers import DIFFERENCES, LAYERED, Back, Kind, rest
 from tests.support.servers import server, versions
 from tests.support.snapshot_scene import Scene
 
-from pgkura.core.errors import Tampered
+from pgkura.core.errors import Interrupted, Tampered
 from pgkura.core.outcome import FindingClass
 from pgkura.core.progress import Silent
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.restore import divided, ledger, loads, marker
+from pgkura.restore.load import Item, Loaded, Loader
 from pgkura.restore.rows import Rows
 from pgkura.verify import ranges
 
@@ -162,6 +163,30 @@ def test_what_an_earlier_restore_loaded_is_kept_and_read_for_the_proof(
     rest.lose_rows()
     with pytest.raises(Tampered, match="is missing"):
         rest.forgetful().prove(restored)
+
+
+def test_a_restore_that_goes_on_loads_small_parts_alone(back: Back, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a connection that never lasts for a long one would never get further."""
+
+    def table(self: Loader, item: Item) -> Loaded:
+        frozen.append(item.frozen)
+        if breaks:
+            raise Interrupted("the connection is gone")
+        return original(self, item)
+
+    breaks, frozen = True, list[bool]()
+    original = Loader.table
+    monkeypatch.setattr(Loader, "table", table)
+    with pytest.raises(Interrupted):
+        back.restore()
+    assert frozen and all(frozen)
+    frozen.clear()
+    breaks = False
+    rest = back.planned_again()
+    assert rest.planned.plan.goes_on
+    restored = rest.restore()
+    assert len(frozen) > 4 and not any(frozen) and restored.rows_kept == 0
+    assert rest.prove(restored).equal
 
 
 def test_without_a_ledger_a_table_is_loaded_as_a_whole(back: Back, monkeypatch: pytest.MonkeyPatch) -> None:

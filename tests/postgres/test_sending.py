@@ -8,11 +8,13 @@ from collections.abc import Iterator
 import pytest
 from tests.support.servers import server, versions
 
+from pgkura.core.memory import sample
 from pgkura.postgres import sending
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session, SqlError
 
+MIB = 1024 * 1024
 LINE = b"x" * 999 + b"\n"
 
 
@@ -63,17 +65,21 @@ def test_what_the_server_refuses_is_told_and_the_connection_goes_on(session: Ses
     assert session.one("SELECT count(*) FROM public.t") == (0,)
 
 
-def test_notices_in_their_thousands_do_not_hold_it_up(session: Session) -> None:
+def test_warnings_in_their_thousands_do_not_hold_it_up(session: Session) -> None:
     """The server waits until somebody takes what it says."""
     session.script(
         "CREATE FUNCTION public.say() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$BEGIN RAISE NOTICE '%', repeat('n', 4000); RETURN NEW; END$$; "
+        "$$BEGIN RAISE WARNING '%', repeat('n', 4000); RETURN NEW; END$$; "
         "CREATE TRIGGER say BEFORE INSERT ON public.t FOR EACH ROW EXECUTE FUNCTION public.say()"
     )
+    before = peak = sample()
     with session.copy_in("COPY public.t FROM STDIN") as copy:
-        for _ in range(8000):
+        for n in range(20000):
             copy.write(LINE)
-    assert session.one("SELECT count(*) FROM public.t") == (8000,)
+            if n % 1000 == 999:
+                peak = max(peak, sample())
+    assert session.one("SELECT count(*) FROM public.t") == (20000,)
+    assert peak - before < 30 * MIB, "80 MB were said, and kept"
 
 
 def test_a_server_process_that_is_ended_says_so(session: Session, url: str) -> None:

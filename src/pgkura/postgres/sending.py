@@ -100,3 +100,4 @@ def _wait(ready: select.poll, pgconn: pq.abc.PGconn) -> None:
     """Until more can be sent; what the server says meanwhile must be taken, or it waits for us."""
     if any(event & select.POLLIN for _, event in ready.poll()):
         pgconn.consume_input()
+        pgconn.is_busy()  # lets libpq look at what came: it would keep every notice until the end

@@ -89,7 +89,8 @@ class Rows:
             return item.truncate or not item.alone
 
         whole = together([x for x in loads if x.data.number not in self._divided], alone)
-        head = head_bytes((x.data.bytes for x in loads), run.plan.options.parallel)
+        # A restore that was cut short once may be so again: it goes on in small parts.
+        head = 0 if run.kept.layers else head_bytes((x.data.bytes for x in loads), run.plan.options.parallel)
         return [
             *(self._unit(fence, [item]) for load in divided for item in self._parts(load, head)),
             *(self._unit(fence, [items[load.data.number] for load in group]) for group in whole),
