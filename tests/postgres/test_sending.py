@@ -108,7 +108,7 @@ def test_given_up_between_writes_nothing_is_there(session: Session) -> None:
 def test_given_up_within_a_message_the_connection_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server would take what follows for the rest of it, and wait for ever."""
 
-    def interrupted(ready: object, pgconn: object) -> None:
+    def interrupted(writer: object) -> None:
         raise KeyboardInterrupt
 
     with connect(Endpoint.parse(url), application_name="test") as session:
@@ -119,7 +119,7 @@ def test_given_up_within_a_message_the_connection_ends(url: str, monkeypatch: py
 
             def fill() -> None:
                 with pytest.raises(KeyboardInterrupt), stuck.copy_in("COPY public.t FROM STDIN") as copy:
-                    monkeypatch.setattr(sending, "_wait", interrupted)
+                    monkeypatch.setattr(sending.CopyWriter, "_wait", interrupted)
                     while True:
                         copy.write(LINE * 3000)
                 done.set()

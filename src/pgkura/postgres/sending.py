@@ -7,9 +7,9 @@ part. On a plain connection we send the messages past it; what the server says i
 import os
 import select
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from psycopg import pq
 
@@ -20,13 +20,27 @@ _MESSAGE_BYTES = 256 * 1024
 _LIBPQ_BYTES = 64 * 1024
 
 
-class CopyWriter(Protocol):
+class CopyWriter(ABC):
     """Takes the data of one running COPY … FROM STDIN. `whole`: the server does not wait for the rest of a message."""
 
-    whole: bool
+    def __init__(self, pgconn: pq.abc.PGconn) -> None:
+        self._pgconn = pgconn
+        self._ready = select.poll()
+        self._ready.register(pgconn.socket, select.POLLIN | select.POLLOUT)
+        self.whole = True
 
+    @abstractmethod
     def write(self, data: bytes) -> None:
         """Send bytes; any cut is fine, rows need not be whole. Raises Broken, psycopg's."""
+
+    def _wait(self) -> None:
+        """Until more can be sent; what the server says meanwhile must be taken, or it waits for us.
+
+        The driver's connections do not block, so other threads run while we wait.
+        """
+        if any(event & select.POLLIN for _, event in self._ready.poll()):
+            self._pgconn.consume_input()
+            self._pgconn.is_busy()  # lets libpq look at what came: it would keep every warning until the end
 
 
 @contextmanager
@@ -39,14 +53,12 @@ def copy_writer(pgconn: pq.abc.PGconn) -> Iterator[CopyWriter]:
         yield _Direct(pgconn, connection)
 
 
-class _Direct:
+class _Direct(CopyWriter):
     """CopyData messages as the manual describes them ("Message Formats")."""
 
     def __init__(self, pgconn: pq.abc.PGconn, connection: socket.socket) -> None:
-        self._pgconn = pgconn
+        super().__init__(pgconn)
         self._connection = connection
-        self._ready = _ready(pgconn)
-        self.whole = True
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -61,7 +73,7 @@ class _Direct:
             try:
                 count = self._connection.sendmsg(parts)
             except BlockingIOError:
-                _wait(self._ready, self._pgconn)
+                self._wait()
                 continue
             except OSError as error:
                 raise Broken(str(error)) from None
@@ -71,33 +83,12 @@ class _Direct:
                 parts[0] = parts[0][count:]
 
 
-class _ByLibpq:
-    """Each write waits until the socket has taken everything: libpq would keep any amount for a server slower than us.
-
-    The driver's connections do not block, so other threads run while we wait.
-    """
-
-    def __init__(self, pgconn: pq.abc.PGconn) -> None:
-        self._pgconn = pgconn
-        self._ready = _ready(pgconn)
-        self.whole = True
+class _ByLibpq(CopyWriter):
+    """Waits until the socket has taken each write: libpq would keep any amount for a server slower than us."""
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
         for start in range(0, len(view), _LIBPQ_BYTES):
             self._pgconn.put_copy_data(view[start : start + _LIBPQ_BYTES])
             while self._pgconn.flush():
-                _wait(self._ready, self._pgconn)
-
-
-def _ready(pgconn: pq.abc.PGconn) -> select.poll:
-    ready = select.poll()
-    ready.register(pgconn.socket, select.POLLIN | select.POLLOUT)
-    return ready
-
-
-def _wait(ready: select.poll, pgconn: pq.abc.PGconn) -> None:
-    """Until more can be sent; what the server says meanwhile must be taken, or it waits for us."""
-    if any(event & select.POLLIN for _, event in ready.poll()):
-        pgconn.consume_input()
-        pgconn.is_busy()  # lets libpq look at what came: it would keep every notice until the end
+                self._wait()
