@@ -9,7 +9,7 @@ import select
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from psycopg import pq
 
@@ -76,6 +76,8 @@ class _Direct(CopyWriter):
                 self._wait()
                 continue
             except OSError as error:
+                with suppress(OSError):
+                    self._connection.shutdown(socket.SHUT_WR)  # else the server may wait for the rest of a message
                 raise Broken(str(error)) from None
             while parts and count >= len(parts[0]):
                 count -= len(parts.pop(0))

@@ -16,6 +16,7 @@ from pgkura.postgres.receiving import ROOM, Broken, Refused, Rows, Wire, by_libp
 from pgkura.postgres.sending import CopyWriter, copy_writer
 
 Answer = list[tuple[Any, ...]]
+_GIVEN_UP = b"given up by pgkura"
 
 
 class SqlError(DatabaseError):
@@ -289,7 +290,7 @@ class Session:
     def _broke(self, pgconn: pq.abc.PGconn, sql: str, error: Exception) -> SqlError:
         """In the server's words, where it said something before it went: that lies with libpq."""
         try:
-            pgconn.put_copy_end()
+            pgconn.put_copy_end(_GIVEN_UP)
             while (result := pgconn.get_result()) is not None:
                 if result.error_field(pq.DiagnosticField.SQLSTATE):
                     return self._failed(result, sql)
@@ -301,7 +302,7 @@ class Session:
 
     def _abort_copy(self, pgconn: pq.abc.PGconn) -> None:
         try:
-            pgconn.put_copy_end(b"given up by pgkura")
+            pgconn.put_copy_end(_GIVEN_UP)
             while pgconn.get_result() is not None:
                 pass
         except psycopg.Error:
