@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from tests.support import servers, soak
+from tests.support import cli, servers, soak
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None)
@@ -17,6 +17,13 @@ def _servers() -> Iterator[None]:
     """Stop whatever was started."""
     yield
     servers.stop_all()
+
+
+@pytest.fixture(autouse=True)
+def _children() -> Iterator[None]:
+    """No command outlives the test that started it."""
+    yield
+    cli.end_started()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

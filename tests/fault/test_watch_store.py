@@ -58,6 +58,12 @@ def wait_for(what: str, seconds: float, is_so: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+def remounted(folder: Path, how: str) -> bool:
+    """Whether the kernel did it."""
+    done = subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], capture_output=True, check=False)
+    return done.returncode == 0
+
+
 def bucket_log(desk: Desk, home: str) -> Log:
     """Of the only chain of a repository in a bucket."""
     bucket, _, prefix = home.removeprefix("s3://").partition("/")
@@ -173,9 +179,10 @@ def test_a_store_that_is_full_then_read_only(source: str, tmp_path: Path) -> Non
         filler.unlink()
         before = stored()
         wait_for("a segment when there is room", 40, lambda: stored() > before)
-        subprocess.run(["mount", "-o", "remount,ro", str(tiny)], check=True)
+        # Refused as busy while the watcher has a file open that it writes.
+        wait_for("a moment between two writes", 30, lambda: remounted(tiny, "ro"))
         time.sleep(3)
-        subprocess.run(["mount", "-o", "remount,rw", str(tiny)], check=True)
+        assert remounted(tiny, "rw")
         before = stored()
         wait_for("a segment when it may write", 40, lambda: stored() > before)
         load.stop()

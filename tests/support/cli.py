@@ -2,14 +2,18 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+
+_started: "list[subprocess.Popen[bytes]]" = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +80,7 @@ class Desk:
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
         """The same in the background, in a process group of its own."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "pgkura", *arguments],
             env=self.environment | dict(env or {}),
             stdin=subprocess.DEVNULL,
@@ -84,6 +88,18 @@ class Desk:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        _started.append(process)
+        return process
+
+
+def end_started() -> None:
+    """Kill what a test left running: one that fails half way must not make others fail."""
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def command(argv: list[str], environment: Mapping[str, str], timeout: float = 240, cwd: Path | None = None) -> Done:
