@@ -33,6 +33,11 @@ class Scene:
         """Another snapshot."""
         return self.desk.run("backup", "--json", *words, env={"DATABASE_URL": self.source}).expect().json
 
+    def sql(self, text: str) -> None:
+        """Run by the owner."""
+        with psycopg.connect(self.source, autocommit=True) as connection:
+            connection.execute(text.encode())
+
     def locked(self, prefix: str) -> dict[str, datetime | None]:
         """Current versions below the repository: when their locks end, asked through another library."""
         found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"home/{prefix}").get("Contents", [])
@@ -53,9 +58,9 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     desk = Desk(tmp_path, environment=store.environment | {"PGKURA_REPOSITORY": url})
     desk.run("init").expect()
     source = server.create_database("locks_source")
-    with psycopg.connect(source, autocommit=True) as connection:
-        connection.execute(SCHEMA.encode())
-    yield Scene(desk=desk, server=server, source=source, bucket=url.split("/")[2], client=store.client())
+    made = Scene(desk=desk, server=server, source=source, bucket=url.split("/")[2], client=store.client())
+    made.sql(SCHEMA)
+    yield made
 
 
 def _days(until: datetime | None) -> float:
@@ -81,6 +86,39 @@ def test_everything_a_snapshot_needs_is_locked_as_long_as_it(scene: Scene) -> No
     assert scene.desk.run("verify", "--json").expect().json["result"] == "ok"
     shown = scene.desk.run("show", first["snapshot"], "--json").expect().json["facts"]
     assert shown["locked until"] == first["lock"]["until"]
+
+
+def test_prune_keeps_what_is_locked(scene: Scene) -> None:
+    """The store would hide it all the same. It counts as little where nothing locks: in a copy in a folder."""
+    keep = ("prune", "--keep-last", "1", "--grace", "0", "--no-repack")
+    change = "UPDATE public.lessons SET title = 'lesson ' || md5(title)"
+    locked = scene.backup("--lock-days", "10")["snapshot"]
+    scene.sql(change)
+    free = scene.backup("--full")["snapshot"]
+    scene.sql(change)
+    newest = scene.backup("--full")["snapshot"]
+    copy = Desk(scene.desk.folder / "copy")
+    scene.desk.run("copy", "--all", "--to-repository", str(copy.repository)).expect()
+    before = scene.locked("")
+
+    planned = scene.desk.run(*keep, "--dry-run", "--json").expect().json
+    assert [r["snapshot"] for r in planned["removed"]] == [free]
+    why = {k["snapshot"]: k["why"] for k in planned["kept"]}
+    assert why.keys() == {locked, newest}
+    assert len(why[locked]) == 1 and why[locked][0].startswith("locked until 20")
+    assert any("lifecycle" in n for n in planned["notes"])
+    done = scene.desk.run(*keep, "--yes", "--json").expect().json
+    assert done["removed"] == [free] and done["objects_deleted"] > 0
+    after = scene.locked("")
+    gone = {k for k, until in before.items() if until is not None} - after.keys()
+    assert all(k.startswith("index/") for k in gone), gone  # an older index file; a newer one says what it said
+    assert scene.desk.run("verify", "--json").expect().json["result"] == "ok"
+    target = scene.server.create_database("locks_target")
+    assert scene.desk.run("restore", locked, "--to", target, "--json").expect().json["proof"]["equal"] is True
+
+    elsewhere = {"PGKURA_REPOSITORY": str(copy.repository)}
+    planned = scene.desk.run(*keep, "--dry-run", "--json", env=elsewhere).expect().json
+    assert [r["snapshot"] for r in planned["removed"]] == [locked, free] and planned["notes"] == []
 
 
 def test_verify_names_a_lock_that_is_too_short(scene: Scene) -> None:

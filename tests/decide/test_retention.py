@@ -24,6 +24,7 @@ def histories(draw: st.DrawFn) -> list[Candidate]:
             taken=NOW - timedelta(minutes=m),
             complete=draw(st.booleans()),
             proven=draw(st.booleans()),
+            locked=draw(st.sampled_from(("", "", "2026-12-24T00:00:00Z"))),
         )
         for m in minutes
     ]
@@ -49,8 +50,11 @@ def kept(verdicts: list[Verdict]) -> set[str]:
 
 @given(histories(), some_rules)
 def test_what_never_goes(history: list[Candidate], rules: Rules) -> None:
-    """Of each database the newest, the newest complete, the newest proven; and whatever is dated in the future."""
-    stays = kept(judge(history, rules, NOW))
+    """Of each database the newest, the newest complete, the newest proven; what is locked or dated in the future."""
+    verdicts = judge(history, rules, NOW)
+    stays = kept(verdicts)
+    locked = {c.id for c in history if c.locked}
+    assert {v.id for v in verdicts if "locked until 2026-12-24T00:00:00Z" in v.reasons} == locked <= stays
     past = defaultdict(list)
     for one in sorted(history, key=lambda c: c.taken):
         if one.taken > NOW + SKEW:

@@ -13,12 +13,14 @@ from pgkura.operations.prune_changes import ChainPlan, ChangePruner, Keep, Prune
 from pgkura.repository.compaction import LEAST_BYTES, NOTHING, SHARE, Compaction, plan_compaction
 from pgkura.repository.doomed import Doomed, find_doomed
 from pgkura.repository.journal import JOURNAL
+from pgkura.repository.locks import locked_on
 from pgkura.repository.manifest import dated
 from pgkura.repository.pruning import Pruned, Pruner
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.repository import Repository
 from pgkura.repository.retention import Candidate, Rules, Verdict, judge
 from pgkura.repository.survey import Survey, Surveyor, computed_references, need_identity_once, reason, store_now
+from pgkura.storage.retention import Keeping, keeping_of
 
 GRACE_SECONDS = 24 * 3600 + 300
 
@@ -179,7 +181,10 @@ def plan_prune(
     proven = _proven(repo, problems)
     keep = keep or Keep()
     when = datetime.fromtimestamp(now, UTC)
-    judged = judge(_candidates(survey, proven), rules, when)
+    keeping = keeping_of(repo.storage)
+    # A copy in a store without locks tells of those of the store that it was copied from.
+    locks = when if keeping in (Keeping.LOCKS, Keeping.UNKNOWN) else None
+    judged = judge(_candidates(survey, proven, locks), rules, when)
     verdicts = with_bases(judged, fit_bases(repo, survey.manifests.values()), keep.within, when)
     doomed = find_doomed(survey, frozenset(v.id for v in verdicts if not v.keep), now=now, grace=grace)
     if doomed.blocked:
@@ -196,6 +201,8 @@ def plan_prune(
             progress=progress,
         )
         notes += [f"packs of snapshot {s} are left as they are: {why}" for s, why in compaction.untouched.items()]
+    if keeping in (Keeping.LOCKS, Keeping.VERSIONS):
+        notes.append("the bucket keeps older versions of what is deleted: its lifecycle rules free their bytes, later")
     kept = [survey.manifests[v.id] for v in verdicts if v.keep]
     changes, wrong = ChangePruner(repo, keep, grace=grace).plan(
         kept, now=now, blocked=bool(doomed.blocked), progress=progress
@@ -253,7 +260,8 @@ def _proven(repo: Repository, problems: list[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _candidates(survey: Survey, proven: frozenset[str]) -> list[Candidate]:
+def _candidates(survey: Survey, proven: frozenset[str], locks: datetime | None) -> list[Candidate]:
+    """`locks`: the moment at which locks are looked at; None where the store has none."""
     return [
         Candidate(
             id=m.id,
@@ -262,6 +270,7 @@ def _candidates(survey: Survey, proven: frozenset[str]) -> list[Candidate]:
             taken=dated(m.id),
             complete=m.result == Result.OK.value,
             proven=m.id in proven,
+            locked=m.expires if locks is not None and locked_on(m, locks) else "",
         )
         for m in survey.manifests.values()
     ]

@@ -34,13 +34,17 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """What is known of one snapshot. `database` is whatever tells databases apart; `taken` is UTC."""
+    """What is known of one snapshot. `database` is whatever tells databases apart; `taken` is UTC.
+
+    locked  until when the store keeps its files whoever wants them away, as a manifest writes it; '' = it does not
+    """
 
     id: str
     database: str
     taken: datetime
     complete: bool
     proven: bool
+    locked: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,15 +78,15 @@ def judge(candidates: Iterable[Candidate], rules: Rules, now: datetime) -> list[
     """A verdict for each, oldest first. Raises ValueError without a rule: that would mean "remove all".
 
     Whatever the rules say, these stay: of each database the newest, the newest complete and the newest proven
-    snapshot; and those dated later than `now` by more than the clocks of two machines may differ (SKEW), which
-    count for no rule.
+    snapshot; what the store keeps locked; and those dated later than `now` by more than the clocks of two machines
+    may differ (SKEW), which count for no rule.
     """
     if not rules.given:
         raise ValueError("no rule")
     databases: dict[str, list[Candidate]] = defaultdict(list)
     reasons: dict[str, list[str]] = {}
     for one in sorted(candidates, key=lambda c: c.id, reverse=True):
-        reasons[one.id] = []
+        reasons[one.id] = [f"locked until {one.locked}"] if one.locked else []
         if one.taken > now + SKEW:
             reasons[one.id].append("dated in the future")
         else:

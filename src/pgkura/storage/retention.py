@@ -104,6 +104,14 @@ def need_retention(storage: Storage) -> Retention:
     return found
 
 
+def keeping_of(storage: Storage) -> Keeping:
+    """What the store keeps of what is deleted; UNKNOWN also where the library to ask it with is not installed."""
+    if not isinstance(storage, Retaining):
+        return Keeping.NOTHING
+    found = retention_of(storage)
+    return Keeping.UNKNOWN if found is None else found.keeping()
+
+
 def need_versions(storage: Storage) -> Retention:
     """Raises UsageError where the store has no versions to look back at."""
     found = storage.retention() if isinstance(storage, Retaining) else None
