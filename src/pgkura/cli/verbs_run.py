@@ -1,6 +1,6 @@
 """backup."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -19,6 +19,7 @@ from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.operations.backup import BackupResult, Limits, Lock, back_up
 from pgkura.repository.repository import Repository
+from pgkura.snapshot.detector import DEFAULT_POLICY
 from pgkura.snapshot.standby import check_same_system
 from pgkura.storage.retention import LockMode
 
@@ -85,6 +86,18 @@ def backup(
     full: Annotated[
         bool, typer.Option("--full", help="Read everything, whatever is known to be unchanged since the last backup.")
     ] = False,
+    rebase_share: Annotated[
+        float,
+        typer.Option(
+            "--rebase-share",
+            min=0,
+            max=10,
+            help="Read a range whole that keeps more rows in vain than this share.",
+        ),
+    ] = DEFAULT_POLICY.share,
+    reread_after: Annotated[
+        str, typer.Option("--reread-after", help="Read each range whole again after so many days, changed or not.")
+    ] = f"{DEFAULT_POLICY.days}d",
     also: Annotated[
         list[str] | None,
         typer.Option("--also", help="Copy the snapshot to this repository too (made if empty). Repeatable."),
@@ -109,6 +122,7 @@ def backup(
         end_at_snapshot_age=end_at_snapshot_age,
         gentle=gentle,
         full=full,
+        follow=replace(DEFAULT_POLICY, share=rebase_share, days=_days(reread_after)),
     )
 
     def one(composition: Composition, repo: Repository, progress: Progress, stop: Stop | None = None) -> BackupResult:
@@ -162,6 +176,11 @@ def backup(
     elif not quiet or result.result is not Result.OK:
         _render(result)
     raise typer.Exit(output.exit_code(result.result))
+
+
+def _days(reread_after: str) -> int:
+    """Whole days: a range remembers the day on which it was read."""
+    return round(durations.seconds(reread_after or f"{DEFAULT_POLICY.days}d", "--reread-after", least=86_400) // 86_400)
 
 
 def _one_database(flags: Flags, database: str, name: str, policy: str) -> Composition:

@@ -1,6 +1,6 @@
 """`backup`: one snapshot, journaled."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from pgkura.core.access import Access
@@ -15,6 +15,7 @@ from pgkura.repository.journal import JOURNAL
 from pgkura.repository.later import refuse_later_writers
 from pgkura.repository.locks import Locked, lock_snapshot
 from pgkura.repository.repository import Repository
+from pgkura.snapshot.detector import DEFAULT_POLICY, Policy
 from pgkura.snapshot.options import DEFAULT_SNAPSHOT_AGE, Options
 from pgkura.snapshot.take import take
 from pgkura.snapshot.taken import Taken
@@ -80,6 +81,7 @@ class Limits:
     end_at_snapshot_age: bool = False
     gentle: bool = False
     full: bool = False
+    follow: Policy = DEFAULT_POLICY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,7 @@ def back_up(
     options = Options(
         executor=crew.kind,
         workers=parallel,
-        **asdict(limits),
+        **{f.name: getattr(limits, f.name) for f in fields(limits)},
         storage_class=storage_class,
         accepted=accepted,
         lock_days=lock.days,

@@ -131,6 +131,9 @@ class Policy:
     days: int = 30
 
 
+DEFAULT_POLICY = Policy()
+
+
 def judge(before: Before, count: int, new: int, policy: Policy) -> Verdict:
     """`count` tuples are visible now, `new` of them have an xid from the last snapshot's xmin on."""
     old = count - new

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pgkura.core.errors import UsageError
-from pgkura.snapshot.detector import Policy
-from pgkura.snapshot.units import DEFAULT_POLICY
+from pgkura.snapshot.detector import DEFAULT_POLICY, Policy
 
 MIB = 1024 * 1024
 DEFAULT_SNAPSHOT_AGE = 6 * 3600.0
@@ -80,6 +79,8 @@ class Options:
                 ("bytes_per_second", self.bytes_per_second >= 0),
                 ("cpu_share", 0.05 <= self.cpu_share <= 1),
                 ("max_snapshot_age_seconds", self.max_snapshot_age_seconds > 0),
+                ("follow.share", self.follow.share >= 0),
+                ("follow.days", self.follow.days >= 1),
                 ("statement_timeout_seconds", _none_or_at_least(self.statement_timeout_seconds, 0.01)),
                 ("lock_timeout_seconds", _none_or_at_least(self.lock_timeout_seconds, 0.01)),
             )

@@ -9,9 +9,8 @@ from enum import StrEnum
 from pgkura.core.access import Access
 from pgkura.core.facts import LargeObjectFacts, TableFacts
 from pgkura.core.refs import ChunkRef, Layer
-from pgkura.snapshot.detector import Before, Policy
+from pgkura.snapshot.detector import DEFAULT_POLICY, Before, Policy
 
-DEFAULT_POLICY = Policy()
 # The pseudo table of large objects, as in the chunk list of docs/formats/repository.md.
 BLOBS = -1
 
