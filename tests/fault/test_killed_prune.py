@@ -2,8 +2,11 @@
 
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +22,8 @@ from tests.support.shelf import Shelf
 from pgkura.core.errors import PlanOutdated
 from pgkura.storage.local import LocalStorage
 
-GRACE = 300
+# Longer than five processes at once on a slow machine take for one backup or verify.
+GRACE = 20
 
 
 def snapshots_in(shelf: Shelf) -> list[str]:
@@ -127,11 +131,33 @@ def test_after_a_kill_everything_works(share: float, scene: Scene, tmp_path: Pat
     assert desk.run("verify", "--json").expect().json["proof"]["orphans"] == 0
 
 
+@contextmanager
+def changing(url: str) -> Iterator[None]:
+    """The database is changed all the while, so that every backup stores something that a prune soon takes away."""
+    stop = threading.Event()
+
+    def change() -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            n = 0
+            while not stop.wait(0.05):
+                n += 1
+                connection.execute("UPDATE lessons SET title = md5(title) WHERE id %% 50 = %s", (n % 50,))
+                connection.execute("INSERT INTO lessons VALUES (%s, 'new')", (10_000 + n,))
+                connection.execute("DELETE FROM lessons WHERE id = %s", (9_990 + n,))
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(change)
+        try:
+            yield
+        finally:
+            stop.set()
+            done.result()
+
+
 def test_all_at_once(scene: Scene, tmp_path: Path) -> None:
-    """Two backups, two prunes and a verify, again and again, each a process: no failure, nothing is lost."""
+    """Two backups, two prunes and a verify, until data was deleted among them: no failure, nothing is lost."""
     desk = copied(scene, tmp_path / "busy")
     source = {"DATABASE_URL": scene.source}
-    until = time.monotonic() + 20
     running: dict[str, subprocess.Popen[bytes]] = {}
     ends: dict[str, list[int]] = {}
     verbs = {
@@ -141,23 +167,36 @@ def test_all_at_once(scene: Scene, tmp_path: Path) -> None:
         "prune b": ("prune", "--keep-last", "2", "--grace", f"{GRACE}s", "--yes"),
         "verify": ("verify",),
     }
-    while running or time.monotonic() < until:
-        for name, verb in verbs.items():
-            if name in running and running[name].poll() is not None:
-                ends.setdefault(name, []).append(running.pop(name).returncode)
-            if name not in running and time.monotonic() < until:
-                running[name] = desk.start(*verb, env=source)
-        time.sleep(0.02)
+    ever: set[str] = set()
+    deleted = 0
+    begun = time.monotonic()
+    with changing(scene.source):
+        while True:
+            seconds = time.monotonic() - begun
+            goes_on = seconds < 5 * GRACE and (seconds < GRACE or deleted < 20)
+            for name, verb in verbs.items():
+                if name in running and running[name].poll() is not None:
+                    ends.setdefault(name, []).append(running.pop(name).returncode)
+                if name not in running and goes_on:
+                    running[name] = desk.start(*verb, env=source)
+            if not running:
+                break
+            there = {file.name for file in (desk.repository / "data").rglob("*") if file.is_file()}
+            ever |= there
+            deleted = len(ever - there)
+            time.sleep(0.02)
+    assert deleted >= 20
     # a prune may find that the other one removed what it had planned to keep or remove: 22, and it did nothing
     assert all(
         code in ((0, 22) if name.startswith("prune") else (0,)) for name, codes in ends.items() for code in codes
-    )
+    ), ends
     assert all(0 in codes for codes in ends.values()), ends
     assert desk.run("verify", "--json").expect().json["problems"] == []
     desk.run("backup", env=source).expect()
     desk.run("prune", "--keep-last", "1", "--grace", "0", "--yes").expect()
     target = scene.home.create_database("prune_busy")
     assert desk.run("restore", "latest", "--to", target, "--json").expect().json["proof"]["equal"] is True
+    compare.assert_same(scene.source, target)
 
 
 def test_no_grace_at_all(scene: Scene, tmp_path: Path) -> None:
