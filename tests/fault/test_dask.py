@@ -4,6 +4,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,19 +29,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dask")]
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
+def tls(tmp_path: Path) -> Certificates:
+    """The cluster's and ours."""
+    return certificates(tmp_path / "tls")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, tls: Certificates) -> Iterator[DaskCluster]:
     """A cluster without workers yet."""
-    folder = tmp_path / "dask"
-    made = DaskCluster(folder, certificates(folder / "tls"))
+    made = DaskCluster(tmp_path / "dask", tls)
     yield made
     made.stop()
 
 
 @pytest.fixture
-def desk(tmp_path: Path, cluster: DaskCluster) -> Desk:
+def desk(tmp_path: Path, tls: Certificates) -> Desk:
     """A desk with a repository and the cluster's certificates."""
     made = Desk(tmp_path / "desk")
-    made.environment |= cluster.tls.variables
+    made.environment |= tls.variables
     made.run("init").expect()
     return made
 
@@ -122,7 +129,9 @@ def _no_connection_left(url: str) -> None:
     assert _connections(url, "pgkura%") == 0
 
 
-def test_what_cannot_work_is_said_before_anything_begins(desk: Desk, cluster: DaskCluster, tmp_path: Path) -> None:
+def test_what_cannot_work_is_said_before_anything_begins(
+    desk: Desk, cluster: DaskCluster, tls: Certificates, tmp_path: Path
+) -> None:
     home = newest()
     source = home.create_database("dask_refused")
     cluster.start({"DATABASE_URL": source})
@@ -137,10 +146,36 @@ def test_what_cannot_work_is_said_before_anything_begins(desk: Desk, cluster: Da
     # A URL given to this process alone.
     refused = backup("--database", source).expect(2)
     assert "`held:` reference" in refused.err and source not in refused.err
-    # Somebody else's certificate.
-    stranger = backup(tls=certificates(tmp_path / "stranger")).expect(1)
-    assert "cannot reach the Dask scheduler" in stranger.err
+    # Somebody else's cluster; and somebody else, who knows this one's authority and has no certificate of it.
+    stranger = certificates(tmp_path / "stranger")
+    for wrong in (stranger, replace(stranger, ca=tls.ca)):
+        assert "cannot reach the Dask scheduler" in backup(tls=wrong).expect(1).err
     assert not list(desk.repository.glob("snapshots/*"))
+
+
+def test_a_worker_that_speaks_in_clear_is_refused(tmp_path: Path) -> None:
+    """Off loopback: one that is there, before anything begins; one that joins later, before it is long at work."""
+    source = _tables("dask_clear")
+    desk = Desk(tmp_path / "desk")
+    desk.run("init").expect()
+    own = {"DATABASE_URL": source, "PGKURA_HOST_KEY": str(desk.host_key)}
+    cluster = DaskCluster(tmp_path / "dask", None)
+    # What it says of itself is what others use.
+    far = ("--listen-address", "tcp://127.0.0.1:0", "--contact-address", "tcp://192.0.2.7:4242")
+    try:
+        cluster.start(own)
+        backup = ("backup", "--max-rate", "2000000", "--executor", cluster.address)
+        desk.run("backup", "--executor", cluster.address, env={"DATABASE_URL": source}).expect()
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(desk.run, *backup, "--full", env={"DATABASE_URL": source})
+            while not late.done() and not _connections(source, "pgkura%worker"):
+                time.sleep(0.05)
+            cluster.start_worker(own, *far)
+            for done in (late.result(), desk.run(*backup, env={"DATABASE_URL": source})):
+                assert "192.0.2.7" in done.expect(2).err and "without TLS" in done.err
+    finally:
+        cluster.stop()
+    assert len(desk.run("snapshots", "--json").expect().json["snapshots"]) == 1
 
 
 def _tables(database: str) -> str:
@@ -202,9 +237,9 @@ fi
     _no_connection_left(source)
 
 
-def test_a_unit_that_kills_its_workers_is_named(cluster: DaskCluster) -> None:
+def test_a_unit_that_kills_its_workers_is_named(cluster: DaskCluster, tls: Certificates) -> None:
     cluster.start({}, {}, {})
-    choice = choose(cluster.address, cluster.tls.variables)
+    choice = choose(cluster.address, tls.variables)
     client = dial(choice.scheduler, choice.tls)
     try:
         client.wait_for_workers(3, timeout=20)

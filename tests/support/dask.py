@@ -77,7 +77,7 @@ class DaskCluster:
     """Processes of one test; `stop` ends them."""
 
     folder: Path
-    tls: Certificates
+    tls: Certificates | None
     port: int = field(default_factory=free_port)
     scheduler: "subprocess.Popen[bytes] | None" = None
     workers: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
@@ -90,10 +90,25 @@ class DaskCluster:
     def start(self, *environments: Mapping[str, str]) -> None:
         """The scheduler, if there is none, and a worker with one thread for each environment."""
         if self.scheduler is None:
-            self.scheduler = self._spawn("scheduler", ["--port", str(self.port)], {})
+            self.scheduler = self._spawn("scheduler", ["--host", "127.0.0.1", "--port", str(self.port)], {})
         for environment in environments:
-            arguments = [f"tls://127.0.0.1:{self.port}", "--nthreads", "1", "--no-nanny", "--memory-limit", "0"]
-            self.workers.append(self._spawn("worker", arguments, environment))
+            self.start_worker(environment)
+
+    def start_worker(self, environment: Mapping[str, str], *where: str) -> None:
+        """One; `where` it listens and what it says of that, as options."""
+        arguments = [
+            f"{self._protocol}://127.0.0.1:{self.port}",
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--memory-limit",
+            "0",
+        ]
+        self.workers.append(self._spawn("worker", [*arguments, *(where or ("--host", "127.0.0.1"))], environment))
+
+    @property
+    def _protocol(self) -> str:
+        return "tls" if self.tls is not None else "tcp"
 
     def dismiss(self) -> None:
         """End the workers, not the scheduler."""
@@ -129,7 +144,8 @@ class DaskCluster:
 
     def _spawn(self, what: str, arguments: list[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         number = len(list(self.folder.glob("*.log")))
-        common = ["--host", "127.0.0.1", "--protocol", "tls", *self.tls.options, "--no-dashboard"]
+        common = ["--protocol", self._protocol, "--no-dashboard"]
+        common += self.tls.options if self.tls is not None else []
         home = self.folder / f"home-{number}"
         home.mkdir(parents=True)
         base = {

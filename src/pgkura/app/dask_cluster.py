@@ -150,23 +150,32 @@ class DaskExecutor(Executor):
             task.cancel(force=True)
 
     def _look_after_workers(self) -> None:
-        """Without a worker tasks wait for ever, and a snapshot with them."""
+        """Without a worker tasks wait for ever, a snapshot with them; and one that joins late may speak in clear."""
         seen = time.monotonic()
         while not self._left.wait(LOOK_SECONDS):
             try:
-                if self._client.nthreads():
+                for address in self._client.nthreads():
+                    _refuse_clear(address)
                     seen = time.monotonic()
+            except UsageError as error:
+                self._fail_all(error)
+                return
             except Exception:  # noqa: BLE001, S110 - a scheduler that does not answer has no workers for us
                 pass
             if time.monotonic() - seen > PATIENCE_SECONDS:
-                self._fail_all(f"no Dask worker is left for {PATIENCE_SECONDS:.0f} seconds")
+                self._fail_all(
+                    ClusterError(
+                        f"no Dask worker is left for {PATIENCE_SECONDS:.0f} seconds",
+                        hint="start workers and run it again",
+                    )
+                )
                 return
 
-    def _fail_all(self, reason: str) -> None:
+    def _fail_all(self, error: PgkuraError) -> None:
         with self._lock:
             running = tuple(self._running)
         for future in running:
-            _set(future, error=ClusterError(reason, hint="start workers and run it again"))
+            _set(future, error=error)
 
 
 def _settle(future: Future[Any], task: Any, title: str) -> None:
