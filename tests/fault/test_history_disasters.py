@@ -4,10 +4,12 @@ Each story makes the same xids and the same TIDs mean other rows, and checks tha
 """
 
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from tests.support import servers
@@ -120,6 +122,47 @@ def test_crash_that_loses_commits(
         watched.snapshot()
     assert lost, "no commit was lost: the story did not happen"
     assert fault.wrong or not watched.unflushed, "even believing it nothing was lost: the story did not happen"
+
+
+@pytest.mark.parametrize("version", sorted({servers.versions()[0], servers.versions()[-1]}))
+def test_a_server_process_dies_on_a_server_at_rest(version: int, farm: Farm, desk: Desk) -> None:
+    """Unlogged tables are emptied, and nothing else tells: no transaction ends, the server was not started anew."""
+    cluster = farm.make(version)
+    url = _fill(cluster)
+    env = {"DATABASE_URL": url}
+    before = _state(url)
+    for _ in range(10):
+        desk.run("backup", env=env).expect()
+        if (now := _state(url)) == before:
+            break
+        before = now  # to have something flushed is a transaction
+    with psycopg.connect(url) as connection:
+        victim = psutil.Process(connection.info.backend_pid)
+        assert victim.name() == "postgres"
+        victim.kill()
+        with pytest.raises(psycopg.OperationalError):
+            while connection.execute("SELECT pg_sleep(0.1)"):
+                pass
+    for _ in range(100):
+        try:
+            after = _state(url)
+            break
+        except psycopg.OperationalError:  # it is recovering
+            time.sleep(0.1)
+    assert after[:-1] == before[:-1] and (before[-1], after[-1]) == (80, 0), "the story did not happen"
+    desk.run("backup", env=env).expect()
+    desk.run("verify", "--against", "env:DATABASE_URL", env=env).expect()
+
+
+def _state(url: str) -> tuple[object, ...]:
+    """Snapshot, start and file, and how many rows are in the unlogged table."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT pg_current_snapshot()::text, pg_postmaster_start_time(), pg_relation_filenode('fleeting'), "
+            "(SELECT count(*)::int FROM fleeting)"
+        ).fetchone()
+    assert row is not None
+    return row
 
 
 @pytest.mark.parametrize("version", servers.versions()[-1:])

@@ -151,7 +151,8 @@ class Remembered:
             before = state.of(table.oid, piece.start)
             if before is not None and before.covers(piece.end, table.pages) and self._lies_there(before):
                 overdue = due(before, self.today, piece.start, self._options.follow)
-                still = self._now is not None and nothing_since(state.point, self._now)
+                # A crash empties unlogged tables, and is no transaction.
+                still = table.persistence == "p" and self._now is not None and nothing_since(state.point, self._now)
                 since = state.point.xmin
                 return replace(piece, follow=True, before=before, since=since, due=overdue, still=still)
         return replace(piece, follow=True)
