@@ -33,6 +33,11 @@ class Bench:
     chunks: int = 0
     note: Callable[[str], None] = say
 
+    @property
+    def pgbench_scale(self) -> int:
+        """Of pgbench's own tables: a million rows, or 100,000 where it is only tried whether a figure can be had."""
+        return 10 if self.scale >= 0.1 else 1
+
     def fresh(self, name: str) -> Path:
         """An empty folder."""
         folder = self.folder / name

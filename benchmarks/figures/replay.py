@@ -15,7 +15,6 @@ from benchmarks.measure import SETTLE_SECONDS, interleaved
 from benchmarks.results import Figure, Run, Wrong, compared
 from benchmarks.server import Server, programs
 
-SCALE = 10
 #: Of a transaction of pgbench's; every table has a key.
 CHANGES = 4
 HOT_ROWS, HOT_CHANGES = 1000, 5
@@ -61,7 +60,7 @@ def figure(bench: Bench) -> Figure:
 
 
 def _measured(bench: Bench, server: Server, seconds: float) -> Figure:
-    server.create("plain", template(server, SCALE))
+    server.create("plain", template(server, bench.pgbench_scale))
     begun = _begin(bench, server, "plain", "replay-ours")
     server.stop()
     base = server.cold_copy(bench.fresh("replay-base"))

@@ -15,7 +15,6 @@ from benchmarks.measure import interleaved
 from benchmarks.results import Figure, Run, Wrong, at_most
 from tests.support.stores import S3Server, s3
 
-SCALE = 10
 RATE = 200.0
 #: There and back, for each of a request's packets.
 MILLISECONDS = 60.0
@@ -31,7 +30,7 @@ def figure(bench: Bench) -> Figure:
     port = urlsplit(store.endpoint).port
     if port is None:
         raise Wrong(f"a store without a port: {store.endpoint}")
-    with bench.database(_DATABASE, template(bench.server, SCALE)), relay(port, MILLISECONDS / 2) as near:
+    with bench.database(_DATABASE, template(bench.server, bench.pgbench_scale)), relay(port, MILLISECONDS / 2) as near:
         contestants = {
             STREAMED: partial(_run, bench, STREAMED, seconds, store, near, "stream"),
             POLLED: partial(_run, bench, POLLED, seconds, store, near, "sql"),

@@ -8,7 +8,6 @@ from benchmarks.changes import forget, load, measured, receiving, template, watc
 from benchmarks.measure import interleaved
 from benchmarks.results import Figure, Run, at_most, compared
 
-SCALE = 10
 HALF, HALF_WATCHED = "half the rate, alone", "half the rate, watched"
 FULL, FULL_WATCHED = "as fast as it can, alone", "as fast as it can, watched"
 POLLED = "half the rate, watched by SQL functions"
@@ -20,7 +19,7 @@ _DATABASE = "watched"
 def figure(bench: Bench) -> Figure:
     """Latency, CPU and throughput, with and without."""
     seconds = max(2.0, 6.0 * bench.scale)
-    filled = template(bench.server, SCALE)
+    filled = template(bench.server, bench.pgbench_scale)
     with bench.database(_DATABASE, filled):
         load(bench.server, _DATABASE, seconds=seconds)  # every page and every plan has been used once
         most = load(bench.server, _DATABASE, seconds=seconds).tps
@@ -84,7 +83,8 @@ def figure(bench: Bench) -> Figure:
             at_most("kept for a dead watcher", runs, DEAD, lambda r: r.bytes, goal=None, unit="bytes"),
         ),
         notes=(
-            f"pgbench TPC-B, scale {SCALE}, 4 clients, prepared; half the rate is {rate:.0f} transactions a second",
+            f"pgbench TPC-B, scale {bench.pgbench_scale}, 4 clients, prepared",
+            f"half the rate is {rate:.0f} transactions a second",
             "CPU is counted until everything that pgbench committed is stored",
             "floor: the same publication read by PostgreSQL's own client, which stores nothing",
             "latency counts from when a transaction was due; CPU s client is the watcher's, in no other number",

@@ -234,7 +234,7 @@ def test_schema_changes_under_load(source: tuple[int, str], desk: Desk) -> None:
     assert crossing
     # Some of those, both ends of each window, and some between.
     edges = [one for i, one in enumerate(promised) for a, b in spans if near(promised, i, a, b)]
-    for one in {one.snapshot: one for one in (*edges, *some(promised, 8), *some(crossing, 8))}.values():
+    for one in {one.snapshot: one for one in (*edges, *some(promised, 4), *some(crossing, 4))}.values():
         target = back(version)
         desk.run("restore", "--at", f"snapshot {one.snapshot}", "--to", target).expect(3)
         with psycopg.connect(target) as connection:

@@ -99,8 +99,8 @@ def test_once_makes_what_was_before_it_reachable(source: str, desk: Desk) -> Non
     """However much the source goes on: a snapshot that was taken before the run is known to be held after it."""
     env = {"DATABASE_URL": source}
     desk.run("watch", "--once", env=env).expect()
-    with ledger.Load(source), psycopg.connect(source, autocommit=True) as connection:
-        for _ in range(6):
+    with ledger.Load(source, clients=2), psycopg.connect(source, autocommit=True) as connection:
+        for _ in range(4):
             (visible,) = connection.execute("SELECT pg_current_snapshot()::text").fetchone() or ("",)
             desk.run("watch", "--once", "--period", "5s", env=env).expect()
             moment = parse_moment(f"snapshot {visible}")
