@@ -82,7 +82,9 @@ def backup(
     lock_mode: Annotated[
         LockMode, typer.Option("--lock-mode", help="COMPLIANCE: nobody can shorten it. GOVERNANCE: a permission can.")
     ] = LockMode.COMPLIANCE,
-    gentle: Annotated[bool, typer.Option("--gentle", help="Never read a table in ranges: spares the cache.")] = False,
+    gentle: Annotated[
+        bool, typer.Option("--gentle", help="Never read in ranges: spares the cache; over 256 MB no increments.")
+    ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Read everything, whatever is known to be unchanged since the last backup.")
     ] = False,
