@@ -188,3 +188,52 @@ def test_doctor_says_whether_backups_can_be_deleted(scene: Scene) -> None:
     checks = scene.desk.run("doctor", "--json", env={"DATABASE_URL": scene.source}).expect().json["checks"]
     found = next(c["found"] for c in checks if c["what"] == "deleting")
     assert "Object Lock is on" in found and "locked stay" in found
+
+
+def _shared(scene: Scene) -> tuple[str, str, bytes]:
+    """(file, version, bytes) of data that two snapshots need and that every later one will; locked for 5 days."""
+    scene.backup("--lock-days", "2", "--lock-mode", "GOVERNANCE")
+    before = scene.locked("data/")
+    scene.backup("--lock-days", "5", "--lock-mode", "GOVERNANCE")
+    key = min(k for k, until in scene.locked("data/").items() if k in before and _days(until) > 4)
+    found = scene.client.get_object(Bucket=scene.bucket, Key=f"home/{key}")
+    return key, found["VersionId"], found["Body"].read()
+
+
+def _version_days(scene: Scene, key: str, version: str) -> float:
+    head = scene.client.head_object(Bucket=scene.bucket, Key=f"home/{key}", VersionId=version)
+    return _days(head.get("ObjectLockRetainUntilDate"))
+
+
+def test_the_stored_version_stays_locked_when_somebody_overwrites_it(scene: Scene) -> None:
+    """By as many bytes: the true ones stay as long as every snapshot, and each backup says what it saw, until they
+    are put back."""
+    key, version, stored = _shared(scene)
+    where = {"Bucket": scene.bucket, "Key": f"home/{key}"}
+    again = ("backup", "--json", "--lock-mode", "GOVERNANCE", "--lock-days")
+    for days in (20, 30):
+        scene.client.put_object(**where, Body=bytes([days]) * len(stored))
+        done = scene.desk.run(*again, str(days), env={"DATABASE_URL": scene.source}).expect(3).json
+        assert _version_days(scene, key, version) > days - 0.1
+        assert done["result"] == "incomplete" and done["lock"]["overwritten"] == 1
+        (told,) = (s for s in done["skipped"] if s["object"] == "files in the store")
+        assert key in told["reason"] and "overwritten" in told["reason"]
+    scene.client.copy_object(**where, CopySource={**where, "VersionId": version})
+    healed = scene.backup("--lock-days", "50", "--lock-mode", "GOVERNANCE")
+    assert healed["result"] == "ok" and healed["lock"]["overwritten"] == 0
+    assert _days(scene.locked("data/")[key]) > 49
+    assert scene.desk.run("verify", "--json").expect().json["problems"] == []
+
+
+def test_verify_asks_for_the_lock_of_the_stored_version(scene: Scene) -> None:
+    """Not of what somebody put over it, and locked for long."""
+    key, version, stored = _shared(scene)
+    where = {"Bucket": scene.bucket, "Key": f"home/{key}"}
+    far = datetime.now(UTC) + timedelta(days=90)
+    scene.client.put_object(
+        **where, Body=bytes(len(stored)), ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=far
+    )
+    near = {"Mode": "GOVERNANCE", "RetainUntilDate": datetime.now(UTC) + timedelta(days=1)}
+    scene.client.put_object_retention(**where, VersionId=version, Retention=near, BypassGovernanceRetention=True)
+    problems = scene.desk.run("verify", "--json").expect(16).json["problems"]
+    assert any(p.startswith(key) and version in p and "lock ends" in p for p in problems), problems

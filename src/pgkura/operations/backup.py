@@ -1,5 +1,6 @@
 """`backup`: one snapshot, journaled."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -13,7 +14,8 @@ from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.journal import JOURNAL
 from pgkura.repository.later import refuse_later_writers
-from pgkura.repository.locks import Locked, lock_snapshot
+from pgkura.repository.lock_versions import Locked
+from pgkura.repository.locks import lock_snapshot
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.detector import DEFAULT_POLICY, Policy
 from pgkura.snapshot.options import DEFAULT_SNAPSHOT_AGE, Options
@@ -162,12 +164,24 @@ def _lock(repo: Repository, taken: Taken, lock: Lock, progress: Progress) -> tup
     locked, log = lock_log(repo, taken.manifest, lock_snapshot(repo, taken.manifest, lock.mode))
     told = {"log": log} if log else {}
     repo.append_journal("lock", {"snapshot": taken.manifest.id, **locked.as_json(), **told})
-    if not locked.refused:
-        return locked, ()
-    key, why = locked.refused[0]
-    finding = Finding(
-        cls=FindingClass.DENIED,
-        object="locks in the store",
-        reason=f"{len(locked.refused)} of {locked.files} files are not locked until {locked.until}; {key}: {why}",
-    )
-    return locked, (finding,)
+    return locked, tuple(_unlocked(locked))
+
+
+def _unlocked(locked: Locked) -> Iterator[Finding]:
+    """What is not as it should be in the store."""
+    if locked.refused:
+        key, why = locked.refused[0]
+        yield Finding(
+            cls=FindingClass.DENIED,
+            object="locks in the store",
+            reason=f"{len(locked.refused)} of {locked.files} files are not locked until {locked.until}; {key}: {why}",
+        )
+    if locked.overwritten:
+        named = ", ".join(f"{key}: {why}" for key, why in locked.overwritten[:5])
+        more = " …" if len(locked.overwritten) > 5 else ""
+        yield Finding(
+            cls=FindingClass.LOST,
+            object="files in the store",
+            reason=f"{len(locked.overwritten)} files are not what was stored; `pgkura verify` names what that touches; "
+            f"{named}{more}",
+        )

@@ -5,24 +5,22 @@ Bundles that are made later of what is locked already are not locked: `prune` le
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from pgkura.changes.log import Log, read_chain
-from pgkura.core.errors import PgkuraError
+from pgkura.core.errors import PgkuraError, StoreError, Tampered
 from pgkura.core.wal import lsn_text, parse_lsn
 from pgkura.operations.prune_changes import needed_from
 from pgkura.replay.resolving import bases_in
 from pgkura.repository.bundles import BundleName, Run
-from pgkura.repository.changes import CHANGES
-from pgkura.repository.locks import Locked, locked_on, time_of
+from pgkura.repository.changes import CHAINS, CHANGES, PartRef
+from pgkura.repository.lock_versions import Locked, Locks, Right, Wanted, reason, same_hash
+from pgkura.repository.locks import locked_on, time_of
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
 from pgkura.storage.retention import need_retention
-
-_AT_ONCE = 8
 
 
 def lock_log(repo: Repository, manifest: Manifest, locked: Locked) -> tuple[Locked, dict[str, Any]]:
@@ -30,32 +28,25 @@ def lock_log(repo: Repository, manifest: Manifest, locked: Locked) -> tuple[Lock
     if manifest.log is None:
         return locked, {}
     chain = str(manifest.log["chain"])
-    facts = read_chain(repo, chain)
-    if facts is None:
-        return locked, {}
-    log = Log(repo, facts)
-    retention = need_retention(repo.storage)
-
-    def lock(item: tuple[str, datetime]) -> tuple[str, str, bool]:
-        key, until = item
-        try:
-            return key, "", retention.lock(key, until=until, mode=locked.mode)
-        except PgkuraError as error:
-            return key, f"{error.msg}: {error.detail}" if error.detail else error.msg, False
-
-    files, extended, refused = locked.files, locked.extended, list(locked.refused)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for key, why, changed in pool.map(lock, _wanted(repo, log, manifest)):
-            files += 1
-            extended += changed
-            if why:
-                refused.append((key, why))
-    told = {"chain": chain, "until": lsn_text(facts.end)} if len(refused) == len(locked.refused) else {}
-    return replace(locked, files=files, extended=extended, refused=tuple(refused)), told
+    locks = Locks(need_retention(repo.storage), locked.mode)
+    try:
+        facts = read_chain(repo, chain)
+        if facts is None:
+            return locked, {}
+        wanted = {file.key: (file, right) for file, right in _wanted(repo, Log(repo, facts), manifest, locks)}
+    except (StoreError, Tampered) as error:
+        locks.refuse(f"{CHANGES}{chain}/", f"which files are needed cannot be read: {reason(error)}")
+        return locks.done(locked.until, locked), {}
+    locks.lock(file for file, _ in wanted.values())
+    for prefix in (f"{CHAINS}{chain}/", f"{CHANGES}{chain}/"):
+        locks.look(prefix, wanted.get)
+    done = locks.done(locked.until, locked)
+    whole = len(done.refused) == len(locked.refused) and len(done.overwritten) == len(locked.overwritten)
+    return done, {"chain": chain, "until": lsn_text(facts.end)} if whole else {}
 
 
-def _wanted(repo: Repository, log: Log, manifest: Manifest) -> Iterator[tuple[str, datetime]]:
-    """(file, until when)."""
+def _wanted(repo: Repository, log: Log, manifest: Manifest, locks: Locks) -> Iterator[tuple[Wanted, Right]]:
+    """(file and until when, what tells that its bytes are right). What cannot be read is refused."""
     now = datetime.now(UTC)
     chain = log.facts.id
     ends = [
@@ -67,23 +58,39 @@ def _wanted(repo: Repository, log: Log, manifest: Manifest) -> Iterator[tuple[st
     if latest is None:
         return
     for stored in repo.chain_files(chain):
-        yield stored.key, latest
+        yield Wanted(key=stored.key, until=latest), partial(_record_opens, repo, stored.key)
     done = _locked_until(repo, chain)
     for run in log.names.runs:
         until = max((until for start, until in ends if run.end > start), default=None)
         if until is not None and (run.end > done or any(run.end > start for start in own)):
-            for key in _files(repo, chain, run):
-                yield key, until
+            yield Wanted(key=run.key(chain), until=until), partial(_run_opens, repo, chain, run)
+            try:
+                for key, ref in _beside(repo, chain, run):
+                    yield Wanted(key=key, until=until, size=ref.bytes), same_hash(ref.sha256)
+            except PgkuraError as error:
+                locks.refuse(run.key(chain), f"what it needs is not known: {reason(error)}")
 
 
-def _files(repo: Repository, chain: str, run: Run) -> Iterator[str]:
-    yield run.key(chain)
+def _record_opens(repo: Repository, key: str, data: bytes) -> bool:
+    return bool(repo.open_record("chain", key, data))
+
+
+def _run_opens(repo: Repository, chain: str, run: Run, data: bytes) -> bool:
+    if isinstance(run, BundleName):
+        return bool(repo.bundle_head(chain, run, data))
+    return bool(repo.signed_segment(chain, run, data))
+
+
+def _beside(repo: Repository, chain: str, run: Run) -> Iterator[tuple[str, PartRef]]:
+    """The files without a signature that a run needs, as it says."""
     if isinstance(run, BundleName):
         head = repo.bundle_head(chain, run)
-        yield from (f"{CHANGES}{chain}/bodies/{ref.id}" for ref in head.bodies)
-        yield from (f"{CHANGES}{chain}/parts/{ref.id}" for ref in head.parts)
+        yield from ((f"{CHANGES}{chain}/bodies/{ref.id}", ref) for ref in head.bodies)
+        yield from ((f"{CHANGES}{chain}/parts/{ref.id}", ref) for ref in head.parts)
     else:
-        yield from (f"{CHANGES}{chain}/parts/{part['id']}" for part in repo.segment(chain, run)[0]["parts"])
+        for part in repo.segment(chain, run)[0]["parts"]:
+            ref = PartRef(id=part["id"], bytes=part["bytes"], sha256=part["sha256"])
+            yield f"{CHANGES}{chain}/parts/{ref.id}", ref
 
 
 def _locked_until(repo: Repository, chain: str) -> int:

@@ -103,8 +103,11 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
         _check_object(repo, needed, sorted(lists[n] for n in ground.lists(needed.id)), shelf, report)
         progress.advance(needed.cipher_bytes)
     shelf.close()
-    needing = ((ref, frozenset(lists[n] for n in ground.lists(ref.id))) for ref in objects.ascending())
-    for file, reason, snapshots in short_locks(repo, manifests, needing, datetime.now(UTC)):
+
+    def needing(object_id: str) -> frozenset[str]:
+        return frozenset(lists[n] for n in ground.lists(object_id))
+
+    for file, reason, snapshots in short_locks(repo, manifests, objects, needing, datetime.now(UTC)):
         report.problems.append(Problem(file=file, reason=reason, snapshots=snapshots))
     report.ignored = repo.warnings
     for ref in _indexed(repo, report):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import groupby
 from typing import Protocol, runtime_checkable
 
 from pgkura.core.errors import UsageError
@@ -44,14 +45,15 @@ class Retention(Protocol):
         """What the bucket is set to; UNKNOWN when this credential may not ask."""
         ...
 
-    def lock(self, key: str, *, until: datetime, mode: LockMode, size: int | None = None) -> bool:
-        """Lock the current version (or, if its size is not `size`, the newest that has it) at least until then.
+    def lock(self, key: str, *, until: datetime, mode: LockMode, size: int | None = None, version: str = "") -> bool:
+        """Lock this version, or the current one (or, if its size is not `size`, the newest that has it), at least
+        until then.
 
         Never shortens and never weakens. Whether anything had to be changed. Raises KeyNotFound.
         """
         ...
 
-    def locked_until(self, key: str, *, size: int | None = None) -> datetime | None:
+    def locked_until(self, key: str, *, size: int | None = None, version: str = "") -> datetime | None:
         """When the lock of the same version ends; None without one. Raises KeyNotFound."""
         ...
 
@@ -126,3 +128,11 @@ def need_versions(storage: Storage) -> Retention:
 def versions_of(retention: Retention, key: str) -> list[Version]:
     """The versions of one key that hold bytes, newest first."""
     return [v for v in retention.history(key) if v.key == key and not v.deleted]
+
+
+def several_versions(retention: Retention, prefix: str) -> Iterator[tuple[str, list[Version]]]:
+    """(key, its versions, newest first) of the keys below that somebody wrote again, or hid."""
+    for key, found in groupby(retention.history(prefix), key=lambda v: v.key):
+        versions = list(found)
+        if len(versions) > 1 or versions[0].deleted:
+            yield key, versions

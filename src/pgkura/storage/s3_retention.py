@@ -69,9 +69,9 @@ class S3Retention:
         enabled = answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
         return Keeping.LOCKS if enabled else None
 
-    def lock(self, key: str, *, until: datetime, mode: LockMode, size: int | None = None) -> bool:
+    def lock(self, key: str, *, until: datetime, mode: LockMode, size: int | None = None, version: str = "") -> bool:
         """One look, and one change where it is needed."""
-        head = self._head(key, size)
+        head = self._head(key, size, version)
         end, had = head.get("ObjectLockRetainUntilDate"), head.get("ObjectLockMode")
         wanted = LockMode.COMPLIANCE if LockMode.COMPLIANCE in (mode, had) else mode
         if end is not None and had == wanted and end >= until:
@@ -85,13 +85,15 @@ class S3Retention:
             )
         return True
 
-    def locked_until(self, key: str, *, size: int | None = None) -> datetime | None:
+    def locked_until(self, key: str, *, size: int | None = None, version: str = "") -> datetime | None:
         """By one look."""
-        found: datetime | None = self._head(key, size).get("ObjectLockRetainUntilDate")
+        found: datetime | None = self._head(key, size, version).get("ObjectLockRetainUntilDate")
         return found
 
-    def _head(self, key: str, size: int | None) -> dict[str, Any]:
-        """The current version; the newest of the right size where somebody overwrote or hid that."""
+    def _head(self, key: str, size: int | None, version: str) -> dict[str, Any]:
+        """This version, else the current one; the newest of the right size where somebody overwrote or hid that."""
+        if version:
+            return self._head_of(key, VersionId=version)
         try:
             head = self._head_of(key)
             if size is None or head["ContentLength"] == size:
@@ -99,9 +101,9 @@ class S3Retention:
         except KeyNotFound:
             if size is None:
                 raise
-        for version in self.history(key):
-            if version.key == key and not version.deleted and version.size == size:
-                return self._head_of(key, VersionId=version.id)
+        for older in self.history(key):
+            if older.key == key and not older.deleted and older.size == size:
+                return self._head_of(key, VersionId=older.id)
         raise KeyNotFound(f"{key} does not exist in {self._url} in the right size")
 
     def _head_of(self, key: str, **which: str) -> dict[str, Any]:
