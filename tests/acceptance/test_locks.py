@@ -237,3 +237,16 @@ def test_verify_asks_for_the_lock_of_the_stored_version(scene: Scene) -> None:
     scene.client.put_object_retention(**where, VersionId=version, Retention=near, BypassGovernanceRetention=True)
     problems = scene.desk.run("verify", "--json").expect(16).json["problems"]
     assert any(p.startswith(key) and version in p and "lock ends" in p for p in problems), problems
+
+
+def test_verify_without_the_library_for_locks_is_not_ok(scene: Scene, tmp_path: Path) -> None:
+    """What could not be asked is named, with what to install."""
+    made = scene.backup("--lock-days", "10")
+    shim = tmp_path / "shim"
+    shim.mkdir()
+    (shim / "boto3.py").write_text("raise ImportError('no boto3 here')\n")
+    without = {"PYTHONPATH": f"{shim}:{scene.desk.environment['PYTHONPATH']}"}
+    done = scene.desk.run("verify", "--json", env=without).expect(16).json
+    (problem,) = done["problems"]
+    assert done["result"] == "incomplete"
+    assert "pip install 'pgkura[s3]'" in problem and made["snapshot"] in problem

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
-from pgkura.core.errors import PgkuraError, StoreError
+from pgkura.core.errors import PgkuraError, StoreError, UsageError
 from pgkura.core.refs import ObjectRef
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.keeping import INDEX
@@ -18,7 +18,7 @@ from pgkura.repository.repository import Repository
 from pgkura.repository.spool import ObjectMap
 from pgkura.repository.versions import older_version
 from pgkura.storage.base import KeyNotFound
-from pgkura.storage.retention import LockMode, Retention, need_retention, retention_of, several_versions
+from pgkura.storage.retention import LockMode, Retaining, Retention, need_retention, several_versions
 
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 _AT_ONCE = 8
@@ -98,11 +98,15 @@ def short_locks(
     """(file, what is wrong, snapshots) for every lock that ends before a snapshot that needs the file does.
 
     `needing`: the snapshots that need an object. Nothing where no snapshot says that it is locked, or where the store
-    has no locks to ask for (a copy elsewhere).
+    has no locks to ask for (a copy in a folder); where the library to ask with is missing, that is what is wrong.
     """
     ends = {m.id: time_of(m.expires) for m in manifests if locked_on(m, now)}
-    retention = retention_of(repo.storage) if ends else None
-    if retention is None:
+    if not ends or not isinstance(repo.storage, Retaining):
+        return
+    try:
+        retention = repo.storage.retention()
+    except UsageError as error:
+        yield "locks in the store", f"not looked at: {error.msg}; {error.hint}", tuple(sorted(ends))
         return
     around: dict[str, set[str]] = {}
     for manifest in manifests:
