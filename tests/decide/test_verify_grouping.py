@@ -24,7 +24,7 @@ def _check(number: int, size: int) -> TableCheck:
 def _key(number: int, table: int, referenced: int) -> ForeignKey:
     return ForeignKey(
         table=QualifiedName("s", f"t{table}"), name=f"k{number}", referenced=QualifiedName("s", f"t{referenced}"),
-        columns=("a",), keys=("a",), operators=(("pg_catalog", "="),),
+        columns=("a",), keys=("a",), operators=(("pg_catalog", "="),), collations=(None,),
     )  # fmt: skip
 
 

@@ -17,12 +17,15 @@ from pgkura.verify.planning import tables_not_to_plan
 _PARTITIONED = "p"
 _FULL = "f"
 _NO_RIGHT = "42501"
+# Whoever cancels a statement means the work; '': the connection broke, or the mistake is ours.
+_ENDS_THE_PROOF = frozenset({"57014", ""})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignKey:
     """One constraint with its own equality operators.
 
+    collations  by which a column is compared, where both sides have different ones: the referenced column's
     scans_children, referenced_scans_children  partitioned tables, whose rows lie in their partitions
     period  the last column is a period: it is covered, not equal
     """
@@ -33,6 +36,7 @@ class ForeignKey:
     columns: tuple[str, ...]
     keys: tuple[str, ...]
     operators: tuple[tuple[str, str], ...]  # schema, name
+    collations: tuple[QualifiedName | None, ...]
     full: bool = False
     period: bool = False
     scans_children: bool = False
@@ -51,7 +55,7 @@ def read_foreign_keys(session: Session) -> tuple[list[ForeignKey], list[Finding]
     not_to_plan = tables_not_to_plan(session)
     for row in session.rows(query("foreign_keys", "list")):
         schema, table, kind, name, fschema, ftable, fkind, match, columns, keys, schemas, operators = row[:12]
-        readable, period, foreign_code, tables = row[12:]
+        collation_schemas, collations, readable, period, foreign_code, tables = row[12:]
         key = ForeignKey(
             table=QualifiedName(schema, table),
             name=name,
@@ -59,6 +63,9 @@ def read_foreign_keys(session: Session) -> tuple[list[ForeignKey], list[Finding]
             columns=tuple(columns),
             keys=tuple(keys),
             operators=tuple(zip(schemas, operators, strict=True)),
+            collations=tuple(
+                QualifiedName(*found) if found[1] else None for found in zip(collation_schemas, collations, strict=True)
+            ),
             full=match == _FULL,
             period=period,
             scans_children=kind == _PARTITIONED,
@@ -95,10 +102,12 @@ def anti_joins(key: ForeignKey) -> list[str]:
 
 
 def _unmatched(key: ForeignKey, columns: list[str]) -> str:
-    # An operator of the constraint is `referenced OPERATOR(schema.name) referring`; a period's is "overlaps".
+    # An operator of the constraint is `referenced OPERATOR(schema.name) referring`; a period's is "overlaps". Of two
+    # collations the referenced column's counts (PostgreSQL source: RI_Initial_Check), said on its own side: there an
+    # index fits, and the column is of a type that can be collated.
     matches = " AND ".join(
-        f"p.{quote_ident(k)} OPERATOR({quote_ident(schema)}.{operator}) {c}"
-        for k, c, (schema, operator) in zip(key.keys, columns, key.operators, strict=True)
+        f"p.{quote_ident(k)}{_collate(collation)} OPERATOR({quote_ident(schema)}.{operator}) {c}"
+        for k, c, (schema, operator), collation in zip(key.keys, columns, key.operators, key.collations, strict=True)
     )
     source = f"{'' if key.referenced_scans_children else 'ONLY '}{key.referenced.sql} p WHERE {matches}"
     if key.period:
@@ -107,14 +116,18 @@ def _unmatched(key: ForeignKey, columns: list[str]) -> str:
     return f"NOT EXISTS (SELECT FROM {source})"
 
 
+def _collate(collation: QualifiedName | None) -> str:
+    return f" COLLATE {collation.sql}" if collation is not None else ""
+
+
 def check_foreign_keys(session: Session, keys: Sequence[ForeignKey]) -> list[Finding]:
     """Findings of several keys, counted by one statement; where that is refused, by one for each."""
     if len(keys) > 1:
         try:
             with session.given_back():
                 counts = session.one(f"SELECT {', '.join(map(_orphans, keys))}")
-        except SqlError:
-            if session.broken:
+        except SqlError as error:
+            if _ends_the_proof(session, error):
                 raise
         else:
             found = [_found(key, int(count)) for key, count in zip(keys, counts, strict=True)]
@@ -124,15 +137,21 @@ def check_foreign_keys(session: Session, keys: Sequence[ForeignKey]) -> list[Fin
 
 
 def check_foreign_key(session: Session, key: ForeignKey) -> Finding | None:
-    """A `lost` finding with the number of orphans, or None."""
+    """A `lost` finding with the number of orphans or why they could not be counted, or None."""
     try:
         with session.given_back():
             (orphans,) = session.one(f"SELECT {_orphans(key)}")
     except SqlError as error:
-        if session.broken or error.sqlstate != _NO_RIGHT:
+        if _ends_the_proof(session, error):
             raise
-        return _denied(key, "no right to compare its columns")
+        if error.sqlstate == _NO_RIGHT:
+            return _denied(key, "no right to compare its columns")
+        return _lost(key, f"could not be checked: {error.msg}")
     return _found(key, int(orphans))
+
+
+def _ends_the_proof(session: Session, error: SqlError) -> bool:
+    return session.broken or error.sqlstate in _ENDS_THE_PROOF
 
 
 def _orphans(key: ForeignKey) -> str:
@@ -142,8 +161,8 @@ def _orphans(key: ForeignKey) -> str:
 def _found(key: ForeignKey, orphans: int) -> Finding | None:
     if not orphans:
         return None
-    return Finding(
-        cls=FindingClass.LOST,
-        object=key.title,
-        reason=f"{orphans:,} rows refer to rows of {key.referenced} that do not exist",
-    )
+    return _lost(key, f"{orphans:,} rows refer to rows of {key.referenced} that do not exist")
+
+
+def _lost(key: ForeignKey, reason: str) -> Finding:
+    return Finding(cls=FindingClass.LOST, object=key.title, reason=reason)

@@ -6,6 +6,7 @@
 -- NOT ENFORCED) promises nothing about the rows; the catalog comparison sees its definition.
 -- `foreign_code`: comparing would run a function that neither a superuser nor we ourselves own, as an operator or as
 -- the cast from the column's type (a domain's is its base's) to the operator's. The tables come last, for `trees`.
+-- Collations are those of the referenced columns, where the referring ones have others.
 WITH RECURSIVE domains AS (
   SELECT t.oid AS type, t.oid AS base FROM pg_catalog.pg_type t
   WHERE t.oid IN (SELECT a.atttypid FROM pg_catalog.pg_constraint k
@@ -28,12 +29,16 @@ WITH RECURSIVE domains AS (
          pg_catalog.array_agg(f.attname::text ORDER BY k.place) AS keys,
          pg_catalog.array_agg(n.nspname::text ORDER BY k.place) AS schemas,
          pg_catalog.array_agg(o.oprname::text ORDER BY k.place) AS operators,
+         pg_catalog.array_agg(cn.nspname::text ORDER BY k.place) AS collation_schemas,
+         pg_catalog.array_agg(cl.collname::text ORDER BY k.place) AS collations,
          pg_catalog.bool_or(o.oprcode::oid NOT IN (SELECT t.oid FROM trusted t)
            OR foreign_cast.found OR key_cast.found) AS foreign_code
   FROM keys k
   JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.num
   JOIN pg_catalog.pg_attribute f ON f.attrelid = k.confrelid AND f.attnum = k.fnum
   JOIN pg_catalog.pg_operator o ON o.oid = k.op JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+  LEFT JOIN pg_catalog.pg_collation cl ON cl.oid = f.attcollation AND f.attcollation <> a.attcollation
+  LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = cl.collnamespace
   JOIN bases ab ON ab.type = a.atttypid JOIN bases fb ON fb.type = f.atttypid
   CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_cast c WHERE c.castsource = ab.base
     AND c.castfunc <> 0 AND ab.base <> o.oprright AND c.castfunc NOT IN (SELECT t.oid FROM trusted t)) AS found) foreign_cast
@@ -42,7 +47,7 @@ WITH RECURSIVE domains AS (
   GROUP BY k.oid
 )
 SELECT n.nspname, c.relname, c.relkind::text, k.conname, fn.nspname, f.relname, f.relkind::text, k.confmatchtype::text,
-       m.columns, m.keys, m.schemas, m.operators,
+       m.columns, m.keys, m.schemas, m.operators, m.collation_schemas, m.collations,
        pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(f.oid, 'SELECT')
          AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_schema_privilege(fn.oid, 'USAGE'),
        (pg_catalog.to_jsonb(k) ->> 'conperiod') IS NOT DISTINCT FROM 'true',
