@@ -10,6 +10,12 @@ from typing import ClassVar
 # What stands between the user's name and the host in a URL that somebody gave where something else was wanted.
 _PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):[^\s/]*@")
 
+# Of text that one encoding has and the other has not, whoever of the server and pg_dump says so.
+UNTRANSLATABLE_HINT = (
+    "a name, comment, definition or value has no equivalent in the other encoding; "
+    'docs/known-faults.md, "Encodings", says how to find it'
+)
+
 
 def without_passwords(text: str) -> str:
     """The text with the passwords of its URLs left out."""

@@ -19,6 +19,12 @@ from pgkura.snapshot.standby import on_standby, standby_note
 from pgkura.snapshot.take import refuse_filtered
 from pgkura.storage.base import Storage
 
+# Encodings all of whose text PostgreSQL can write in UTF-8. Others have gaps or user-defined characters; SQL_ASCII has
+# no rules at all.
+WITHOUT_GAPS = frozenset(
+    {"UTF8", "WIN866", "WIN1256", "KOI8R", "KOI8U", "ISO_8859_5"}
+    | {f"LATIN{number}" for number in (1, 2, 4, 5, 6, 7, 8, 9, 10)}
+)
 State = Literal["ok", "note", "warn", "fail"]
 
 
@@ -108,6 +114,7 @@ def _database(composition: Composition, report: Report) -> None:
                 f"every backup of it reads everything. {danger}".strip(),
                 "set hot_standby_feedback = on there" if danger else "",
             )
+        _encoding(str(session.one("SHOW server_encoding")[0]), report)
         _tls(endpoint, report)
         tool = find_client("pg_dump", version // 10000)
         relay = ", through a TLS relay of ours" if not tool.has_tls and needs_tls(endpoint) else ""
@@ -145,6 +152,17 @@ def _change_log(composition: Composition, report: Report) -> None:
         if not on_standby(session):
             for line in examine_log(session):
                 report.add(line.state, WHAT, line.found, line.change)
+
+
+def _encoding(name: str, report: Report) -> None:
+    if name in WITHOUT_GAPS:
+        return
+    report.add(
+        "note",
+        "encoding",
+        f"{name} may hold values that cannot be written in UTF-8: a table with such a value is named, not backed up",
+        'docs/known-faults.md, "Encodings", says how to find and mend them',
+    )
 
 
 def _tls(endpoint: Endpoint, report: Report) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import psycopg
 from psycopg import pq
 
-from pgkura.core.errors import DatabaseError
+from pgkura.core.errors import UNTRANSLATABLE_HINT, DatabaseError
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.messages import CopyBatch
 from pgkura.postgres.receiving import ROOM, Broken, Refused, Rows, Wire, by_libpq, plain
@@ -17,6 +17,8 @@ from pgkura.postgres.sending import CopyWriter, copy_writer
 
 Answer = list[tuple[Any, ...]]
 _GIVEN_UP = b"given up by pgkura"
+# Text that is not valid in an encoding, or has no equivalent in the other one.
+UNTRANSLATABLE = frozenset({"22021", "22P05"})
 
 
 class SqlError(DatabaseError):
@@ -344,6 +346,7 @@ def _translated(sql: str) -> Iterator[None]:
         raise SqlError(
             (diagnosis.message_primary or str(error).strip() or type(error).__name__),
             detail="; ".join(part for part in (context, _short(sql)) if part),
+            hint=_hint(error.sqlstate or ""),
             sqlstate=error.sqlstate or "",
         ) from None
 
@@ -352,8 +355,13 @@ def _server_error(message: str, code: str, context: str, sql: str) -> SqlError:
     return SqlError(
         message or "the server gave no reason",
         detail="; ".join(part for part in (_location(context), _short(sql)) if part),
+        hint=_hint(code),
         sqlstate=code,
     )
+
+
+def _hint(code: str) -> str:
+    return UNTRANSLATABLE_HINT if code in UNTRANSLATABLE else ""
 
 
 _COPY_LINE = re.compile(r"COPY (.+), line (\d+)(?:, column ([^:]+))?")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pgkura.core.errors import ToolError
+from pgkura.core.errors import UNTRANSLATABLE_HINT, ToolError
 from pgkura.programs.runner import Ended, run
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
@@ -131,11 +131,11 @@ def dump_schema(
     cancelled: threading.Event | None = None,
     started: Callable[[int], None] | None = None,
 ) -> Ended:
-    """`pg_dump -Fc --schema-only` into `out`; the connection comes from `environment` (PG* variables) alone.
+    """`pg_dump -Fc --schema-only` in UTF-8 into `out`; the connection comes from `environment` (PG* variables) alone.
 
     `exclude_tables` are quoted SQL names, taken literally. Raises ToolError with pg_dump's last lines.
     """
-    argv = [str(tool.path), "--format=custom", "--schema-only", "--no-password"]
+    argv = [str(tool.path), "--format=custom", "--schema-only", "--encoding=UTF8", "--no-password"]
     if snapshot:
         argv.append(f"--snapshot={snapshot}")
     if lock_wait_ms:
@@ -143,8 +143,7 @@ def dump_schema(
     argv += [f"--exclude-table={name}" for name in exclude_tables]
     ended = run(argv, environment=environment, cancelled=cancelled, started=started, to=out)
     if ended.code != 0:
-        raise ToolError(
-            f"{tool.title} failed with exit code {ended.code}",
-            detail=" | ".join(line.strip() for line in ended.err.strip().splitlines()[-6:]),
-        )
+        detail = " | ".join(line.strip() for line in ended.err.strip().splitlines()[-6:])
+        hint = UNTRANSLATABLE_HINT if 'encoding "UTF8"' in detail else ""
+        raise ToolError(f"{tool.title} failed with exit code {ended.code}", detail=detail, hint=hint)
     return ended

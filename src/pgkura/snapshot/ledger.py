@@ -197,6 +197,7 @@ class Ledger:
             Read.REFUSED: "the application kept it locked while the backup ran; its rows are missing",
             Read.CHANGED: "changed while the backup ran; its rows are missing",
             Read.OVERRAN: "it took too long to read; its rows are missing",
+            Read.UNREADABLE: "it holds a value that cannot be written in UTF-8; its rows are missing",
         }[read.outcome]
         self._lost(read.number, f"{said} ({read.reason})" if read.reason else said)
         return []

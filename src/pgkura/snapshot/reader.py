@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pgkura.core.errors import DatabaseError
 from pgkura.core.names import QualifiedName
 from pgkura.postgres.patience import BLINK_MS
-from pgkura.postgres.session import Session, SqlError
+from pgkura.postgres.session import UNTRANSLATABLE, Session, SqlError
 from pgkura.snapshot.changed import LiveTable, difference, plan_reread
 from pgkura.snapshot.copying import Copier
 from pgkura.snapshot.following import Follower
@@ -20,11 +20,14 @@ from pgkura.snapshot.units import BLOBS, Mode, Piece, Read, TableRead, UnitResul
 from pgkura.snapshot.yielding import Part, application_name
 from pgkura.work.station import Station, leaving, station_for
 
+_HOW_TO_FIND = 'docs/known-faults.md, "Encodings", says how to find and mend it'
 LARGE_ROW = 8 * 1024 * 1024
 # Cancelled by the watcher; its connection ended by the watcher, or cut; lock not granted in time; deadlock.
 _INTERRUPTED = frozenset({"57014", "57P01", "", "55P03", "40P01"})
 # The name or a column is gone: renamed or dropped since the snapshot; the late way finds out what it is now.
 _MISSING = frozenset({"42P01", "3F000", "42703"})
+# What is told of one table, and not known of which while several are read.
+_OF_ONE = frozenset({Read.OVERRAN, Read.UNREADABLE})
 # Rows must come in physical order, from one scan: a chunk's bytes then repeat while its pages do not change, and their
 # places can be asked for by another query.
 _PHYSICAL = (
@@ -92,7 +95,7 @@ class _Reader:
             session.commit()
         except SqlError as error:
             verdict = self._after(error)
-            if verdict.outcome is Read.OVERRAN and len(unit.numbers) > 1:
+            if verdict.outcome in _OF_ONE and len(unit.numbers) > 1:
                 verdict = _Verdict(outcome=Read.INTERRUPTED)  # each alone: then it is known which one
             return UnitResult(
                 unit=unit,
@@ -238,6 +241,9 @@ class _Reader:
         if error.sqlstate == "57014" and limit and self._pacer.last_statement >= limit:
             allowed = spoken(limit)
             return _Verdict(outcome=Read.OVERRAN, reason=f"a statement ran longer than the {allowed} allowed")
+        if error.sqlstate in UNTRANSLATABLE:
+            # In which row, the server does not say; its message has bytes of the value, which belong in no manifest.
+            return _Verdict(outcome=Read.UNREADABLE, reason=_HOW_TO_FIND)
         if error.sqlstate in _INTERRUPTED or error.sqlstate in _MISSING:
             return _Verdict(outcome=Read.INTERRUPTED)
         raise error

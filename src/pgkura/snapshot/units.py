@@ -116,6 +116,7 @@ class Read(StrEnum):
     gone         it does not exist any more
     refused      the lock was not granted within late_lock_seconds
     overran      a statement took longer than statement_timeout_ms
+    unreadable   it holds a value that cannot be written in UTF-8
     """
 
     DONE = "done"
@@ -124,6 +125,7 @@ class Read(StrEnum):
     GONE = "gone"
     REFUSED = "refused"
     OVERRAN = "overran"
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

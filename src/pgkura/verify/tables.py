@@ -12,7 +12,7 @@ from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.refs import Layer
 from pgkura.core.stop import Stop
 from pgkura.postgres.messages import CopyBatch
-from pgkura.postgres.session import Session, SqlError
+from pgkura.postgres.session import UNTRANSLATABLE, Session, SqlError
 from pgkura.repository.lines import Numbers
 from pgkura.repository.repository import Repository
 from pgkura.repository.rowsums import Multiset, RowHasher
@@ -78,7 +78,7 @@ def compare_table(session: Session, reader: Reader, check: TableCheck) -> TableR
         with session.given_back():
             return _compare(session, reader, check)
     except SqlError as error:
-        return TableResult(check=check, rows=0, finding=_denied(session, check, error), in_order=False)
+        return TableResult(check=check, rows=0, finding=_refused(session, check, error), in_order=False)
 
 
 def sum_table(session: Session, reader: Reader, check: TableCheck) -> tuple[Multiset, Finding | None]:
@@ -87,7 +87,7 @@ def sum_table(session: Session, reader: Reader, check: TableCheck) -> tuple[Mult
         with session.given_back():
             return _multiset_there(session, reader, check, _key(reader, check)), None
     except SqlError as error:
-        return Multiset(0, 0), _denied(session, check, error)
+        return Multiset(0, 0), _refused(session, check, error)
 
 
 def result_of_sums(check: TableCheck, want: Multiset, have: Multiset, denied: Finding | None) -> TableResult:
@@ -98,7 +98,10 @@ def result_of_sums(check: TableCheck, want: Multiset, have: Multiset, denied: Fi
     return TableResult(check=check, rows=have.rows, finding=finding, in_order=False)
 
 
-def _denied(session: Session, check: TableCheck, error: SqlError) -> Finding:
+def _refused(session: Session, check: TableCheck, error: SqlError) -> Finding:
+    if not session.broken and error.sqlstate in UNTRANSLATABLE:
+        reason = "it holds a value that cannot be written in UTF-8, which no snapshot has"
+        return Finding(cls=FindingClass.LOST, object=check.title, reason=reason)
     if session.broken or error.sqlstate != _NO_RIGHT:
         raise error
     return Finding(cls=FindingClass.DENIED, object=check.title, reason=error.msg)

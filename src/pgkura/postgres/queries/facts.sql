@@ -128,7 +128,7 @@ FROM pg_catalog.pg_database d
 WHERE d.datname = pg_catalog.current_database()
 
 -- name: database_role_settings
--- ALTER ROLE x IN DATABASE this SET …
+-- ALTER ROLE x IN DATABASE this SET ...
 SELECT r.rolname, u.setting
 FROM pg_catalog.pg_db_role_setting s
 JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase AND d.datname = pg_catalog.current_database()

@@ -1,5 +1,5 @@
 -- Our own connections, and everybody who waits with one of them in the way. Poolers put their own name in front of
--- ours (Supavisor: "Supavisor - …").
+-- ours (Supavisor: "Supavisor - ...").
 with ours as (
     select a.pid, a.application_name
     from pg_catalog.pg_stat_activity a
