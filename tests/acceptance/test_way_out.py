@@ -9,9 +9,13 @@ import pytest
 from tests.support import compare, nasty
 from tests.support.cli import Desk, command
 from tests.support.psql import client
-from tests.support.servers import binaries, needs, server, versions
+from tests.support.servers import binaries, needs, newest, server, versions
+from tests.support.snapshot_scene import FEW_CONNECTIONS, Script, make_scene
 from tests.support.supabase import APART, Standin
 from tests.support.watching import AnonWatcher
+
+from pgkura.core.access import resolve
+from pgkura.core.outcome import Result
 
 # what RESTORE.md promises to need, by the names of coreutils that the script may call
 STOCK = (
@@ -118,6 +122,31 @@ def test_the_repositorys_own_script(version: int, desk: Desk, stock: Path) -> No
     compare.assert_same(source, target)
     proven = desk.run("verify", "latest", "--against", target, "--json").expect().json
     assert proven["proof"]["equal"] is True
+
+
+def test_the_script_loads_the_columns_that_are_stored(stock: Path, tmp_path: Path) -> None:
+    """Of a table that was altered while it was backed up; the other one takes its default."""
+    home = newest()
+    scene = make_scene(home.create_database("script_columns"), tmp_path / "repository")
+    scene.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, note text DEFAULT 'none', more text)",
+        r"INSERT INTO t SELECT g, 'note', E'a\tb\\' || g FROM generate_series(1, 100) g",
+    )
+    script = Script({"reading rows": lambda: scene.sql("ALTER TABLE t RENAME note TO remark")})
+    taken = scene.take(script, connection_share=FEW_CONNECTIONS)
+    assert taken.result is Result.INCOMPLETE
+    (tmp_path / "identity").write_text(resolve(scene.identity))
+    target = home.create_database("script_columns_back")
+    add_client(stock, "psql", home.version)
+    add_client(stock, "pg_restore", home.version)
+    command(
+        [str(stock / "bash"), str(tmp_path / "repository" / "restore.sh"), str(tmp_path / "identity"), target],
+        {"PATH": str(stock), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+    ).expect()
+    with psycopg.connect(target) as back:
+        rows = back.execute("SELECT id, more FROM t ORDER BY id").fetchall()
+        assert back.execute("SELECT DISTINCT note FROM t").fetchall() == [("none",)]
+    assert rows == scene.rows("SELECT id, more FROM t ORDER BY id")
 
 
 def test_the_script_says_that_a_client_is_too_old(desk: Desk, stock: Path) -> None:

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pgkura.catalog.platform import detect
+from pgkura.core.errors import Tampered
 from pgkura.core.facts import Column, DatabaseFacts, LargeObjectFacts, SourceFacts, TableFacts
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import FindingClass
@@ -96,10 +98,10 @@ def facts(*tables: TableFacts, objects: tuple[int, ...] = ()) -> SourceFacts:
     )  # fmt: skip
 
 
-def data(number: int, name: str, rows: int = 1) -> TableData:
+def data(number: int, name: str, rows: int = 1, columns: str = '("a", "b")') -> TableData:
     """Its rows."""
     layer = Layer(chunk=replace(ref(b"x" * rows), rows=rows))
-    return TableData(number=number, name=name, columns="", target=name, rows=rows, bytes=rows, layers=(layer,))
+    return TableData(number=number, name=name, columns=columns, target=name, rows=rows, bytes=rows, layers=(layer,))
 
 
 def test_a_table_of_the_same_columns_is_compared_as_a_stream() -> None:
@@ -111,10 +113,35 @@ def test_a_table_of_the_same_columns_is_compared_as_a_stream() -> None:
 
 def test_columns_the_target_lacks_are_projected_away() -> None:
     """The catalog comparison reports the column; the other columns are still compared."""
-    checks, findings = plan_checks(facts(table("t", "abc")), [data(0, "t")], facts(table("t", "ca")), PLAIN)
+    checks, findings = plan_checks(
+        facts(table("t", "abc")), [data(0, "t", columns='("a", "b", "c")')], facts(table("t", "ca")), PLAIN
+    )
     assert not findings and not checks[0].in_one_stream
     assert checks[0].parts[0].keep == (0, 2)
     assert copy_statements(checks[0]) == ['COPY "public"."t" ("a", "c") TO STDOUT']
+
+
+def test_columns_that_are_not_stored_are_not_compared() -> None:
+    """A table altered while it was backed up: of its stored rows, all columns are."""
+    source = facts(table("t", "abc"))
+    checks, findings = plan_checks(source, [data(0, "t", columns='("a", "c")')], source, PLAIN)
+    assert not findings and checks[0].in_one_stream and checks[0].parts[0].keep == ()
+    assert copy_statements(checks[0]) == ['COPY "public"."t" ("a", "c") TO STDOUT']
+
+
+@pytest.mark.parametrize("missing", range(5))
+def test_a_column_list_is_read_back_whatever_the_names(missing: int) -> None:
+    """Of the columns that are left."""
+    names = ('a", "b', 'a"', "a", "b\n\\", ")")
+    whole = replace(
+        table("t"), columns=tuple(Column(attnum=n, name=c, type="t", not_null=False) for n, c in enumerate(names))
+    )
+    left = replace(whole, columns=whole.columns[:missing] + whole.columns[missing + 1 :])
+    assert whole.listed(left.column_list) == left.columns
+    with pytest.raises(Tampered):
+        left.listed(whole.column_list)
+    with pytest.raises(Tampered):
+        whole.listed("")
 
 
 def test_what_cannot_be_compared_is_named() -> None:
@@ -134,7 +161,8 @@ def test_leaves_loaded_through_their_root_are_compared_together() -> None:
     """Each leaf with its own order of columns."""
     root = "public\0root"
     source = facts(table("l1", "ab", load_root=root), table("l2", "ba", load_root=root))
-    checks, findings = plan_checks(source, [data(0, "l1", 2), data(1, "l2", 3)], source, PLAIN)
+    rows = [data(0, "l1", 2), data(1, "l2", 3, columns='("b", "a")')]
+    checks, findings = plan_checks(source, rows, source, PLAIN)
     assert not findings and len(checks) == 1 and not checks[0].in_one_stream
     assert checks[0].relations == (QualifiedName("public", "l1"), QualifiedName("public", "l2"))
     assert [p.keep for p in checks[0].parts] == [(), (1, 0)]

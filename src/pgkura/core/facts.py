@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from pgkura.core.errors import Tampered
 from pgkura.core.names import QualifiedName, quote_ident
 
 
@@ -96,6 +97,23 @@ class TableFacts(_Record):
         """`("a", "b")` of the data columns; '' for a table without columns."""
         names = ", ".join(quote_ident(c.name) for c in self.data_columns)
         return f"({names})" if names else ""
+
+    def listed(self, column_list: str) -> tuple[Column, ...]:
+        """The data columns that a chunk list names: not all where the table was altered while it was backed up.
+
+        Raises Tampered unless they are columns of this table, in its order.
+        """
+        if column_list == self.column_list:
+            return self.data_columns
+        found, rest = [], column_list.removeprefix("(").removesuffix(")")
+        for column in self.data_columns:
+            name = quote_ident(column.name)
+            if rest == name or rest.startswith(f"{name}, "):
+                found.append(column)
+                rest = rest[len(name) + 2 :]
+        if rest or not found:
+            raise Tampered("the chunk list is damaged", detail=f"{self.qname} has other columns than {column_list!r}")
+        return tuple(found)
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values only."""

@@ -243,7 +243,7 @@ class _Export:
                 return
             before, after = self._around(table, self._facts.tables[table.number])
             plain.write(f"{HEADER}{before}COPY {table.target} {table.columns} FROM stdin;\n".encode())
-            types = [c.type for c in self._facts.tables[table.number].data_columns]
+            types = [c.type for c in self._facts.tables[table.number].listed(table.columns)]
             compressed.write(BINARY_HEADER if table.binary else b"")
             for layer in table.layers:
                 rows = b"".join(self._repo.read_rows(layer))

@@ -145,7 +145,7 @@ def carried_data(
     carrying: Carrying, new: SourceFacts, rows: Sequence[TableData], rest: Sequence[TableData]
 ) -> list[TableData]:
     """Whose rows are loaded: those of the old list under the numbers of the new one; large objects as the new one has
-    them. A table that is newer has none yet."""
+    them. A table that is newer has none yet. Columns are those that the rows come to have (a base has all of them)."""
     by_number = {data.number: data for data in rows}
     there = {data.number: data for data in rest}
     made = [there[BLOBS]] if BLOBS in there else []
@@ -153,9 +153,10 @@ def carried_data(
         was = carrying.places.get(place)
         data = by_number.get(was) if was is not None else None
         if data is not None and table.oid in carrying.forms:
-            made.append(replace(data, number=place, name=table.qname.sql, target=table.qname.sql))
+            name = table.qname.sql
+            made.append(replace(data, number=place, name=name, columns=table.column_list, target=name))
         elif data is not None:
-            made.append(replace(data, number=place))
+            made.append(replace(data, number=place, columns=table.column_list))
         elif place in there:
             made.append(replace(there[place], rows=0, bytes=0, layers=()))
     return made

@@ -113,9 +113,7 @@ class Loader:
             except SqlError:
                 if self.session.broken:
                     raise
-        cls = FindingClass.DENIED if failed.sqlstate == "42501" else FindingClass.LOST
-        reason = f"its rows could not be loaded: {failed.msg}"
-        return Loaded(rows=0, finding=Finding(cls=cls, object=f"rows of {load.target}", reason=reason))
+        return Loaded(rows=0, finding=_not_loaded(load, failed))
 
     def _load(self, item: Item) -> Loaded:
         if item.load.managed:
@@ -176,6 +174,15 @@ class Loader:
                 self.session.execute("SET session_replication_role = origin")
 
 
+def _not_loaded(load: Load, error: SqlError) -> Finding:
+    cls = FindingClass.DENIED if error.sqlstate == "42501" else FindingClass.LOST
+    reason = f"its rows could not be loaded: {error.msg}"
+    if load.absent:
+        names = ", ".join(map(quote_ident, load.absent))
+        reason += f"; the snapshot has no values of {names} to load with them; `pgkura export` gives the rows"
+    return Finding(cls=cls, object=f"rows of {load.target}", reason=reason)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notes:
     """What the proof wants to know of rows that go by: the cuts of layers with dropped rows, or the sums of all."""
@@ -205,7 +212,8 @@ def copy_chunks(
     notes: Notes | None = None,
 ) -> None:
     """COPY a table's chunks in, or some of them."""
-    columns = f"({', '.join(quote_ident(c) for c in load.columns)})" if load.columns else ""
+    names = ", ".join(map(quote_ident, (*load.columns, *load.absent)))
+    columns = f"({names})" if names else ""
     _copy(session, repo, load, stop, sent, f"{load.target.sql} {columns}", freeze=freeze, notes=notes)
 
 
@@ -226,7 +234,7 @@ def _copy(
             copy.write(BINARY_HEADER)
         for layer in load.data.layers:
             stop.check()
-            _send(copy, _noted(repo, layer, load.data.binary, notes or Notes()), load.keep)
+            _send(copy, _noted(repo, layer, load.data.binary, notes or Notes()), load)
             sent(layer.chunk.length)
         if load.data.binary:
             copy.write(BINARY_TRAILER)
@@ -269,14 +277,15 @@ def copy_in_form(session: Session, repo: Repository, load: Load, stop: Stop, sen
     session.execute(f"DROP TABLE {beside}")
 
 
-def _send(copy: CopyWriter, pieces: Iterable[bytes], keep: Sequence[int]) -> None:
-    if not keep:
+def _send(copy: CopyWriter, pieces: Iterable[bytes], load: Load) -> None:
+    end = b"\t\\N" * len(load.absent) + b"\n"
+    if not load.keep:
         for piece in pieces:
-            copy.write(piece)
+            copy.write(piece.replace(b"\n", end) if load.absent else piece)
         return
     for line in whole_lines(pieces):
         words = line.split(b"\t")
-        copy.write(b"\t".join(words[n] for n in keep) + b"\n")
+        copy.write(b"\t".join(words[n] for n in load.keep) + end)
 
 
 def whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:

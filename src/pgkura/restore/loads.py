@@ -27,7 +27,9 @@ _BY_FUNCTION = frozenset({("vault", "secrets"), ("cron", "job"), ("cron", "job_r
 class Load:
     """One table's rows.
 
-    columns  those both sides have; keep: their places in the stored rows, () = all of them
+    columns  those that are stored and both sides have; keep: their places in the stored rows, () = all of them
+    absent   those that are not stored, since the table was altered while it was backed up: NULL in each row, for a
+             default would make values up. Such rows are COPY text
     managed  a platform's table: loaded with triggers and foreign keys off
     form     how rows from before the table was altered go into it
     first    of a part of the rows: the place of its first chunk in the table; None = these are all
@@ -38,6 +40,7 @@ class Load:
     target: QualifiedName
     columns: tuple[str, ...]
     managed: bool
+    absent: tuple[str, ...] = ()
     keep: tuple[int, ...] = ()
     delete_where: str | None = None
     form: Form | None = None
@@ -91,6 +94,7 @@ def plan_loads(
             load = _own_load(source, data, kept)
         if load is not None:
             loads.append(load)
+            findings.extend(_not_stored(load, source))
     return Loads(
         loads=tuple(sorted(loads, key=lambda load: -load.data.bytes)), empty=tuple(empty), findings=tuple(findings)
     )
@@ -101,12 +105,14 @@ def _own_load(source: TableFacts, data: TableData, kept: frozenset[QualifiedName
     target = QualifiedName(root[0], root[1]) if root else source.qname
     if target in kept or source.qname in kept:
         return None
+    stored = source.listed(data.columns)
     return Load(
         data=data,
         facts=source,
         target=target,
-        columns=tuple(c.name for c in source.data_columns),
+        columns=tuple(c.name for c in stored),
         managed=False,
+        absent=tuple(c.name for c in source.data_columns if c not in stored),
         delete_where=source.config_where if source.config_of else None,
     )
 
@@ -151,14 +157,25 @@ def _managed_load(
         )
         for c in missing
     )
+    stored = source.listed(data.columns)
     return Load(
         data=data,
         facts=source,
         target=source.qname,
-        columns=tuple(c.name for c in source.data_columns if c.name in have),
+        columns=tuple(c.name for c in stored if c.name in have),
         managed=True,
-        keep=tuple(n for n, c in enumerate(source.data_columns) if c.name in have) if missing else (),
+        absent=tuple(c.name for c in source.data_columns if c not in stored and c.name in have),
+        keep=tuple(n for n, c in enumerate(stored) if c.name in have) if missing else (),
     )
+
+
+def _not_stored(load: Load, source: TableFacts) -> Iterator[Finding]:
+    for name in load.absent if load.data.rows else ():
+        yield Finding(
+            cls=FindingClass.LOST,
+            object=f"column {source.qname}.{quote_ident(name)}",
+            reason="not in the snapshot, for it was altered while the backup ran; its rows are loaded with NULL there",
+        )
 
 
 def _denied(name: str, reason: str) -> Finding:

@@ -87,6 +87,7 @@ def plan_checks(
         if source.kind == "p":
             continue  # no rows of its own; older chunk lists name one whose lock gave way
         target = tables.get(source.qname)
+        stored = _stored(table, source)
         if (source.schema, source.name) in platform.service_tables:
             findings += _service_rows(table, source)
         elif _is_state(source, facts, platform):
@@ -95,7 +96,7 @@ def plan_checks(
             findings.append(_finding(FindingClass.LOST, source, "the table is missing"))
         elif not target.readable:
             findings.append(_finding(FindingClass.DENIED, source, "no right to read it"))
-        elif source.data_columns and not _shared(source, target):
+        elif stored and not _shared(stored, _names(target)):
             findings.append(_finding(FindingClass.LOST, source, "the table has none of its columns"))
         elif source.load_root:
             roots.setdefault(source.load_root, []).append(table)
@@ -121,21 +122,29 @@ def _service_rows(data: TableData, source: TableFacts) -> list[Finding]:
     return [Finding(cls=FindingClass.MANAGED, object=name, reason="the platform's own ledger", rule="platform-rows")]
 
 
-def _shared(source: TableFacts, *targets: TableFacts) -> tuple[str, ...]:
-    """The source's columns that all targets have; the catalog comparison reports the others."""
-    have = [{c.name for c in t.data_columns} for t in targets]
-    return tuple(c.name for c in source.data_columns if all(c.name in names for names in have))
+def _stored(data: TableData, source: TableFacts) -> tuple[str, ...]:
+    """The columns of the stored rows; the backup has reported those that it could not store."""
+    return tuple(c.name for c in source.listed(data.columns))
 
 
-def _places(source: TableFacts, columns: Sequence[str]) -> tuple[int, ...]:
-    """Where `columns` lie in the stored rows of `source`; () when they are exactly its columns in its order."""
-    stored = [c.name for c in source.data_columns]
-    return () if list(columns) == stored else tuple(stored.index(name) for name in columns)
+def _names(target: TableFacts) -> frozenset[str]:
+    return frozenset(c.name for c in target.data_columns)
+
+
+def _shared(stored: Sequence[str], *others: Collection[str]) -> tuple[str, ...]:
+    """The stored columns that all others have; the catalog comparison reports those that a target lacks."""
+    return tuple(name for name in stored if all(name in names for names in others))
+
+
+def _places(stored: Sequence[str], columns: Sequence[str]) -> tuple[int, ...]:
+    """Where `columns` lie in the stored rows; () when they are exactly their columns in their order."""
+    return () if list(columns) == list(stored) else tuple(stored.index(name) for name in columns)
 
 
 def _check(data: TableData, source: TableFacts, target: TableFacts, seen: Seen | None) -> TableCheck:
-    columns = _shared(source, target)
-    keep = _places(source, columns)
+    stored = _stored(data, source)
+    columns = _shared(stored, _names(target))
+    keep = _places(stored, columns)
     cuts = seen.cuts.of(data.number) if seen is not None else None
     sums = seen.sums.get(data.number) if seen is not None and not keep else None
     return TableCheck(
@@ -157,12 +166,13 @@ def _root_check(
     """All leaves together: which leaf a row lies in may differ, and each leaf may order its columns in its own way."""
     schema, _, name = root.partition("\0")
     sources = [facts.tables[p.number] for p in parts]
-    columns = _shared(sources[0], *(tables[s.qname] for s in sources))
+    stored = [_stored(p, s) for p, s in zip(parts, sources, strict=True)]
+    columns = _shared(stored[0], *stored[1:], *(_names(tables[s.qname]) for s in sources))
     return TableCheck(
         name=str(QualifiedName(schema, name)),
         relations=tuple(s.qname for s in sources),
         columns=columns,
-        parts=tuple(Part(layers=p.layers, keep=_places(s, columns)) for p, s in zip(parts, sources, strict=True)),
+        parts=tuple(Part(layers=p.layers, keep=_places(s, columns)) for p, s in zip(parts, stored, strict=True)),
         rows=sum(p.rows for p in parts),
         bytes=sum(p.bytes for p in parts),
     )
