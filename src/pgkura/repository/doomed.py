@@ -1,11 +1,11 @@
 """Which objects nobody needs, and which of them may go now. Pure: a survey, a time and a grace give one answer."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.survey import Survey
-from pgkura.repository.tombstones import TOMBSTONES, Phase, Tombstone
+from pgkura.repository.tombstones import TOMBSTONES, Phase
 
 # A prune that condemned objects and is not heard of for so long is dead; its tombstone is in nobody's way then.
 DEAD_AFTER = 24 * 3600.0
@@ -22,7 +22,7 @@ class Doomed:
     marked     objects that are newly found unreferenced: they wait for the grace time
     waiting    objects that were marked before and still wait
     due        objects whose grace time is over
-    finished   tombstones that have done their work once the due objects are gone
+    over       tombstones whose time is over: they go once they have done their work (finished)
     sizes      of marked, waiting and due objects
     young      bytes that no snapshot needs, perhaps of a backup that is running
     """
@@ -32,7 +32,7 @@ class Doomed:
     marked: frozenset[str] = frozenset()
     waiting: frozenset[str] = frozenset()
     due: frozenset[str] = frozenset()
-    finished: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     young: int = 0
 
@@ -51,12 +51,12 @@ def find_doomed(survey: Survey, removed: frozenset[str], *, now: float, grace: f
     old = {i for i, lying in free.items() if lying.modified <= now - grace or survey.names(removed, i)}
     waiting: set[str] = set()
     due: set[str] = set()
-    finished = []
+    ended = []
     for stored, tombstone in survey.tombstones:
         over = tombstone.phase is Phase.CONDEMNED or stored.modified + tombstone.grace <= now
         (due if over else waiting).update(i for i in tombstone.objects if i in free)
-        if over and _is_done(survey, tombstone, stored.modified, gone, now):
-            finished.append(stored.key)
+        if over:
+            ended.append(stored.key)
     doomed = old | waiting | due
     return Doomed(
         blocked={},
@@ -64,18 +64,25 @@ def find_doomed(survey: Survey, removed: frozenset[str], *, now: float, grace: f
         marked=frozenset(old - waiting - due),
         waiting=frozenset(waiting - due),
         due=frozenset(due),
-        finished=tuple(finished),
+        over=tuple(ended),
         sizes={i: free[i].size for i in doomed},
         young=sum(lying.size for i, lying in free.items() if i not in doomed),
     )
 
 
-def _is_done(survey: Survey, tombstone: Tombstone, modified: float, gone: frozenset[str], now: float) -> bool:
-    """Whether a tombstone whose time is over can go once its due objects are gone.
+def finished(survey: Survey, over: Collection[str], deleted: Collection[str], *, now: float) -> tuple[str, ...]:
+    """Which of the tombstones that are `over` can go, by the last survey and what was deleted since.
 
-    One that condemns an object which somebody needs may belong to a prune that is running: it protects a backup from
-    relying on that object, so it stays until that prune is surely dead.
+    One that condemns an object may belong to a prune that is running and deletes that object yet: it protects a backup
+    from relying on it, so it stays until none of its objects lies there, or that prune is surely dead.
     """
-    if tombstone.phase is Phase.MARKED or modified <= now - DEAD_AFTER:
-        return True
-    return not any(survey.lying(i) and survey.needed(i, without=gone) for i in tombstone.objects)
+    return tuple(
+        stored.key
+        for stored, tombstone in survey.tombstones
+        if stored.key in over
+        and (
+            tombstone.phase is Phase.MARKED
+            or stored.modified <= now - DEAD_AFTER
+            or all(i in deleted or survey.lying(i) is None for i in tombstone.objects)
+        )
+    )

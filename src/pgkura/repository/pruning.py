@@ -14,14 +14,14 @@ from pgkura.core.refs import ChunkRef
 from pgkura.core.stop import Stop
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.compaction import Compaction
-from pgkura.repository.doomed import Doomed, find_doomed
+from pgkura.repository.doomed import Doomed, find_doomed, finished
 from pgkura.repository.keeping import STATE, slices
 from pgkura.repository.packs import object_key
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.repacking import Repacked, Repacker
 from pgkura.repository.repository import Repository
 from pgkura.repository.shelf import ChunkShelf
-from pgkura.repository.survey import Surveyor, reason, store_now
+from pgkura.repository.survey import Survey, Surveyor, reason, store_now
 from pgkura.repository.tombstones import Phase, Tombstone
 from pgkura.storage.base import KeyNotFound
 
@@ -135,33 +135,39 @@ class Pruner:
         """Delete the objects whose grace time is over, then the tombstones that have done their work."""
         storage = self._repo.storage
         survey = self._surveyor.look()
-        doomed = find_doomed(survey, frozenset(), now=store_now(storage), grace=grace)
+        now = store_now(storage)
+        doomed = find_doomed(survey, frozenset(), now=now, grace=grace)
         self.done.blocked.update(doomed.blocked)
-        own = ""
-        if doomed.due:
-            own = self._repo.append_tombstone(
-                Tombstone(phase=Phase.CONDEMNED, created=_now(), grace=grace, objects=tuple(sorted(doomed.due)))
-            )
-            if not self._delete_due(own, doomed, grace=grace):
-                self._delete(own)
-                return
-        for key in (*doomed.finished, *([own] if own else [])):
+        if not doomed.due:
+            self._let_go(finished(survey, doomed.over, (), now=now))
+            return
+        own = self._repo.append_tombstone(
+            Tombstone(phase=Phase.CONDEMNED, created=_now(), grace=grace, objects=tuple(sorted(doomed.due)))
+        )
+        # Claims made before it was written are seen now; later ones see it.
+        survey = self._surveyor.look()
+        now = store_now(storage)
+        if blocked := find_doomed(survey, frozenset(), now=now, grace=grace).blocked:
+            self.done.blocked.update(blocked)
+            self._let_go((own,))
+            return
+        deleted = self._delete_due(own, survey, doomed.due)
+        self._let_go((*finished(survey, doomed.over, deleted, now=now), own))
+
+    def _let_go(self, tombstones: Iterable[str]) -> None:
+        for key in tombstones:
             self._delete(key)
 
-    def _delete_due(self, own: str, doomed: Doomed, *, grace: int) -> bool:
-        """Claims made before the tombstone `own` was written are seen now; later ones see the tombstone."""
-        survey = self._surveyor.look()
-        blocked = find_doomed(survey, frozenset(), now=store_now(self._repo.storage), grace=grace).blocked
-        if blocked:
-            self.done.blocked.update(blocked)
-            return False
+    def _delete_due(self, own: str, survey: Survey, due: frozenset[str]) -> set[str]:
+        """Those that nobody needs by the look after the tombstone `own` was written; which ones are gone."""
         sizes: dict[str, int] = {}
-        for object_id in sorted(doomed.due):
+        for object_id in sorted(due):
             if survey.needed(object_id):
                 self.done.spared += 1
             elif (lying := survey.lying(object_id)) is not None:
                 sizes[object_id] = lying.size
         self._progress.stage("deleting objects", total=sum(sizes.values()), unit="bytes")
+        deleted: set[str] = set()
         looked = time.time()
         for object_id, size in sizes.items():
             if time.time() - looked > _LOOK_AGAIN_SECONDS:
@@ -169,10 +175,11 @@ class Pruner:
                 looked = time.time()
             self._stop.check()
             if self._delete(object_key(object_id)):
+                deleted.add(object_id)
                 self.done.deleted += 1
                 self.done.bytes_deleted += size
             self._progress.advance(size)
-        return True
+        return deleted
 
     def _still_condemned(self, own: str) -> None:
         """A machine that stood still for a day must not go on deleting: others took it for dead."""
