@@ -109,9 +109,10 @@ def inspect_target(endpoint: Endpoint, session: Session) -> Target:
     name, superuser, createrole, replication, bypass, create, supautils, member_of = session.one(
         query("target", "role")
     )
-    platform = detect(*read_platform_names(session))
-    tables = {t.qname: t for t in read_tables(session, platform)}
+    mark = read_mark(session)
     present = dump_definitions(endpoint, session.server_version)
+    platform = _platform(session, present, mark)
+    tables = {t.qname: t for t in read_tables(session, platform)}
     return Target(
         display=endpoint.display,
         role=name,
@@ -137,8 +138,15 @@ def inspect_target(endpoint: Endpoint, session: Session) -> Target:
         extensions=frozenset(n for (n,) in session.rows(query("target", "available_extensions"))),
         large_objects=frozenset(o for (o,) in session.rows(query("target", "large_objects"))),
         replica=_may_be_replica(session),
-        mark=read_mark(session),
+        mark=mark,
     )
+
+
+def _platform(session: Session, present: Toc, mark: Mark | None) -> Platform:
+    """As it was before a restore that was cut short: a schema which that one made is not the platform's."""
+    roles, schemas = read_platform_names(session)
+    made = {e.tag for e in present.entries if e.desc == "SCHEMA" and mark is not None and mark.made(e)}
+    return detect(roles, [s for s in schemas if s not in made])
 
 
 def _rights(session: Session, platform: Platform) -> dict[QualifiedName, TableRights]:
