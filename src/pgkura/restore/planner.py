@@ -51,7 +51,7 @@ class RestorePlan:
     reading        settings under which the archive's text is read
     closed         others can reach the target: each relation is made shut, and opened at the end
     before, after  entries around the rows, in archive order; then `privileges`, and `last` of all event triggers
-    empty          tables of the platform that are emptied before they are loaded
+    empty          tables of the platform that hold rows: emptied before they are loaded, unless these rows are kept
     as_owner       entries that run other roles' code when executed; `lent`: what their owner's login needs for it
     watched        tables whose rows run other roles' code when loaded
     kept           what a restore that was cut short has done and this one goes on from
@@ -122,8 +122,8 @@ class RestorePlan:
 
     @property
     def truncate(self) -> tuple[QualifiedName, ...]:
-        """The platform's tables that are emptied first."""
-        return self.empty
+        """The platform's tables that are emptied first, if all goes as planned."""
+        return () if self.goes_on else self.empty
 
 
 def fingerprint(present: Toc) -> str:
@@ -198,7 +198,7 @@ def plan_restore(
         closed=closed,
         roles=roles,
         before=before,
-        empty=() if kept.layers else loads.empty,
+        empty=loads.empty,
         loads=loads.loads,
         blobs=next((t for t in tables if t.number == BLOBS), None),
         large_objects=objects,

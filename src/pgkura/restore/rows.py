@@ -66,7 +66,8 @@ class Rows:
     def _loads(self) -> list[Load]:
         run = self._run
         loads = [load for load in run.plan.loads if load.data.layers]
-        if run.plan.empty and not _empty(run, self._session):
+        # By what this run keeps, not by what was planned: going on may have been refused.
+        if run.plan.empty and not run.kept.layers and not _empty(run, self._session):
             loads = [load for load in loads if load.target not in run.plan.empty]
         return loads
 

@@ -43,7 +43,7 @@ def _steps(plan: RestorePlan) -> Iterator[Step]:
     yield from _statements(Stage.ROLES, plan.roles)
     if not plan.goes_on:
         yield from _entries(plan, "create", plan.before)
-    for table in plan.empty:
+    for table in plan.truncate:
         yield Step(stage=Stage.DATA, action="empty", what=f"table {table}")
     for large in plan.large_objects if BLOBS not in plan.kept.layers else ():
         yield Step(stage=Stage.DATA, action="load", what=f"large object {large.oid}", bytes=large.size)
