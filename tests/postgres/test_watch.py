@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -12,13 +13,16 @@ import pytest
 from tests.support import ledger
 from tests.support.cli import Desk
 from tests.support.servers import server, versions
+from tests.support.watchers import soon
 
 from pgkura.changes import pgoutput
 from pgkura.changes.log import Log, read_chain
+from pgkura.core.errors import WrongKey
 from pgkura.replay.moments import parse_moment
 from pgkura.replay.resolving import resolve
 from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.repository import Repository
+from pgkura.repository.seal import unseal_object
 from pgkura.storage.local import LocalStorage
 
 
@@ -136,3 +140,68 @@ def test_sigterm_stores_what_is_whole(source: str, desk: Desk) -> None:
     child.send_signal(signal.SIGTERM)
     assert child.wait(20) == 0
     assert sorted(archived(the_log(desk))) == sorted(load.committed)
+
+
+def commit(url: str, n: int) -> None:
+    """One more row of the ledger."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("INSERT INTO ledger (n, client) VALUES (%s, 0)", (n,))
+
+
+def opens(desk: Desk, epoch: int) -> list[bool]:
+    """Of each segment with messages, in order, whether the key of an epoch opens them."""
+    repo = open_repository(desk)
+    secrets = [e.secret for e in repo._keys.epochs if e.number == epoch]
+    (chain,) = repo.chain_ids()
+    found = []
+    for name in repo.segments(chain):
+        sealed = repo.segment(chain, name)[1]
+        if sealed:
+            with suppress(WrongKey):
+                unseal_object(sealed, secrets, "a segment")
+                found.append(True)
+                continue
+            found.append(False)
+    return found
+
+
+@pytest.mark.parametrize("source", versions()[-1:], indirect=True)
+def test_a_running_watcher_goes_on_in_a_new_epoch(source: str, desk: Desk) -> None:
+    """By itself, in the middle of its chain; what it stored before and after is read as one log."""
+    child = desk.start("watch", "--period", "0.3s", "--quiet", "--no-bundle", env={"DATABASE_URL": source})
+    soon(lambda: bool(open_repository(desk).chain_ids()))
+    commit(source, 1)
+    soon(lambda: opens(desk, 1)[-1:] == [True])
+    desk.run("epoch", "new").expect()
+    numbers = iter(range(2, 1_000))
+
+    def again() -> bool:
+        commit(source, next(numbers))
+        time.sleep(1)
+        return opens(desk, 2)[-1]
+
+    soon(again, 90)
+    os.killpg(child.pid, signal.SIGTERM)
+    assert child.wait(30) == 0
+    assert True in opens(desk, 1) and opens(desk, 1)[-1] is False
+    assert archived(the_log(desk)) == list(range(1, next(numbers)))
+
+
+@pytest.mark.parametrize("source", versions()[-1:], indirect=True)
+def test_the_watcher_of_a_revoked_host_ends(source: str, desk: Desk, tmp_path: Path) -> None:
+    """By itself, with the words of a restart, and the server keeps what no other host has stored."""
+    other = tmp_path / "other.key"
+    desk.run("hosts", "add", "other", "--write", str(other)).expect()
+    env = {"DATABASE_URL": source}
+    child = desk.start("watch", "--period", "0.3s", "--quiet", "--no-bundle", "--beat", "300s", env=env)
+    soon(lambda: bool(open_repository(desk).chain_ids()))
+    commit(source, 1)
+    soon(lambda: opens(desk, 1)[-1:] == [True])
+    host = HostKey.parse(desk.host_key.read_text()).host_id
+    desk.run("hosts", "revoke", host).expect()
+    assert child.wait(90) == 12
+    commit(source, 2)
+    later = desk.run("watch", "--once", "--json", env=env | {"PGKURA_HOST_KEY": str(other)})
+    assert later.expect().json["holes"] == 0
+    desk.host_key.write_text(other.read_text())
+    assert archived(the_log(desk)) == [1, 2]

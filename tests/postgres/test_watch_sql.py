@@ -1,5 +1,6 @@
 """The change log by SQL functions: the same log as by replication, through poolers too, killed anywhere."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from pgkura.postgres.pinning import connect
 from pgkura.postgres.polling import Polling
 from pgkura.postgres.replication import Alive, Frame, Replication
 from pgkura.postgres.transports import LogReader, refusal
+from pgkura.repository.keys import HostKey
 
 READS = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'pgkura reads %' AND datname = current_database()"
 PROJECT = "abcdefghijklmnopqrst"
@@ -162,6 +164,34 @@ def test_killed_between_storing_and_advancing(source: str, desk: Desk) -> None:
     log = the_log(desk)
     assert len(log.names) >= 6
     assert sorted(archived(log)) == sorted(load.committed)
+
+
+@pytest.mark.parametrize("source", versions()[-1:], indirect=True)
+def test_a_segment_of_a_revoked_host_stands_for_nothing(source: str, desk: Desk, tmp_path: Path) -> None:
+    """Stored after its revocation, under the very name that the next host's has: the server does not forget it."""
+    other, thief = tmp_path / "other.key", tmp_path / "thief"
+    desk.run("hosts", "add", "other", "--write", str(other)).expect()
+    env = {"DATABASE_URL": source}
+    desk.run("watch", "--once", "--transport", "sql", env=env).expect()
+    shutil.copytree(desk.repository, thief)
+    desk.run("hosts", "revoke", HostKey.parse(desk.host_key.read_text()).host_id).expect()
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("INSERT INTO ledger (n, client) VALUES (1, 0)")
+    argv = [sys.executable, "-m", "tests.support.mortal_watcher", str(thief)]
+    environment = desk.environment | env | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    done = subprocess.run(argv, env=environment, cwd=ROOT, timeout=60, check=False, capture_output=True)
+    assert done.returncode == -9, done.stderr.decode()
+    theirs = (path.relative_to(thief) for path in (thief / "changes").rglob("segments/*"))
+    (false,) = [path for path in theirs if not (desk.repository / path).exists()]
+    shutil.copytree(thief / "changes", desk.repository / "changes", dirs_exist_ok=True)
+    words = ("watch", "--transport", "sql", "--period", "0.2s", "--quiet", "--no-bundle")
+    refused = desk.run(*words, env=env | {"PGKURA_HOST_KEY": str(other)}, timeout=60).expect(16)
+    assert "was written by a revoked host" in refused.err
+    (desk.repository / false).unlink()
+    later = desk.run("watch", "--once", "--json", env=env | {"PGKURA_HOST_KEY": str(other)}).expect().json
+    assert later["holes"] == 0
+    desk.host_key.write_text(other.read_text())
+    assert archived(the_log(desk)) == [1]
 
 
 @pytest.mark.parametrize("source", versions()[-1:], indirect=True)

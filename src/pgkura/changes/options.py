@@ -21,6 +21,7 @@ class Options:
     base_after    seconds without a change of tables or definitions after which a base is taken; 0 = never
     transport     over which kind of connection the slot is read
     bundle        make bundles of segments; None = where this credential may delete, so that prune can too
+    keys_every    seconds between two looks at `keys/`: so long a revocation or a new epoch may not be known
     """
 
     period: float = 2.0
@@ -33,6 +34,7 @@ class Options:
     base_after: float = 0.0
     transport: Wanted = "auto"
     bundle: bool | None = None
+    keys_every: float = 60.0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from pgkura.changes.guarding import Guard
 from pgkura.changes.options import Options, Watched
 from pgkura.changes.publishing import publish, to_publish
 from pgkura.changes.rebasing import BaseTaker, Rebasing
+from pgkura.changes.rekeying import Rekeying
 from pgkura.changes.segment import BEAT, Cut, Segmenter, record_of, widening
 from pgkura.core.errors import DatabaseError, SourceBusy, StoreError
 from pgkura.core.progress import Progress
@@ -75,11 +76,12 @@ def _follow(
 ) -> Watched:
     failures = 0
     transports = Transports(options.transport, options.period, progress.note)
+    rekeying = Rekeying(repo, options.keys_every, progress.note)
     while True:
         before = told.segments
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="pgkura-store") as pool:
-                _Run(source, repo, options, progress, stop, told, pool, bases, guard, transports).run()
+                _Run(source, repo, options, progress, stop, told, pool, bases, guard, transports, rekeying).run()
             return told
         except (DatabaseError, StoreError, SourceBusy) as error:
             failures = 1 if told.segments > before else failures + 1
@@ -105,10 +107,12 @@ class _Run:
         bases: Rebasing,
         guard: Guard,
         transports: Transports,
+        rekeying: Rekeying,
     ) -> None:
         self._source, self._repo, self._options = source, repo, options
         self._progress, self._stop, self._told, self._pool = progress, stop, told, pool
         self._bases, self._guard, self._transports = bases, guard, transports
+        self._rekeying = rekeying
         self._counts = Telling()
         self._storing: deque[tuple[Future[None], Cut]] = deque()
         self._first_commit = self._last_stored = self._slot_seen = time.monotonic()
@@ -118,6 +122,8 @@ class _Run:
 
     def run(self) -> None:
         """Connect, find the chain, follow."""
+        if self._rekeying.due:
+            self._rekeying.look()
         with connect(self._source, application_name=APPLICATION) as session:
             session.execute("SET lock_timeout = '2s'")
             replication = self._transports.open(session, self._source, application_name=APPLICATION)
@@ -203,6 +209,9 @@ class _Run:
         polled = time.monotonic()
         while True:
             self._receive()
+            if self._rekeying.due:
+                # Behind the segments that are being stored: of a host that was revoked none of them is confirmed.
+                self._attend(self._pool.submit(self._rekeying.look))
             self._confirm()
             if reason := self._guard.broken(self._chain.slot):
                 raise ChainBroken(reason)
@@ -323,8 +332,10 @@ class _Run:
             told = {"name": mark.name, "lsn": lsn_text(mark.lsn), "end": lsn_text(mark.end), "time": mark.time}
             with suppress(KeyExists):
                 self._repo.put_chain_record(chain, f"mark-{mark.end:016X}", {**told, "xid": mark.xid})
-        with suppress(KeyExists):  # it was stored, and nobody lived to hear it
+        try:
             self._repo.put_segment(chain, name, record, sealed)
+        except KeyExists:  # it was stored, and nobody lived to hear it
+            self._repo.segment(chain, name)  # by a host that counts, or the server must not forget it
         self._failed = False
 
     def _confirm(self, *, patiently: bool = False) -> None:

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import Any
 
 import numpy as np
 from blake3 import blake3
@@ -15,8 +14,9 @@ from pgkura.repository import manifest as manifests_format
 from pgkura.repository.belief import Belief
 from pgkura.repository.bundles import Bundles
 from pgkura.repository.claims import SNAPSHOTS
-from pgkura.repository.container import ROOT, open_signature, seal_signature
+from pgkura.repository.container import open_signature, seal_signature
 from pgkura.repository.keeping import INDEX, slices
+from pgkura.repository.keyed import Keyed
 from pgkura.repository.keyring import Keyring, open_keyring
 from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.known import KnownChunks
@@ -37,7 +37,7 @@ from pgkura.storage.base import KeyExists, KeyNotFound, Storage, Stored
 KEPT_BYTES = 16 * 1024 * 1024
 
 
-class Repository(Bundles):
+class Repository(Keyed, Bundles):
     """See docs/formats/repository.md. Safe to use from several threads; a PackWriter is not."""
 
     def __init__(self, storage: Storage, keyring: Keyring) -> None:
@@ -54,12 +54,9 @@ class Repository(Bundles):
     @classmethod
     def open(cls, storage: Storage, *, identity: Identity | None = None, host: HostKey | None = None) -> "Repository":
         """Raises RepositoryNotFound, WrongKey, Tampered, FormatTooNew, StoreError."""
-        return cls(storage, open_keyring(storage, identity, host))
-
-    @property
-    def repository_id(self) -> str:
-        """32 hex digits."""
-        return self._keys.repository_id
+        made = cls(storage, open_keyring(storage, identity, host))
+        made._open_again = lambda: open_keyring(storage, identity, host)
+        return made
 
     @property
     def url(self) -> str:
@@ -67,66 +64,9 @@ class Repository(Bundles):
         return self.storage.url
 
     @property
-    def can_read_data(self) -> bool:
-        """Whether the identity is at hand."""
-        return self._keys.reads_data
-
-    @property
-    def can_write(self) -> bool:
-        """Whether a host key is at hand."""
-        return self._keys.signer not in (ROOT, "")
-
-    @property
-    def can_sign(self) -> bool:
-        """Whether records can be added: a person who is neither host nor root cannot."""
-        return self._keys.private is not None
-
-    @property
-    def host_id(self) -> str:
-        """Who signs here: a host id, "root" with the root's identity alone, '' with a person's alone."""
-        return self._keys.signer
-
-    def need_host(self) -> None:
-        """Raises WrongKey without a host key."""
-        if not self.can_write:
-            raise WrongKey("making a backup needs the host key", hint="set PGKURA_HOST_KEY")
-        self._keys.refuse_writing()
-
-    def need_identity(self, purpose: str) -> None:
-        """Raises WrongKey without the identity."""
-        if not self.can_read_data:
-            raise WrongKey(f"{purpose} needs the identity", hint="set PGKURA_IDENTITY to the identity file")
-
-    @property
-    def epoch(self) -> int:
-        """The epoch of new data."""
-        return self._keys.newest.number
-
-    @property
-    def broken_keys(self) -> tuple[tuple[str, str], ...]:
-        """Files of `keys/` that could not be used, and why."""
-        return self._keys.broken
-
-    @property
     def wrong_scripts(self) -> list[tuple[str, str]]:
         """RESTORE.md or restore.sh, and why it must not be followed. Raises FormatTooNew."""
-        return wrong_scripts(self.storage, self.repository_id, self._keys.signers[ROOT])
-
-    def mac(self, data: bytes) -> str:
-        """Fingerprint of a component's text: keyed the same in all epochs, so that histories go on."""
-        return blake3(data, key=self._keys.prints).hexdigest()
-
-    def mac_hasher(self) -> Any:
-        """An incremental `mac` with update() and hexdigest()."""
-        return blake3(key=self._keys.prints)
-
-    def chunk_hasher(self, epoch: int) -> Any:
-        """An incremental hasher of chunk MACs of an epoch. Raises WrongKey for one that is not known here."""
-        return blake3(key=self._keys.mac_key(epoch))
-
-    def row_key(self, epoch: int, draw: str) -> bytes:
-        """A key for sums of rows (rowsums.py), from what was drawn for them: behind the bytes that a MAC shows."""
-        return bytes(blake3(b"pgkura row sums\0" + draw.encode(), key=self._keys.mac_key(epoch)).digest(32, seek=64))
+        return wrong_scripts(self.storage, self.repository_id, self.root)
 
     def pack_writer(self, *, storage_class: str = "", for_hosts: bool = False) -> PackWriter:
         """A writer of chunks for one thread. `for_hosts`: lists of places, which hosts must be able to read too."""
