@@ -1,5 +1,7 @@
 """People, hosts and epochs by the real command line: who reads, who writes, and what stays true afterwards."""
 
+import hashlib
+import json
 import os
 import shutil
 import stat
@@ -15,8 +17,9 @@ from tests.support.cli import Desk, Done, command
 from tests.support.psql import client
 from tests.support.servers import Server, needs, newest
 
+from pgkura.repository import canonical
 from pgkura.repository.container import seal_signature
-from pgkura.repository.keys import HostKey
+from pgkura.repository.keys import HostKey, Identity
 
 SCHEMA = """
 CREATE TABLE public.lessons (id integer PRIMARY KEY, title text NOT NULL);
@@ -320,3 +323,134 @@ def test_an_epoch_that_was_cut_short(scene: Scene) -> None:
     assert scene.backup().expect().json["chunks_unchanged"] > 0
     assert scene.desk.run("epoch", "new", "--json").expect().json["epoch"] == 2
     assert scene.backup().expect().json["chunks_unchanged"] == 0
+
+
+def copied(desk: Desk, source: Path, target: Path, *which: str) -> Done:
+    """`copy` from one place to another with the keys of a desk."""
+    return desk.run(
+        "copy", *(which or ("--all",)), "--to-repository", str(target), "--json", env={"PGKURA_REPOSITORY": str(source)}
+    )
+
+
+def keys_at(place: Path) -> dict[str, bytes]:
+    """All files of `keys/`."""
+    return {path.name: path.read_bytes() for path in (place / "keys").iterdir()}
+
+
+def test_an_older_copy_lets_nobody_back_in(scene: Scene) -> None:
+    """A lost object comes back from it; a removed person does not, and what is newer goes the other way by itself."""
+    here, there = scene.desk.repository, scene.desk.folder / "there"
+    eve = person(scene, "eve")
+    copied(scene.desk, here, there).expect()
+    scene.desk.run("people", "remove", "eve").expect()
+    after = keys_at(here)
+    lost = next(path for path in (here / "data").rglob("*") if path.is_file())
+    lost.unlink()
+    done = copied(scene.desk, there, here).expect().json
+    assert lost.is_file()
+    assert any("keys/epoch-0001" in note and "older" in note for note in done["notes"])
+    assert keys_at(here) == after
+    assert "not among the people" in eve.run("snapshots").expect(12).err
+    scene.desk.run("epoch", "new").expect()
+    scene.backup().expect()
+    assert "not among the people" in eve.run("snapshots").expect(12).err
+    eve.run("snapshots", env={"PGKURA_REPOSITORY": str(there)}).expect()
+    copied(scene.desk, here, there).expect()
+    assert keys_at(there) == keys_at(here)
+    eve.run("snapshots", env={"PGKURA_REPOSITORY": str(there)}).expect(12)
+
+
+def test_an_older_copy_shuts_no_host_and_no_person_out(scene: Scene) -> None:
+    """What a later host and a later person need stays where it is; `backup --also` brings it to the copy."""
+    here, there = scene.desk.repository, scene.desk.folder / "there"
+    copied(scene.desk, here, there).expect()
+    second, jun = host(scene, "second"), person(scene, "jun")
+    copied(scene.desk, there, here).expect()
+    scene.backup(second).expect()
+    jun.run("snapshots").expect()
+    new = scene.desk.run("backup", "--also", str(there), "--json", env={"DATABASE_URL": scene.source}).expect().json
+    assert keys_at(there) == keys_at(here)
+    for desk in (second, jun):
+        desk.run("show", new["snapshot"], env={"PGKURA_REPOSITORY": str(there)}).expect()
+
+
+def test_keys_that_were_changed_at_both_places(scene: Scene) -> None:
+    """Nobody knows which is right: refused by name, in both directions, before anything is written."""
+    here, there = scene.desk.repository, scene.desk.folder / "there"
+    for name in ("eve", "flo"):
+        person(scene, name)
+    copied(scene.desk, here, there).expect()
+    scene.desk.run("people", "remove", "eve").expect()
+    scene.desk.run("people", "remove", "flo", env={"PGKURA_REPOSITORY": str(there)}).expect()
+    scene.backup().expect()
+    before = [keys_at(here), keys_at(there)]
+    for source, target in ((here, there), (there, here)):
+        told = copied(scene.desk, source, target).expect(2)
+        assert "keys/epoch-0001" in told.out + told.err
+    assert [keys_at(here), keys_at(there)] == before
+    # What the hint says: without the file that is not wanted, the other one goes there.
+    for name in ("epoch-0001", "people"):
+        (there / "keys" / name).unlink()
+    copied(scene.desk, here, there).expect()
+    assert all(keys_at(there)[name] == data for name, data in keys_at(here).items())
+
+
+def test_a_damaged_key_file_is_mended_but_not_by_an_older_one(scene: Scene) -> None:
+    """By the same bytes yes; by a version that was replaced no, which is named and makes the copy incomplete."""
+    here, there = scene.desk.repository, scene.desk.folder / "there"
+    person(scene, "eve")
+    copied(scene.desk, here, there).expect()
+    path = here / "keys" / "epoch-0001"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    copied(scene.desk, there, here).expect()
+    assert path.read_bytes() == whole
+    scene.desk.run("people", "remove", "eve").expect()
+    path.unlink()
+    done = copied(scene.desk, there, here).expect(3).json
+    assert any("keys/epoch-0001" in problem for problem in done["problems"]) and not path.exists()
+    # The way back: the same change at the copy, whose files then are the right ones.
+    scene.desk.run("people", "remove", "eve", env={"PGKURA_REPOSITORY": str(there)}).expect()
+    (here / "keys" / "people").unlink()
+    copied(scene.desk, there, here).expect()
+    assert keys_at(here).items() >= keys_at(there).items()
+    scene.restores(scene.desk)
+
+
+def test_a_damaged_key_file_is_not_passed_on(scene: Scene) -> None:
+    """It is named, the copy is incomplete, and what is whole there stays."""
+    here, there = scene.desk.repository, scene.desk.folder / "there"
+    person(scene, "eve")
+    copied(scene.desk, here, there).expect()
+    path = here / "keys" / "people"
+    path.write_bytes(path.read_bytes()[:-1])
+    before = keys_at(there)
+    done = copied(scene.desk, here, there).expect(3).json
+    assert any("keys/people" in problem for problem in done["problems"])
+    assert keys_at(there) == before
+    made = scene.desk.run("backup", "--also", str(there), "--json", env={"DATABASE_URL": scene.source}).expect(3).json
+    assert "keys/people" in made["copies"][0]["why"]
+
+
+def test_older_scripts_do_not_go_over_newer_ones(scene: Scene) -> None:
+    """RESTORE.md, restore.sh and the list of their versions go forward only, too."""
+    here, there = scene.desk.repository, scene.desk.folder / "there"
+    identity = Identity.parse(scene.desk.identity.read_text())
+    head = json.loads((here / "pgkura-repository").read_bytes().partition(b"\n")[2])
+    # As a program of before had left it.
+    old = b"# an older way out\n"
+    listed = {"RESTORE.md": [hashlib.sha256(old).hexdigest()], "restore.sh": []}
+    body = canonical.encode({"version": 1, "scripts": listed})
+    signed = seal_signature("scripts", head["repository"], "keys/scripts", body, signer="root", private=identity.root)
+    (here / "keys" / "scripts").write_bytes(signed)
+    (here / "RESTORE.md").write_bytes(old)
+    copied(scene.desk, here, there).expect()
+    assert (there / "RESTORE.md").read_bytes() == old
+    scene.desk.run("init", "--refresh-script").expect()
+    new = (here / "RESTORE.md").read_bytes()
+    assert new != old
+    done = copied(scene.desk, there, here).expect().json
+    assert (here / "RESTORE.md").read_bytes() == new
+    assert any(note.startswith("RESTORE.md is older") for note in done["notes"])
+    copied(scene.desk, here, there).expect()
+    assert (there / "RESTORE.md").read_bytes() == new and keys_at(here) == keys_at(there)

@@ -8,6 +8,7 @@ from pgkura.core.outcome import Finding, FindingClass, Result
 from pgkura.core.progress import Progress
 from pgkura.operations.backup import BackupResult
 from pgkura.operations.copy import copy_snapshots
+from pgkura.repository.keycopying import KEYS
 from pgkura.repository.repository import Repository
 from pgkura.storage.base import Storage
 
@@ -22,7 +23,8 @@ def copy_also(
         why = ""
         try:
             made = copy_snapshots(repo, target, [backup.snapshot], storage_class=storage_class, progress=progress)
-            if made.done.failed or made.log.problems:
+            keys = any(file.startswith(KEYS) for file in made.done.problems)
+            if made.done.failed or made.log.problems or keys:
                 why = "; ".join(made.problems[:3])
         except Interrupted:
             raise

@@ -67,11 +67,13 @@ def copy_snapshots(
     if target.url == repo.url:
         raise UsageError("source and target are the same place", detail=target.url)
     ids = repo.manifest_ids() if everything else list(dict.fromkeys(_id(repo, w) for w in which))
-    prepare_copy(repo, target)
+    keys = prepare_copy(repo, target)
     stop = stop or Stop()
     copier = Copier(repo, target, progress, stop, check=check, storage_class=storage_class)
     copier.copy(ids, workers=workers)
     done = copier.done
+    done.notes += keys.notes
+    done.problems |= keys.problems
     log = LogCopier(repo, target, progress, stop, check=check, storage_class=storage_class, workers=workers)
     if changes:
         log.copy(repo.chain_ids() if everything else _chains(repo, (*done.snapshots, *done.present)))

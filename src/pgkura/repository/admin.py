@@ -5,7 +5,9 @@ command, run again, completes; nobody is let in who is not listed, nobody is lis
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -21,11 +23,13 @@ from pgkura.repository.keyrecords import (
     Shared,
     decode_people,
     encode_people,
+    encode_superseded,
     epoch_key,
     host_file,
     number_of,
     revoked_key,
     shared_key,
+    superseded_key,
 )
 from pgkura.repository.keyring import Epoch, Trust, open_trust, read_epochs, read_shared
 from pgkura.repository.keys import HostKey, Identity, chunk_mac_key, new_host_key, new_identity
@@ -91,6 +95,7 @@ class Root:
         person = same[0] if same else Person(name=name, recipient=recipient, added=_now(), by=ROOT)
         texts = self._epoch_texts()
         everyone = (*(p for p in people if p != person), person)
+        self._supersede((PEOPLE_KEY, *texts))
         self._put_people(everyone)
         self._seal_epochs(texts, everyone)
         return person, len(texts)
@@ -103,6 +108,7 @@ class Root:
             raise UsageError(f"nobody of the name {name!r}", hint="`pgkura people list` shows the names")
         others = tuple(p for p in people if p != person)
         texts = self._epoch_texts()
+        self._supersede((PEOPLE_KEY, *texts))
         self._seal_epochs(texts, others)
         self._put_people(others)
         return person, len(texts)
@@ -155,6 +161,7 @@ class Root:
         keep(key)
         record = HostRecord.of(key, name=name, created=_now())
         # First what it will need to read, then the host: a known host can always open the newest generation.
+        self._supersede(shared_key(g.generation) for g in generations)
         for shared in generations or [newest]:
             body = pack_record(shared.encode(), [*self._shared_readers(shared, newest), record.operations])
             file = shared_key(shared.generation)
@@ -277,6 +284,16 @@ class Root:
     def _shared_readers(self, shared: Shared, newest: Shared) -> list[str]:
         hosts = [h.operations for h in self.trust.active]
         return list(dict.fromkeys([shared.recipient, newest.recipient, *hosts]))
+
+    def _supersede(self, keys: Iterable[str]) -> None:
+        """Say that what lies there is replaced, before it is: a copy of before shall never be put over what follows."""
+        files: dict[str, str] = {}
+        for key in keys:
+            with suppress(KeyNotFound):
+                files[key] = hashlib.sha256(self.storage.get(key)).hexdigest()
+        if files:
+            file = superseded_key(secrets.token_hex(8))
+            self.storage.create(file, self._signed("superseded", file, encode_superseded(files)))
 
     def _signed(self, kind: str, key: str, body: bytes) -> bytes:
         return seal_signature(kind, self.trust.repository_id, key, body, signer=ROOT, private=self.identity.root)

@@ -19,16 +19,16 @@ from pgkura.repository.claims import SNAPSHOTS, commit_claimed, refuse_taken, re
 from pgkura.repository.ground import Ground, Lying
 from pgkura.repository.journal import JOURNAL
 from pgkura.repository.keeping import INDEX, STATE, slices
+from pgkura.repository.keycopying import KEYS, CopiedKeys, KeyCopy
 from pgkura.repository.keyring import REPOSITORY_KEY
 from pgkura.repository.packs import object_id, object_key
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.repository import Repository
+from pgkura.repository.scripts import NAMES
 from pgkura.repository.shelf import ChunkShelf
 from pgkura.repository.spool import ObjectMap
 from pgkura.repository.survey import reason, references_of
 from pgkura.storage.base import KeyExists, KeyNotFound, Storage
-
-_HEAD_FILES = ("RESTORE.md", "restore.sh")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,35 +57,39 @@ class _Snapshot:
     objects: Mapping[str, ObjectRef]
 
 
-def prepare_copy(source: Repository, target: Storage) -> None:
-    """Make `target` a copy with the same keys, or see that it is one. Raises RepositoryExists for anything else."""
+def prepare_copy(source: Repository, target: Storage) -> CopiedKeys:
+    """Make `target` a copy with the same keys, or see that it is one, and take what changed in `keys/` there.
+
+    Raises RepositoryExists for anything else, UsageError where keys were changed at both.
+    """
     head = source.storage.get(REPOSITORY_KEY)
-    wanted = {name: source.storage.get(name) for name in _HEAD_FILES if _exists(source.storage, name)}
-    wanted |= {s.key: source.storage.get(s.key) for s in source.storage.list("keys/")}
     try:
         there = target.get(REPOSITORY_KEY)
     except KeyNotFound:
         there = None
-        _refuse_foreign(target, wanted)
+        _refuse_foreign(source.storage, target)
     if there not in (None, head):
         raise RepositoryExists(
             f"{target.url} is another repository",
             detail="a copy bears the same id and the same root key",
             hint="choose an empty place for the copy",
         )
-    for key, data in wanted.items():
-        if not _exists(target, key) or target.get(key) != data:
-            target.put(key, data)
+    keys = KeyCopy(repository_id=source.repository_id, root=source.root, source=source.storage, target=target).copy()
     if there is None:
         with suppress(KeyExists):  # by another copy at the same time, which wrote the same
             target.create(REPOSITORY_KEY, head)
+    return keys
 
 
-def _refuse_foreign(target: Storage, wanted: Mapping[str, bytes]) -> None:
+def _refuse_foreign(source: Storage, target: Storage) -> None:
     """A place without a head is empty, or holds the beginning of this very copy."""
     for stored in target.list(""):
-        if stored.key.startswith("probe/") or (stored.key in wanted and target.get(stored.key) == wanted[stored.key]):
+        if stored.key.startswith("probe/"):
             continue
+        if stored.key in NAMES or stored.key.startswith(KEYS):
+            with suppress(KeyNotFound):
+                if source.get(stored.key) == target.get(stored.key):
+                    continue
         raise RepositoryExists(
             f"{target.url} is not empty",
             detail=f"it holds {stored.key}, and is no copy of this repository",

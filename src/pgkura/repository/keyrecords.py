@@ -1,4 +1,5 @@
-"""The records that the root keeps in `keys/` beside the epochs: hosts, what hosts share, revocations, people.
+"""The records that the root keeps in `keys/` beside the epochs: hosts, what hosts share, revocations, people, and what
+was replaced.
 
 Encoding and decoding only; who reads them is in keyring, who writes them in admin.
 """
@@ -19,6 +20,7 @@ EPOCHS = "keys/epoch-"
 HOSTS = "keys/host-"
 SHARED = "keys/shared-"
 REVOKED = "keys/revoked-"
+SUPERSEDED = "keys/superseded-"
 
 
 def epoch_key(number: int) -> str:
@@ -39,6 +41,11 @@ def shared_key(generation: int) -> str:
 def revoked_key(host_id: str) -> str:
     """Where a host's revocation lies."""
     return f"{REVOKED}{host_id}"
+
+
+def superseded_key(name: str) -> str:
+    """Where the root's word lies on which files one change replaced."""
+    return f"{SUPERSEDED}{name}"
 
 
 def number_of(key: str, prefix: str) -> int | None:
@@ -209,6 +216,19 @@ def decode_people(payload: bytes) -> tuple[Person, ...]:
         )
     except (KeyError, TypeError) as error:
         raise Tampered(f"{PEOPLE_KEY} is damaged", detail="not a list of people") from error
+
+
+def encode_superseded(files: Mapping[str, str]) -> bytes:
+    """The body of `keys/superseded-<name>`: key → SHA-256 of the whole file that another one takes the place of."""
+    return canonical.encode({"version": 1, "files": dict(files)})
+
+
+def decode_superseded(body: bytes, key: str) -> dict[str, str]:
+    """Raises Tampered, FormatTooNew."""
+    files = _versioned(body, key).get("files")
+    if not isinstance(files, dict) or not all(isinstance(v, str) for v in files.values()):
+        raise Tampered(f"{key} is damaged", detail="not a list of what was replaced")
+    return files
 
 
 def _versioned(data: bytes, key: str) -> dict[str, Any]:

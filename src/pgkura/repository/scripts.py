@@ -31,7 +31,7 @@ def write_scripts(storage: Storage, repository_id: str, root: Ed25519PrivateKey)
     The root's word first: a crash between leaves an older version, whose hash stays in the list.
     """
     try:
-        known = _listed(storage, repository_id, root.public_key())
+        known = listed_scripts(storage, repository_id, root.public_key())
     except (Tampered, KeyNotFound):
         known = {}
     listed = {name: sorted({*known.get(name, ()), _hash(own(name))}) for name in NAMES}
@@ -52,7 +52,7 @@ def wrong_scripts(storage: Storage, repository_id: str, root: Ed25519PublicKey) 
     wrong: list[tuple[str, str]] = []
     known: dict[str, list[str]] = {}
     try:
-        known = _listed(storage, repository_id, root)
+        known = listed_scripts(storage, repository_id, root)
     except KeyNotFound:
         pass  # a repository of before this list: only our own version is known
     except FormatTooNew:
@@ -68,7 +68,8 @@ def wrong_scripts(storage: Storage, repository_id: str, root: Ed25519PublicKey) 
     return wrong
 
 
-def _listed(storage: Storage, repository_id: str, root: Ed25519PublicKey) -> dict[str, list[str]]:
+def listed_scripts(storage: Storage, repository_id: str, root: Ed25519PublicKey) -> dict[str, list[str]]:
+    """File → hashes of all versions that the root put here. Raises KeyNotFound, Tampered, FormatTooNew."""
     data = storage.get(SCRIPTS_KEY)
     body = open_signature(data, "scripts", repository_id, SCRIPTS_KEY, {ROOT: root})[1]
     record = canonical.decode(body, SCRIPTS_KEY)
