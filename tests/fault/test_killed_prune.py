@@ -157,7 +157,11 @@ def changing(url: str) -> Iterator[None]:
 def test_all_at_once(scene: Scene, tmp_path: Path) -> None:
     """Two backups, two prunes and a verify, until data was deleted among them: no failure, nothing is lost."""
     desk = copied(scene, tmp_path / "busy")
-    source = {"DATABASE_URL": scene.source}
+    url = scene.home.create_database("prune_changing")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE lessons (id int PRIMARY KEY, title text)")
+        connection.execute("INSERT INTO lessons SELECT g, md5(g::text) FROM generate_series(1, 3000) g")
+    source = {"DATABASE_URL": url}
     running: dict[str, subprocess.Popen[bytes]] = {}
     ends: dict[str, list[int]] = {}
     verbs = {
@@ -170,7 +174,7 @@ def test_all_at_once(scene: Scene, tmp_path: Path) -> None:
     ever: set[str] = set()
     deleted = 0
     begun = time.monotonic()
-    with changing(scene.source):
+    with changing(url):
         while True:
             seconds = time.monotonic() - begun
             goes_on = seconds < 5 * GRACE and (seconds < GRACE or deleted < 20)
@@ -196,7 +200,7 @@ def test_all_at_once(scene: Scene, tmp_path: Path) -> None:
     desk.run("prune", "--keep-last", "1", "--grace", "0", "--yes").expect()
     target = scene.home.create_database("prune_busy")
     assert desk.run("restore", "latest", "--to", target, "--json").expect().json["proof"]["equal"] is True
-    compare.assert_same(scene.source, target)
+    compare.assert_same(url, target)
 
 
 def test_no_grace_at_all(scene: Scene, tmp_path: Path) -> None:

@@ -88,8 +88,13 @@ def _follow(
             if stop.requested or (options.once and failures > 5) or not told.chain:
                 raise
             progress.note(f"{error.msg}; trying again ({error.detail})" if error.detail else f"{error.msg}; again")
-            if stop.wait(min(0.2 * 2**failures, 15.0)):
+            if stop.wait(patience(failures)):
                 return told
+
+
+def patience(failures: int) -> float:
+    """Seconds until the next try, after so many without success."""
+    return min(0.2 * 2.0 ** min(failures, 10), 15.0)
 
 
 class _Run:
