@@ -1,16 +1,13 @@
 """SIGKILL of `init` between every two steps: the same command again makes a repository that opens with its keys."""
 
 import contextlib
-import os
 import shutil
-import signal
-import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.support.cli import Desk
-from tests.support.killing import Killer, install
+from tests.support.killing import Killer, killed
 
 from pgkura.core.errors import RepositoryExists, UsageError
 from pgkura.operations.init import initialise, new_host
@@ -23,21 +20,15 @@ NOW = datetime(2026, 11, 26, tzinfo=UTC)
 
 def _child(folder: Path, killer: Killer, *, host_only: bool = False) -> bool:
     """Run it in a process of its own; whether that was killed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads
-        child = os.fork()
-    if child == 0:
-        try:
-            install(killer)
-            if host_only:
-                identity = Identity.parse((folder / "keys" / "identity.txt").read_text())
-                new_host(LocalStorage(folder / "repository"), identity, folder / "keys" / "host.key")
-            else:
-                _init(folder)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+    def work() -> None:
+        if host_only:
+            identity = Identity.parse((folder / "keys" / "identity.txt").read_text())
+            new_host(LocalStorage(folder / "repository"), identity, folder / "keys" / "host.key")
+        else:
+            _init(folder)
+
+    return killed(work, killer)
 
 
 def _init(folder: Path) -> None:

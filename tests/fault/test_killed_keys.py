@@ -1,15 +1,13 @@
 """SIGKILL of the verbs that say who may do what, between every two steps: nobody comes in unseen, a rerun completes."""
 
-import os
 import shutil
-import signal
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.support.killing import Killer, install
+from tests.support.killing import Killer, killed
 from tests.support.shelf import Shelf
 
 from pgkura.core.errors import UsageError, WrongKey
@@ -169,35 +167,20 @@ VERBS: dict[str, tuple[Callable[[Scene], None], Callable[..., None]]] = {
 }
 
 
-def _killed(scene: Scene, verb: Callable[[Scene], None], killer: Killer) -> bool:
-    """Run it in a process of its own; whether that was killed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads
-        child = os.fork()
-    if child == 0:
-        try:
-            install(killer)
-            verb(scene)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-
-
 @pytest.mark.parametrize("name", VERBS)
 def test_killed_at_every_step(name: str, made: Scene, tmp_path: Path) -> None:
     """Each write of the store or of a key file, and each step of the file system inside them."""
     verb, check = VERBS[name]
     counted = made.at(tmp_path / "counted")
     counter = Killer(count=tmp_path / "count", fine=True, whom="me")
-    assert not _killed(counted, verb, counter)
+    assert not killed(partial(verb, counted), counter)
     check(counted, done=True)
     steps = len(counter.writes)
     assert steps > 5, counter.writes
     for step in range(1, steps + 1):
         scene = made.at(tmp_path / str(step))
         killer = Killer(count=tmp_path / f"count-{step}", at=step, fine=True, whom="me")
-        assert _killed(scene, verb, killer), step
+        assert killed(partial(verb, scene), killer), step
         check(scene, done=False)
         verb(scene)
         check(scene, done=True)

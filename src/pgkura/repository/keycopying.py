@@ -4,7 +4,6 @@ The root seals some of them anew when people or hosts change, and says in `keys/
 A file goes over another only where that one is known to be replaced; where nobody knows, nothing is written.
 """
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pgkura.core.errors import Tampered, UsageError
 from pgkura.repository.container import ROOT, open_signature
 from pgkura.repository.keyrecords import EPOCHS, HOSTS, PEOPLE_KEY, REVOKED, SHARED, SUPERSEDED, decode_superseded
-from pgkura.repository.scripts import NAMES, SCRIPTS_KEY, listed_scripts
+from pgkura.repository.scripts import NAMES, SCRIPTS_KEY, digest, listed_scripts, stored_file
 from pgkura.storage.base import KeyExists, KeyNotFound, Storage
 
 KEYS = "keys/"
@@ -125,9 +124,9 @@ class KeyCopy:
         if self._opened(key, ours) is None:
             return Step.DAMAGED
         whole = theirs is not None and self._opened(key, theirs) is not None
-        if (key, _hash(ours)) in there.superseded:
+        if (key, digest(ours)) in there.superseded:
             return Step.KEEP if whole else Step.LOST
-        if theirs is None or not whole or (key, _hash(theirs)) in here.superseded:
+        if theirs is None or not whole or (key, digest(theirs)) in here.superseded:
             return Step.PUT
         return Step.UNKNOWN
 
@@ -143,7 +142,7 @@ class KeyCopy:
         ours, theirs = (self._listed(storage) for storage in (self.source, self.target))
         behind = any(set(hashes) - set(ours.get(name, ())) for name, hashes in theirs.items())
         for name in (SCRIPTS_KEY, *NAMES):
-            data, there = _got(self.source, name), _got(self.target, name)
+            data, there = stored_file(self.source, name), stored_file(self.target, name)
             if data is None or data == there:
                 continue
             if behind and there is not None:
@@ -160,14 +159,3 @@ class KeyCopy:
 
 def _order(key: str) -> tuple[int, str]:
     return next((i for i, prefix in enumerate(_KINDS) if key.startswith(prefix)), len(_KINDS)), key
-
-
-def _got(storage: Storage, name: str) -> bytes | None:
-    try:
-        return storage.get(name)
-    except KeyNotFound:
-        return None
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

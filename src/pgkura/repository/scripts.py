@@ -34,11 +34,11 @@ def write_scripts(storage: Storage, repository_id: str, root: Ed25519PrivateKey)
         known = listed_scripts(storage, repository_id, root.public_key())
     except (Tampered, KeyNotFound):
         known = {}
-    listed = {name: sorted({*known.get(name, ()), _hash(own(name))}) for name in NAMES}
+    listed = {name: sorted({*known.get(name, ()), digest(own(name))}) for name in NAMES}
     if listed != known:
         body = canonical.encode({"version": 1, "scripts": listed})
         storage.put(SCRIPTS_KEY, seal_signature("scripts", repository_id, SCRIPTS_KEY, body, signer=ROOT, private=root))
-    changed = tuple(name for name in NAMES if _stored(storage, name) != own(name))
+    changed = tuple(name for name in NAMES if stored_file(storage, name) != own(name))
     for name in changed:
         storage.put(name, own(name))
     return changed
@@ -60,10 +60,10 @@ def wrong_scripts(storage: Storage, repository_id: str, root: Ed25519PublicKey) 
     except Tampered as error:
         wrong.append((SCRIPTS_KEY, f"{error.msg}: {error.detail}; {REFRESH}"))
     for name in NAMES:
-        stored = _stored(storage, name)
+        stored = stored_file(storage, name)
         if stored is None:
             wrong.append((name, f"it is missing; {REFRESH}"))
-        elif stored != own(name) and _hash(stored) not in known.get(name, ()):
+        elif stored != own(name) and digest(stored) not in known.get(name, ()):
             wrong.append((name, f"DO NOT RUN IT: it is none of the versions that pgkura put here; {REFRESH}"))
     return wrong
 
@@ -80,12 +80,14 @@ def listed_scripts(storage: Storage, repository_id: str, root: Ed25519PublicKey)
         raise Tampered(f"{SCRIPTS_KEY} is damaged", detail="not a list of scripts") from error
 
 
-def _stored(storage: Storage, name: str) -> bytes | None:
+def stored_file(storage: Storage, name: str) -> bytes | None:
+    """Its bytes; None where there is none."""
     try:
         return storage.get(name)
     except KeyNotFound:
         return None
 
 
-def _hash(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """SHA-256, as the root's lists have it."""
     return hashlib.sha256(data).hexdigest()
