@@ -20,7 +20,7 @@ demo: setup ## back up a learning platform, lose it, get it back, prove it (DEMO
 	@$(BIN)/python -m pgkura demo
 
 test: setup check ## linters, types, layers, and every test this machine can run
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

@@ -151,6 +151,25 @@ def test_nothing_is_stored_behind_a_refused_segment(source: str, desk: Desk) -> 
     assert sorted(archived(the_log(desk))) == sorted(load.committed) == numbers(source)
 
 
+class Slow(LocalStorage):
+    """Takes its time with every segment."""
+
+    def create(self, key: str, data: bytes, *, storage_class: str = "") -> None:
+        """As a folder does, later."""
+        if "/segments/" in key:
+            time.sleep(0.4)
+        super().create(key, data, storage_class=storage_class)
+
+
+def test_once_ends_however_slow_the_store_and_busy_the_source(source: str, desk: Desk) -> None:
+    """Something is always being stored: what it came for is there all the same."""
+    identity, host = Identity.parse(desk.identity.read_text()), HostKey.parse(desk.host_key.read_text())
+    repo = Repository.open(Slow(desk.repository), identity=identity, host=host)
+    with ledger.Load(source, clients=2, seed=9), watching(source, repo, Options(period=0.1, once=True)) as (_, done):
+        soon(lambda: bool(done), 40)
+    assert done[0].segments > 1 and done[0].holes == 0
+
+
 def test_a_store_that_is_full_then_read_only(source: str, tmp_path: Path) -> None:
     """The same watcher goes on when there is room again, and when it may write again. Its TMPDIR is as full."""
     tiny = stores.tiny_folder(tmp_path, megabytes=32)  # the load's changes take a few, on a quick machine more

@@ -267,16 +267,21 @@ class _Run:
             # What is half here is sent again to whoever comes next.
             if not self._segmenter.inside and not self._segmenter.empty:
                 self._store()
-            while self._storing:
-                self._confirm(patiently=True)
+            self._finish_storing()
             return True
-        if self._storing or not 0 < self._until <= self._chain.position:
+        if not 0 < self._until <= self._chain.position:
             return False
         # A snapshot of before this run is known to be held once the log has passed the look that sees all of it.
         if self._judge <= self._chain.position:
+            # Under a load that never rests something is always being stored: no reason to stay.
+            self._finish_storing()
             return True
         self._until = self._beat()
         return False
+
+    def _finish_storing(self) -> None:
+        while self._storing:
+            self._confirm(patiently=True)
 
     def _look(self, *, lasting: bool = False) -> Poll:
         """The shape of now; tables that can be logged join, those that lost their key leave at once."""
