@@ -221,8 +221,7 @@ def test_the_stored_version_stays_locked_when_somebody_overwrites_it(scene: Scen
     scene.client.copy_object(**where, CopySource={**where, "VersionId": version})
     healed = scene.backup("--lock-days", "50", "--lock-mode", "GOVERNANCE")
     assert healed["result"] == "ok" and healed["lock"]["overwritten"] == 0
-    assert _days(scene.locked("data/")[key]) > 49
-    assert scene.desk.run("verify", "--json").expect().json["problems"] == []
+    assert scene.desk.run("verify", "--json").expect().json["problems"] == []  # of whatever it needs now, all locks
 
 
 def test_verify_asks_for_the_lock_of_the_stored_version(scene: Scene) -> None:

@@ -81,7 +81,7 @@ def test_warnings_in_their_thousands_do_not_hold_it_up(session: Session) -> None
             if n % 1000 == 999:
                 peak = max(peak, sample())
     assert session.one("SELECT count(*) FROM public.t") == (20000,)
-    assert peak - before < 30 * MIB, "80 MB were said, and kept"
+    assert peak - before < 50 * MIB, "80 MB were said, and kept"
 
 
 def test_a_server_process_that_is_ended_says_so(session: Session, url: str) -> None:
