@@ -1,6 +1,7 @@
 """The proof of foreign keys after a real restore: keys between columns of different collations, checks that fail."""
 
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -69,7 +70,7 @@ def desk(tmp_path: Path) -> Desk:
     return made
 
 
-def restored(desk: Desk, version: int, name: str, script: str, code: int) -> tuple[str, dict[str, object]]:
+def restored(desk: Desk, version: int, name: str, script: str, code: int) -> tuple[str, dict[str, Any]]:
     """A database of this script, backed up and brought back: its URL and the answer of the restore."""
     home = server(version)
     source = home.create_database(name)
@@ -85,8 +86,8 @@ def test_keys_between_different_collations_are_proven(version: int, desk: Desk) 
     """By the rules of the referenced column, as the server checks them: none is refused, and an orphan is found."""
     mixed = version < FIRST_EQUAL_NONDETERMINISTIC
     target, answer = restored(desk, version, "collated", COLLATED + (MIXED if mixed else ""), 0)
-    assert answer["proof"]["equal"] is True, answer  # type: ignore[index]
-    assert answer["proof"]["foreign_keys"] == (7 if mixed else 3)  # type: ignore[index]
+    assert answer["proof"]["equal"] is True, answer
+    assert answer["proof"]["foreign_keys"] == (7 if mixed else 3)
     with psycopg.connect(target, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute("UPDATE p SET code = 'X'; UPDATE pair SET a = 'X'; UPDATE folded SET code = 'other'")
@@ -111,6 +112,6 @@ def test_a_check_that_fails_is_a_named_difference(version: int, desk: Desk) -> N
         "reason": "could not be checked: no number today",
     }
     assert answer["result"] == "incomplete"
-    assert answer["proof"]["differences"] == [wanted], answer  # type: ignore[index]
+    assert answer["proof"]["differences"] == [wanted], answer
     again = desk.run("verify", "--against", target, "--json").expect(3).json
     assert again["proof"]["differences"] == [wanted], again

@@ -16,10 +16,11 @@ from pgkura.operations.prune_changes import needed_from
 from pgkura.replay.resolving import bases_in
 from pgkura.repository.bundles import BundleName, Run
 from pgkura.repository.changes import CHAINS, CHANGES, PartRef
-from pgkura.repository.lock_versions import Locked, Locks, Right, Wanted, reason, same_hash
+from pgkura.repository.lock_versions import Locked, Locks, Right, Wanted, same_hash
 from pgkura.repository.locks import locked_on, time_of
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
+from pgkura.repository.survey import reason
 from pgkura.storage.retention import need_retention
 
 

@@ -13,7 +13,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from pgkura.core.errors import PgkuraError, StoreError, Tampered
+from pgkura.core.errors import StoreError, Tampered
+from pgkura.repository.survey import reason
 from pgkura.storage.retention import LockMode, Retention, Version, several_versions
 
 _AT_ONCE = 8
@@ -141,11 +142,6 @@ class Locks:
 def same_hash(sha256: str) -> Right:
     """For a file whose hash is noted where it is named."""
     return lambda data: hashlib.sha256(data).hexdigest() == sha256
-
-
-def reason(error: PgkuraError) -> str:
-    """In one line."""
-    return f"{error.msg}: {error.detail}" if error.detail else error.msg
 
 
 def slices(items: Iterable[T]) -> Iterator[list[T]]:
