@@ -18,7 +18,8 @@ from pgkura.postgres.sending import CopyWriter, copy_writer
 Answer = list[tuple[Any, ...]]
 _GIVEN_UP = b"given up by pgkura"
 # Text that is not valid in an encoding, or has no equivalent in the other one.
-UNTRANSLATABLE = frozenset({"22021", "22P05"})
+NOT_IN_REPERTOIRE = "22021"
+UNTRANSLATABLE = frozenset({NOT_IN_REPERTOIRE, "22P05"})
 
 
 class SqlError(DatabaseError):
@@ -348,6 +349,15 @@ def _translated(sql: str) -> Iterator[None]:
             detail="; ".join(part for part in (context, _short(sql)) if part),
             hint=_hint(error.sqlstate or ""),
             sqlstate=error.sqlstate or "",
+        ) from None
+    except UnicodeDecodeError:
+        # A name that all databases share, kept in the encoding of the one it was made in: this one's server sends it
+        # as it is. The error names no byte of it.
+        raise SqlError(
+            "the server sent text that is not UTF-8",
+            detail=_short(sql),
+            hint=_hint(NOT_IN_REPERTOIRE),
+            sqlstate=NOT_IN_REPERTOIRE,
         ) from None
 
 
