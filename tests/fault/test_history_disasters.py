@@ -28,6 +28,7 @@ from tests.support.history_clusters import (
     stop,
     upgrade,
     url_of,
+    wait_for_standby,
 )
 from tests.support.history_models import Model, right_model, without_flush, without_timeline
 from tests.support.psql import run_sql_file
@@ -190,15 +191,7 @@ def test_failover_to_a_standby_that_lost_commits(version: int, farm: Farm, desk:
     primary = farm.make(version)
     url = _fill(primary)
     standby = farm.keep(make_standby(primary))
-    with psycopg.connect(url, autocommit=True) as connection:
-        for _ in range(200):
-            behind = connection.execute(
-                "SELECT FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()"
-            ).fetchall()
-            if behind:
-                break
-            connection.execute("SELECT pg_sleep(0.1)")
-        assert behind, "the standby never caught up"
+    wait_for_standby(primary)
     fault = without_timeline()
     watched = _watched(url, desk, "failover", fault)
     cut_off(standby)

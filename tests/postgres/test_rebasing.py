@@ -146,6 +146,19 @@ def wait_for_base(desk: Desk, before: int) -> None:
     raise AssertionError("the watcher took no base")
 
 
+def wait_for_window(desk: Desk, url: str) -> None:
+    """Until a base has everything that was committed by now, and no window is open."""
+    with psycopg.connect(url) as connection:
+        (now,) = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone() or ("",)
+    for _ in range(200):
+        chain = desk.run("timeline", "--json").expect().json["chains"][-1]
+        last = parse_lsn(chain["stretches"][-1]["from_lsn"])
+        if last >= parse_lsn(str(now)) and all(w["until_lsn"] for w in chain["windows"]):
+            return
+        time.sleep(0.5)
+    raise AssertionError("the watcher took no base")
+
+
 def back(version: int) -> str:
     """An empty database of the owner's."""
     home = server(version)
@@ -203,16 +216,16 @@ def test_schema_changes_under_load(source: tuple[int, str], desk: Desk) -> None:
         stack.callback(watcher.terminate)
         time.sleep(1)
         for statements in CHANGES:
-            before = bases(desk)
             change(url, statements)
-            wait_for_base(desk, before)
+            wait_for_window(desk, url)
             time.sleep(1.5)
     desk.run("watch", "--once", env=env).expect()
 
     (chain,) = desk.run("timeline", "--json").expect().json["chains"]
     assert all(b["why"] for b in chain["stretches"][1:])
     windows = chain["windows"]
-    assert len(windows) == len(CHANGES) and all(w["until_lsn"] for w in windows)
+    # Where the machine is slow, a base comes between two statements of a change.
+    assert len(windows) >= len(CHANGES) and all(w["until_lsn"] for w in windows)
     spans = [(parse_lsn(w["since_lsn"]), parse_lsn(w["until_lsn"])) for w in windows]
     promised: list[Seen] = []
     crossing: list[Seen] = []

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,10 +14,11 @@ import pytest
 from tests.support import ledger
 from tests.support.cli import Desk
 from tests.support.servers import server, versions
-from tests.support.watchers import soon
+from tests.support.watchers import WATCHER, soon, watching
 
 from pgkura.changes import pgoutput
 from pgkura.changes.log import Log, read_chain
+from pgkura.changes.options import Options
 from pgkura.core.errors import WrongKey
 from pgkura.replay.moments import parse_moment
 from pgkura.replay.resolving import resolve
@@ -24,6 +26,9 @@ from pgkura.repository.keys import HostKey, Identity
 from pgkura.repository.repository import Repository
 from pgkura.repository.seal import unseal_object
 from pgkura.storage.local import LocalStorage
+
+# Keys are looked at every second instead of every minute.
+QUICK = Options(period=0.3, bundle=False, beat=300.0, keys_every=1.0)
 
 
 @pytest.fixture
@@ -168,11 +173,6 @@ def opens(desk: Desk, epoch: int) -> list[bool]:
 @pytest.mark.parametrize("source", versions()[-1:], indirect=True)
 def test_a_running_watcher_goes_on_in_a_new_epoch(source: str, desk: Desk) -> None:
     """By itself, in the middle of its chain; what it stored before and after is read as one log."""
-    child = desk.start("watch", "--period", "0.3s", "--quiet", "--no-bundle", env={"DATABASE_URL": source})
-    soon(lambda: bool(open_repository(desk).chain_ids()))
-    commit(source, 1)
-    soon(lambda: opens(desk, 1)[-1:] == [True])
-    desk.run("epoch", "new").expect()
     numbers = iter(range(2, 1_000))
 
     def again() -> bool:
@@ -180,9 +180,12 @@ def test_a_running_watcher_goes_on_in_a_new_epoch(source: str, desk: Desk) -> No
         time.sleep(1)
         return opens(desk, 2)[-1]
 
-    soon(again, 90)
-    os.killpg(child.pid, signal.SIGTERM)
-    assert child.wait(30) == 0
+    with watching(source, open_repository(desk), QUICK):
+        soon(lambda: bool(open_repository(desk).chain_ids()))
+        commit(source, 1)
+        soon(lambda: opens(desk, 1)[-1:] == [True])
+        desk.run("epoch", "new").expect()
+        soon(again)
     assert True in opens(desk, 1) and opens(desk, 1)[-1] is False
     assert archived(the_log(desk)) == list(range(1, next(numbers)))
 
@@ -192,14 +195,14 @@ def test_the_watcher_of_a_revoked_host_ends(source: str, desk: Desk, tmp_path: P
     """By itself, with the words of a restart, and the server keeps what no other host has stored."""
     other = tmp_path / "other.key"
     desk.run("hosts", "add", "other", "--write", str(other)).expect()
+    with pytest.raises(AssertionError, match="WrongKey"), watching(source, open_repository(desk), QUICK) as (_, done):
+        soon(lambda: bool(open_repository(desk).chain_ids()))
+        commit(source, 1)
+        soon(lambda: opens(desk, 1)[-1:] == [True])
+        desk.run("hosts", "revoke", HostKey.parse(desk.host_key.read_text()).host_id).expect()
+        soon(lambda: not any(thread.name == WATCHER for thread in threading.enumerate()))
+    assert not done
     env = {"DATABASE_URL": source}
-    child = desk.start("watch", "--period", "0.3s", "--quiet", "--no-bundle", "--beat", "300s", env=env)
-    soon(lambda: bool(open_repository(desk).chain_ids()))
-    commit(source, 1)
-    soon(lambda: opens(desk, 1)[-1:] == [True])
-    host = HostKey.parse(desk.host_key.read_text()).host_id
-    desk.run("hosts", "revoke", host).expect()
-    assert child.wait(90) == 12
     commit(source, 2)
     later = desk.run("watch", "--once", "--json", env=env | {"PGKURA_HOST_KEY": str(other)})
     assert later.expect().json["holes"] == 0

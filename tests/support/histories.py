@@ -16,8 +16,9 @@ from tests.support.cli import Desk
 from tests.support.history_ddl import WHOLE, step
 from tests.support.history_models import Model, right_model, wrong_models
 from tests.support.history_oracle import HistoryFailed, Moment, differences, is_flushed, read_moment, read_snapshot
-from tests.support.history_sessions import Sessions, Tally
+from tests.support.history_sessions import Sessions, Tally, Work
 from tests.support.history_steps import Scenery, statement
+from tests.support.history_strikes import Strike
 from tests.support.psql import run_sql_file
 from tests.support.snapshot_scene import Scene, Script
 
@@ -123,19 +124,32 @@ class Played:
     deltas: int
 
 
-def play(seed: int, url: str, target: str, desk: Desk, *, snapshots: int = 8, steps: int = 14) -> Played:
-    """A whole history. Raises HistoryFailed."""
+def play(
+    seed: int,
+    url: str,
+    target: str,
+    desk: Desk,
+    *,
+    snapshots: int = 8,
+    steps: int = 14,
+    strike: Strike | None = None,
+    models: Sequence[Model] = (),
+) -> Played:
+    """A whole history, with these models too. Raises HistoryFailed."""
     rng = random.Random(seed)
     run_sql_file(url, "history.sql")
-    sessions = Sessions(url=url, rng=rng)
+    sessions = Sessions(url=url, rng=rng, durable=strike is not None)
     world = Scenery(sessions=sessions, rng=rng)
     title = f"HISTORY_SEEDS={seed} fails (snapshots={snapshots}, steps={steps})"
     watched = Watched(desk=desk, scene=open_scene(url, desk), title=title, story=lambda: sessions.story)
     watched.options = _options(rng)
+    watched.models += models
     sessions.connect()
     try:
         watched.snapshot()
-        for _ in range(snapshots):
+        for number in range(snapshots):
+            if strike is not None and (moved := strike(world, number)):
+                _go_on(world, watched, moved)
             for _ in range(rng.randrange(2, steps)):
                 step(world)
             if rng.random() < 0.6:
@@ -149,10 +163,22 @@ def play(seed: int, url: str, target: str, desk: Desk, *, snapshots: int = 8, st
         raise HistoryFailed(f"{title}: {error}\n" + "\n".join(sessions.story[-_STORY:])) from error
     finally:
         sessions.close()
-        _finish_prepared(url)
+        _finish_prepared(sessions.url)
     return Played(
         seed=seed, tally=sessions.tally, models=tuple(watched.models), reused=watched.reused, deltas=watched.deltas
     )
+
+
+def _go_on(world: Scenery, watched: Watched, url: str) -> None:
+    """Sessions are new ones; prepared transactions outlive a crash, and one whose end was lost is there again."""
+    sessions = world.sessions
+    sessions.story.append("=== the server is gone; another one, or the same, goes on")
+    sessions.url = url
+    sessions.connect()
+    with psycopg.connect(url, autocommit=True) as connection:
+        found = connection.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()").fetchall()
+    sessions.prepared = {str(gid): sessions.prepared.get(str(gid), Work()) for (gid,) in found}
+    watched.scene = open_scene(url, watched.desk)
 
 
 def _across(world: Scenery, watched: Watched) -> None:

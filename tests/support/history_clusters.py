@@ -73,6 +73,16 @@ def make_standby(primary: Cluster) -> Cluster:
     return standby
 
 
+def wait_for_standby(primary: Cluster) -> None:
+    """Until a standby has replayed everything."""
+    with psycopg.connect(url_of(primary), autocommit=True) as connection:
+        for _ in range(200):
+            if connection.execute("SELECT FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()").fetchall():
+                return
+            connection.execute("SELECT pg_sleep(0.1)")
+    raise AssertionError("the standby never caught up")
+
+
 def cut_off(standby: Cluster) -> None:
     """It receives nothing any more."""
     with psycopg.connect(url_of(standby), autocommit=True) as connection:
@@ -90,9 +100,10 @@ def promote(standby: Cluster) -> None:
     run_as_server([str(standby.binaries / "pg_ctl"), "-D", str(standby.folder / "data"), "-w", "promote"])
 
 
-def upgrade(old: Cluster, binaries: Path) -> Cluster:
+def upgrade(old: Cluster, binaries: Path, settings: Mapping[str, str] | None = None) -> Cluster:
     """pg_upgrade of a cluster into a new one of these programs; the old one is stopped, the new one runs."""
-    new = start_cluster(binaries, superuser="postgres", password=PASSWORD, initdb=("--no-data-checksums",))
+    plain = ("--no-data-checksums",)
+    new = start_cluster(binaries, superuser="postgres", password=PASSWORD, settings=settings, initdb=plain)
     stop(new)
     stop(old)
     sockets = Path(tempfile.mkdtemp(prefix="kura-up-"))

@@ -180,10 +180,13 @@ WHOLE: tuple[tuple[Step, int], ...] = (
     (change_column, 5), (change_type, 5), (move, 5), (make, 3), (large_objects, 4), (burn_xids, 5),
 )  # fmt: skip
 ALL: tuple[tuple[Step, int], ...] = ((work, 150), *WHOLE)
+# What leaves columns, types and files as they are.
+PLAIN = ((work, 150), (vacuum, 14), (reuse, 6), (burn_xids, 5))
 
 
 def step(world: Scenery, among: tuple[tuple[Step, int], ...] = ALL) -> None:
     """One of them."""
+    among = PLAIN if world.plain else among
     steps, weights = zip(*among, strict=True)
     chosen: Step = world.rng.choices(steps, weights)[0]
     chosen(world)

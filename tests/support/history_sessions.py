@@ -72,6 +72,7 @@ class Sessions:
     open: dict[str, Work] = field(default_factory=dict)
     prepared: dict[str, Work] = field(default_factory=dict)
     numbers: int = 0
+    durable: bool = False  # the commits of DDL are on disk at once, and those before them
 
     def connect(self, names: str = "ABCD") -> None:
         """(Again) after the server started; what was open is lost, what was prepared is not."""
@@ -199,7 +200,8 @@ class Sessions:
     def alone(self, *statements: str) -> bool:
         """DDL in a transaction of its own: whoever holds a lock in its way is ended first."""
         text = "; ".join(statements)
-        with psycopg.connect(self.url, autocommit=True, options=_OPTIONS, application_name="application ddl") as ddl:
+        options = _OPTIONS + " -c synchronous_commit=on" * self.durable
+        with psycopg.connect(self.url, autocommit=True, options=options, application_name="application ddl") as ddl:
             while True:
                 try:
                     if len(statements) == 1:

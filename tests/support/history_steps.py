@@ -29,6 +29,7 @@ class Scenery:
     labels: list[str] = field(default_factory=lambda: list(_LABELS))
     members: int = 0
     made: list[str] = field(default_factory=list)
+    plain: bool = False  # for now columns, types and files stay as they are
 
     def fresh(self, prefix: str) -> str:
         """A name or value never used before in this history."""

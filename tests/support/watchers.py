@@ -18,6 +18,8 @@ from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.repository import Repository
 
+WATCHER = "watcher of a test"
+
 
 @dataclass(slots=True)
 class Heard:
@@ -47,7 +49,7 @@ def watching(url: str, repo: Repository, options: Options) -> Iterator[tuple[Hea
         except BaseException as error:  # noqa: BLE001 - raised where the test waits
             errors.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=run, name=WATCHER, daemon=True)
     thread.start()
     try:
         yield heard, done
