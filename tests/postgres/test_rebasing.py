@@ -203,6 +203,33 @@ def source(request: pytest.FixtureRequest) -> Iterator[tuple[int, str]]:
     ledger.drop_slots(home, name)
 
 
+@pytest.mark.parametrize("source", versions()[-1:], indirect=True)
+def test_a_change_right_after_the_first_base(source: tuple[int, str], desk: Desk) -> None:
+    """No segment lies between them: what came between is in a window all the same, which begins with the base."""
+    _, url = source
+    env = {"DATABASE_URL": url}
+    desk.run("watch", "--once", env=env).expect()
+    base = desk.run("backup", "--json", env=env).expect(3).json["snapshot"]
+    (position,) = sql(url, "SELECT pg_current_wal_insert_lsn()::text")[0]
+    sql(url, "UPDATE wide SET n = 7")
+    between = sql(url, "SELECT pg_current_wal_insert_lsn()::text")[0][0]
+    sql(url, "ALTER TABLE wide ADD COLUMN chance float8 DEFAULT random()")
+    desk.run("watch", "--once", env=env).expect()
+    (window,) = desk.run("timeline", "--json").expect().json["chains"][0]["windows"]
+    assert parse_lsn(window["since_lsn"]) <= parse_lsn(str(position)) and window["until_lsn"] == ""
+    refused = desk.run("restore", "--at", f"lsn {between}", "--dry-run", "--json", env=env)
+    assert refused.code == 23 and f"snapshot {base} itself" in refused.json["error"]["next"], refused
+    desk.run("backup", env=env).expect(3)
+    desk.run("watch", "--once", env=env).expect()
+    (window,) = desk.run("timeline", "--json").expect().json["chains"][0]["windows"]
+    assert (
+        parse_lsn(window["since_lsn"])
+        <= parse_lsn(str(position))
+        < parse_lsn(str(between))
+        < parse_lsn(window["until_lsn"])
+    )
+
+
 @pytest.mark.parametrize("source", sorted({*versions()[:1], *versions()[-1:]}), indirect=True)
 def test_schema_changes_under_load(source: tuple[int, str], desk: Desk) -> None:
     """Every moment that is promised is exact; every one that is not lies in a window that has a name."""

@@ -44,7 +44,8 @@ class Reach:
 class Window:
     """Moments of a living chain that no base leads to: what changed then is not in a log.
 
-    since, until   positions, neither included: both can be reached. `until` OPEN: no base of after it yet
+    since, until   positions, neither included: both can be reached. `until` OPEN: no base of after it yet. Where the
+                   change came right after the first base, `since` is that base's own position, less one
     times          the same as times, as far as they are known ('' = now)
     before, after  bases at its ends
     """
@@ -66,6 +67,8 @@ class Window:
     def instead(self) -> str:
         """In words: its ends."""
         told = f"reachable: before it {lsn_text(self.since)} ({self.since_time})"
+        if self.since < self.before.after:
+            told = f"reachable: before it snapshot {self.before.manifest.id} itself, without --at"
         if self.until != OPEN:
             told += f"; after it {lsn_text(self.until)} ({self.until_time})"
         return told
@@ -131,7 +134,9 @@ def windows(log: Log, found: Sequence[Reach]) -> list[Window]:
     """Between the first base and the end of the log. Where no base is yet there is no window, but nothing either."""
     made: list[Window] = []
     before: Reach | None = None
-    for one in sorted((r for r in found if r.last is not None), key=lambda r: r.first_position):
+    for one in sorted((r for r in found if not r.unfit), key=lambda r: r.first_position):
+        if one.last is None and before is not None:
+            continue  # it lies in the window that the base before it leads up to
         if before is not None and one.first_position > before.last_position + 1:
             made.append(_window(log, before, one))
         if before is None or one.last_position > before.last_position:
