@@ -191,13 +191,17 @@ def test_doctor_says_whether_backups_can_be_deleted(scene: Scene) -> None:
 
 
 def _shared(scene: Scene) -> tuple[str, str, bytes]:
-    """(file, version, bytes) of data that two snapshots need and that every later one will; locked for 5 days."""
+    """(file, version, bytes) of data that two snapshots need and that every later one will; locked for 5 days.
+
+    The largest: rows. What else two snapshots share, an inventory of the catalog say, a third one may have otherwise.
+    """
     scene.backup("--lock-days", "2", "--lock-mode", "GOVERNANCE")
     before = scene.locked("data/")
     scene.backup("--lock-days", "5", "--lock-mode", "GOVERNANCE")
-    key = min(k for k, until in scene.locked("data/").items() if k in before and _days(until) > 4)
-    found = scene.client.get_object(Bucket=scene.bucket, Key=f"home/{key}")
-    return key, found["VersionId"], found["Body"].read()
+    keys = [k for k, until in scene.locked("data/").items() if k in before and _days(until) > 4]
+    found = {k: scene.client.get_object(Bucket=scene.bucket, Key=f"home/{k}") for k in keys}
+    key = max(keys, key=lambda k: int(found[k]["ContentLength"]))
+    return key, found[key]["VersionId"], found[key]["Body"].read()
 
 
 def _version_days(scene: Scene, key: str, version: str) -> float:

@@ -73,8 +73,9 @@ def test_crashes(seed: int, place: Place) -> None:
     assert _right(place.play(seed, start, strike)) and strike.count >= 3
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("plain", [True, False], ids=["rows", "rows and definitions"])
+@pytest.mark.parametrize(
+    ("seed", "plain"), [*((seed, True) for seed in SEEDS), *((seed, False) for seed in SEEDS[:1])], ids=str
+)
 def test_failover_to_a_standby_that_lost_commits(plain: bool, seed: int, place: Place) -> None:
     """Two snapshots were taken of what it lost."""
     version = servers.versions()[-1 if seed % 4 == 1 else 0]
