@@ -93,8 +93,11 @@ def _descendants(own: psutil.Process) -> Iterator[psutil.Process]:
         yield from own.children(recursive=True)
         return
     while waiting:
-        for file in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
-            with suppress(OSError, psutil.Error):  # ended between two looks
+        files: list[Path] = []
+        with suppress(OSError):  # ended between two looks, as below
+            files += Path(f"/proc/{waiting.pop()}/task").glob("*/children")
+        for file in files:
+            with suppress(OSError, psutil.Error):
                 for pid in map(int, file.read_text().split()):
                     waiting.append(pid)
                     yield psutil.Process(pid)
