@@ -235,7 +235,7 @@ def _render(result: PruneResult) -> None:
     style = "bold green" if result.result is Result.OK else "bold yellow"
     out.print(
         f"{result.result}: {len(done.snapshots)} snapshots removed, {result.kept} kept; {done.deleted:,} files "
-        f"({human_bytes(done.bytes_deleted)}) deleted, {done.marked:,} ({human_bytes(done.bytes_marked)}) wait"
+        f"({human_bytes(done.bytes_deleted)}) deleted, {done.marked:,} ({human_bytes(done.bytes_marked)}) newly wait"
         + (f"; {done.repacked.packs:,} packs became {done.repacked.packs_written:,}" if done.repacked.packs else "")
         + (f"; {changes.deleted:,} files of the change log deleted" if changes.deleted else "")
         + (f"; {changes.segments:,} segments became {changes.bundles:,} bundles" if changes.bundles else ""),
