@@ -65,6 +65,35 @@ def test_all_of_them_and_one_failure_stops_no_other(desk: Desk) -> None:
     assert "fleet: ok" in fine.out
 
 
+def test_the_policy_says_when_ranges_are_read_whole_again(desk: Desk) -> None:
+    """For all databases, for one of them; a flag wins."""
+    home = newest()
+    env = {"WHOLE_URL": database(home, "fleet_whole", 20_000), "FEW_URL": database(home, "fleet_few", 20_000)}
+    policy(
+        desk,
+        """\
+increments: {rebase_share: 0}
+databases:
+  whole: {url_env: WHOLE_URL}
+  few: {url_env: FEW_URL, increments: {rebase_share: 0.4, reread_after: 90d}}
+""",
+    )
+
+    def read(*flags: str) -> list[int]:
+        done = desk.run("backup", "--all", "--json", *flags, env=env, cwd=desk.folder).expect().json["databases"]
+        for url in env.values():
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("UPDATE t SET v = repeat('y', 400) WHERE g % 1000 = 0")
+        return [done["whole"]["bytes_read"], done["few"]["bytes_read"]]
+
+    whole, few = read()
+    assert whole == few > 8_000_000
+    whole, few = read()
+    assert whole > 5_000_000 and few < 500_000
+    whole, few = read("--rebase-share", "0.5")
+    assert whole < 500_000 and few < 500_000
+
+
 def test_no_more_than_the_bound_at_once(desk: Desk) -> None:
     home = newest()
     urls = {f"N{n}_URL": database(home, f"fleet_bound_{n}", 4000) for n in range(3)}

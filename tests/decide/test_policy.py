@@ -18,9 +18,16 @@ databases:
   wiki:
     url_file: secrets/wiki.url
     repository: /srv/wiki
+    increments: {reread_after: 7d}
+increments:
+  rebase_share: 0.25
+  reread_after: 60d
 fleet:
   at_once: 3
 """
+
+
+ONE = "databases:\n  a: {url_env: A}\n"
 
 
 def written(folder: Path, text: str) -> Path:
@@ -41,11 +48,14 @@ def test_a_good_document(tmp_path: Path) -> None:
     assert policy.databases["platform"].reference(tmp_path) == "env:PLATFORM_URL"
     assert policy.databases["wiki"].reference(tmp_path) == f"file:{tmp_path / 'secrets/wiki.url'}"
     assert policy.databases["wiki"].repository == "/srv/wiki"
+    platform, wiki = policy.increments_of("platform"), policy.increments_of("wiki")
+    assert (platform.rebase_share, platform.days, wiki.rebase_share, wiki.days) == (0.25, 60, 0.25, 7)
 
 
 def test_defaults(tmp_path: Path) -> None:
     policy = load_policy(written(tmp_path, "databases: {a: {url_env: A}}\n"))
     assert policy.fleet.at_once == 2 and policy.repository is None
+    assert (policy.increments_of("a").rebase_share, policy.increments_of("a").days) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +65,10 @@ def test_defaults(tmp_path: Path) -> None:
         ("databases:\n  a:\n    url_env: A\n    urll: x\n", "line 4: databases.a.urll: no such key", "url_file"),
         ("databases:\n  a: {url_env: A}\nfleet:\n  at_once: 0\n", "line 4: fleet.at_once", "fleet.md"),
         ("databases:\n  a: {url_env: A}\nfleet:\n  at_once: '2'\n", "line 4: fleet.at_once", "fleet.md"),
+        (f"{ONE}increments:\n  rebase_share: -1\n", "line 4: increments.rebase_share", "fleet.md"),
+        (f"{ONE}increments:\n  reread_after: 12h\n", "line 4: increments.reread_after: give whole", "fleet.md"),
+        (f"{ONE}increments:\n  reread: 12\n", "line 4: increments.reread: no such", "reread_after"),
+        ("databases:\n  a: {url_env: A, increments: {x: 1}}\n", "line 2: databases.a.increments.x", "rebase_share"),
         ("databases:\n  a: {}\n", "line 2: databases.a: give exactly one", "fleet.md"),
         ("databases:\n  a: {url_env: A, url_file: b}\n", "databases.a: give exactly one", "fleet.md"),
         ("databases:\n  'a b': {url_env: A}\n", "line 2: databases.a b", "fleet.md"),

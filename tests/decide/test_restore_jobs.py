@@ -1,9 +1,8 @@
 """What is loaded and built together, and what waits for what."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,11 +11,12 @@ from pgkura.core.names import QualifiedName
 from pgkura.core.refs import ChunkRef, Layer, ObjectRef
 from pgkura.postgres.session import Session
 from pgkura.repository.lists import TableData
+from pgkura.repository.spool import LayerPile
 from pgkura.restore.definitions import stretches
-from pgkura.restore.divided import head_bytes, told_head
-from pgkura.restore.going_on import Kept
+from pgkura.restore.divided import head_bytes, turns
 from pgkura.restore.jobs import SMALL_BYTES, TABLES_AT_ONCE, Builder, load_weight, together
-from pgkura.restore.loads import HEAD_BYTES, PART_BYTES, PARTS, Load
+from pgkura.restore.load import Item
+from pgkura.restore.loads import CHUNK_BYTES, CHUNKS, HEAD_BYTES, PART_BYTES, PARTS, Load
 from pgkura.restore.parallel import Job, Schedule
 
 MIB = 1024 * 1024
@@ -37,6 +37,13 @@ def _large(count: int, size: int) -> Load:
     """Of so many chunks."""
     load = _load(7, count * size)
     return replace(load, data=replace(load.data, layers=tuple(_layer(size) for _ in range(count))))
+
+
+def _in_file(layers: Sequence[Layer]) -> Collection[Layer]:
+    pile = LayerPile(few=0)
+    for layer in layers:
+        pile.append(layer)
+    return pile.take()
 
 
 def _entry(number: int, desc: str, tag: str, *deps: int) -> Entry:
@@ -89,6 +96,18 @@ def test_a_table_has_a_thousand_parts_at_most() -> None:
     assert sum(len(p.data.layers) for p in parts) == 5000
 
 
+def test_small_parts_are_one_unit_as_long_as_one_of_the_usual() -> None:
+    items = [Item(load=part, truncate=False) for part in _large(20, CHUNK_BYTES).parts_left({3: 2})]
+    assert [[item.load.first for item in turn] for turn in turns(items)] == [
+        [0, 1, 2, *range(5, 10)],
+        [*range(10, 18)],
+        [18, 19],
+    ]
+    few = [Item(load=part, truncate=False) for part in _large(3, PART_BYTES).parts()]
+    assert [len(turn) for turn in turns(few)] == [1, 1, 1]
+    assert list(turns([])) == []
+
+
 def test_behind_its_head_a_table_is_cut_as_before() -> None:
     load = _large(10, PART_BYTES // 4)
     assert [(p.first, len(p.data.layers)) for p in load.parts(PART_BYTES * 3 // 2)] == [(0, 6), (6, 4)]
@@ -116,15 +135,28 @@ def test_one_table_is_shared_from_its_first_row_on() -> None:
     assert head_bytes([3 << 30, *[1 << 20] * 63], 2) == 0, "less than a part"
 
 
-@pytest.mark.parametrize("head", [0, PART_BYTES, PART_BYTES * 3 // 2, 10 * PART_BYTES])
-def test_a_restore_that_goes_on_cuts_where_the_one_before_has(head: int) -> None:
-    load = _large(30, PART_BYTES // 3 + 1)
-    parts = list(load.parts(head))
-    for told in (parts[:1], parts[:2], parts[::2] if head else parts[1::2]):
-        kept = Kept(layers={7: {p.first or 0: len(p.data.layers) for p in told}})
-        again = list(load.parts(told_head(load, kept)))
-        assert [p.place for p in again] == [p.place for p in parts]
-        assert [p for p in again if kept.whole(p)] == told
+@given(
+    st.lists(st.integers(1, CHUNK_BYTES * 2), min_size=1, max_size=40),
+    st.dictionaries(st.integers(0, 40), st.integers(1, 12), max_size=6),
+)
+def test_what_is_left_of_a_table_is_all_but_what_is_there(sizes: list[int], covered: dict[int, int]) -> None:
+    """Each chunk once, whatever was told; in memory as in a file."""
+    there = {place for first, count in covered.items() for place in range(first, first + count)}
+    layers = tuple(_layer(size) for size in sizes)
+    load = _large(1, 1)
+    for given_layers in (layers, _in_file(layers)):
+        whole = replace(load, data=replace(load.data, layers=given_layers, bytes=sum(sizes), rows=len(sizes)))
+        parts = list(whole.parts_left(covered))
+        left = [place for part in parts for place in range(part.first or 0, (part.first or 0) + len(part.data.layers))]
+        assert left == [place for place in range(len(sizes)) if place not in there]
+        assert [x for part in parts for x in part.data.layers] == [layers[place] for place in left]
+        assert all(part.first is not None and part.data.bytes < 3 * CHUNK_BYTES for part in parts)
+        assert sum(part.data.rows for part in parts) == len(left)
+
+
+def test_what_is_left_of_a_very_large_table_is_cut_into_so_many() -> None:
+    parts = list(_large(10 * CHUNKS, CHUNK_BYTES).parts_left({}))
+    assert CHUNKS // 2 < len(parts) <= CHUNKS + 1
 
 
 def test_a_second_connection_takes_parts_only_where_nothing_else_is_left() -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -106,7 +107,7 @@ def _says(connection: psycopg.Connection[Any], sql: str) -> bool:
 
 
 def _half_loaded(connection: psycopg.Connection[Any]) -> bool:
-    return _says(connection, "SELECT sum(layers) > 10 FROM pgkura_restore.parts WHERE number >= 0")
+    return _says(connection, "SELECT count(*) > 10 FROM pgkura_restore.chunks WHERE number >= 0")
 
 
 def _building(connection: psycopg.Connection[Any]) -> bool:
@@ -122,6 +123,33 @@ def test_killed_in_the_middle_of_a_large_table(scene: Scene) -> None:
     done = scene.restore()
     assert 64 * 1024 * 1024 <= done["bytes_kept"] < 200 * 1024 * 1024 and 0 < done["rows_kept"] < 120_000
     assert left > 0 and done["rows"] == 120_000
+    scene.whole(done)
+
+
+_ROWS = "SELECT (SELECT count(*) FROM large) + (SELECT count(*) FROM small) + (SELECT count(*) FROM other)"
+_AT_ONCE = (
+    "SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM large WHERE xmin::text::int >= %s GROUP BY xmin) x"
+)
+
+
+def test_one_that_goes_on_does_so_chunk_by_chunk(scene: Scene) -> None:
+    """Killed again and again: each keeps what was there to the row, and loads what is left in small transactions."""
+    scene.killed_when(_half_loaded)
+    for _ in range(3):
+        with psycopg.connect(scene.target) as connection:
+            ((told, xid),) = connection.execute(
+                "SELECT count(*), pg_current_xact_id()::text::int FROM pgkura_restore.chunks"
+            ).fetchall()
+        scene.killed_when(partial(_says, sql=f"SELECT count(*) > {told + 4} FROM pgkura_restore.chunks"))
+        with psycopg.connect(scene.target) as connection:
+            ((rows,),) = connection.execute(_ROWS.encode()).fetchall()
+            ((at_once,),) = connection.execute(_AT_ONCE.encode(), (xid,)).fetchall()
+            ((before,),) = connection.execute(_AT_ONCE.replace(">=", "<").encode(), (xid,)).fetchall()
+        # Rows are of 1.9 kB: 8 MiB and a chunk at most; 64 MiB where nothing had been cut short.
+        assert 1_000 < at_once < 8_000
+    assert before > 8_000
+    done = scene.restore()
+    assert done["rows_kept"] == rows
     scene.whole(done)
 
 
@@ -145,7 +173,7 @@ def test_what_somebody_changed_meanwhile_is_started_over(scene: Scene) -> None:
 def test_a_ledger_that_others_may_write_to_is_not_believed(scene: Scene) -> None:
     scene.killed_when(_half_loaded)
     with psycopg.connect(scene.target, autocommit=True) as connection:
-        connection.execute("GRANT INSERT ON pgkura_restore.parts TO PUBLIC")
+        connection.execute("GRANT INSERT ON pgkura_restore.chunks TO PUBLIC")
     done = scene.restore()
     assert done["rows_kept"] == 0
     scene.whole(done)

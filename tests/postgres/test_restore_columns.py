@@ -108,6 +108,7 @@ def test_in_parts_and_of_binary_rows(pair: Pair, kind: str, monkeypatch: pytest.
     monkeypatch.setattr(divided, "HEAD_BYTES", 200_000)
     for module in (divided, loads):
         monkeypatch.setattr(module, "PART_BYTES", 65536)
+    monkeypatch.setattr(loads, "CHUNK_BYTES", 1)
     monkeypatch.setattr(ranges, "RANGE_BYTES", 65536)
     first = pair.source.take(**SMALL)
     assert next(t for t in pair.source.repo.chunk_list(first.manifest) if t.name == '"public"."t"').binary

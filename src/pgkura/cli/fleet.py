@@ -17,8 +17,8 @@ from pgkura.operations.backup import BackupResult
 from pgkura.operations.fleet import FleetResult, Job, back_up_all
 from pgkura.repository.repository import Repository
 
-# Backs one database up: composition, its repository, progress, stop.
-BackUp = Callable[[Composition, Repository, Progress, Stop], BackupResult]
+# Backs one database up: its name, composition, its repository, progress, stop.
+BackUp = Callable[[str, Composition, Repository, Progress, Stop], BackupResult]
 
 
 def run_fleet(fleet: Fleet, back_up: BackUp, *, quiet: bool) -> FleetResult:
@@ -34,7 +34,7 @@ def run_fleet(fleet: Fleet, back_up: BackUp, *, quiet: bool) -> FleetResult:
             progress: Progress = Silent() if quiet else Plain(write)
             try:
                 composition = fleet.composition(name)
-                result = back_up(composition, fleet.open_repository(composition), progress, stop)
+                result = back_up(name, composition, fleet.open_repository(composition), progress, stop)
             except PgkuraError as error:
                 write(f"failed: {error.msg}")
                 raise

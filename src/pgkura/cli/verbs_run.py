@@ -7,7 +7,7 @@ import typer
 
 from pgkura.app.compose import Composition
 from pgkura.app.executors import choose
-from pgkura.app.fleet import Flags, find_policy, open_fleet
+from pgkura.app.fleet import Flags, Fleet, find_policy, open_fleet
 from pgkura.app.settings import read_settings
 from pgkura.cli import durations, options, output
 from pgkura.cli.fleet import render as render_fleet
@@ -19,7 +19,7 @@ from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
 from pgkura.operations.backup import BackupResult, Limits, Lock, back_up
 from pgkura.repository.repository import Repository
-from pgkura.snapshot.detector import DEFAULT_POLICY
+from pgkura.snapshot.detector import DEFAULT_POLICY, Policy
 from pgkura.snapshot.standby import check_same_system
 from pgkura.storage.retention import LockMode
 
@@ -89,17 +89,23 @@ def backup(
         bool, typer.Option("--full", help="Read everything, whatever is known to be unchanged since the last backup.")
     ] = False,
     rebase_share: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--rebase-share",
             min=0,
             max=10,
-            help="Read a range whole that keeps more rows in vain than this share.",
+            help=f"Read a range whole that keeps more rows in vain than this share; {DEFAULT_POLICY.share:g}, or the "
+            "policy's.",
         ),
-    ] = DEFAULT_POLICY.share,
+    ] = None,
     reread_after: Annotated[
-        str, typer.Option("--reread-after", help="Read each range whole again after so many days, changed or not.")
-    ] = f"{DEFAULT_POLICY.days}d",
+        str,
+        typer.Option(
+            "--reread-after",
+            help=f"Read each range whole again after so many days, changed or not; {DEFAULT_POLICY.days}d, or the "
+            "policy's.",
+        ),
+    ] = "",
     also: Annotated[
         list[str] | None,
         typer.Option("--also", help="Copy the snapshot to this repository too (made if empty). Repeatable."),
@@ -124,10 +130,19 @@ def backup(
         end_at_snapshot_age=end_at_snapshot_age,
         gentle=gentle,
         full=full,
-        follow=replace(DEFAULT_POLICY, share=rebase_share, days=_days(reread_after)),
     )
+    days = _days(reread_after)
+    flags = Flags(
+        repository=repository,
+        host_key=host_key,
+        insecure_store=insecure_store,
+        insecure_database=insecure_database,
+    )
+    fleet = _fleet(flags, every, name, url, policy)
 
-    def one(composition: Composition, repo: Repository, progress: Progress, stop: Stop | None = None) -> BackupResult:
+    def one(
+        name: str, composition: Composition, repo: Repository, progress: Progress, stop: Stop | None = None
+    ) -> BackupResult:
         source, access = composition.source(), composition.access_for_backup()
         if standby:
             composition = composition.reading_from(standby)
@@ -142,7 +157,7 @@ def backup(
                 accepted=tuple(accept or ()),
                 storage_class=storage_class,
                 parallel=workers,
-                limits=limits,
+                limits=replace(limits, follow=_follow(rebase_share, days, fleet, name)),
                 lock=Lock(days=lock_days, mode=lock_mode),
                 progress=progress,
                 stop=stop,
@@ -154,25 +169,21 @@ def backup(
 
         return copy_also(repo, made, others, storage_class=storage_class, progress=progress)
 
-    flags = Flags(
-        repository=repository,
-        host_key=host_key,
-        insecure_store=insecure_store,
-        insecure_database=insecure_database,
-    )
-    if every:
-        _refuse_beside_policy(url, name)
+    if every and fleet is not None:
         if standby:
             raise UsageError("--read-from does not go with --all", hint="one standby is of one system")
-        told = run_fleet(open_fleet(find_policy(policy), flags), one, quiet=quiet)
+        told = run_fleet(fleet, one, quiet=quiet)
         if as_json:
             output.print_json(told.as_json())
         elif not quiet or told.exit_code:
             render_fleet(told)
         raise typer.Exit(told.exit_code)
-    composition = _one_database(flags, url, name, policy)
+    if fleet is None:
+        composition = Composition(read_settings(database=url, **asdict(flags)))
+    else:
+        composition = fleet.composition(*fleet.names([name]))
     with shown(quiet=quiet) as progress:
-        result = one(composition, composition.repository(need_host=True), progress)
+        result = one(name, composition, composition.repository(need_host=True), progress)
     if as_json:
         output.print_json(result.as_json())
     elif not quiet or result.result is not Result.OK:
@@ -180,20 +191,31 @@ def backup(
     raise typer.Exit(output.exit_code(result.result))
 
 
-def _days(reread_after: str) -> int:
-    """Whole days: a range remembers the day on which it was read."""
-    return round(durations.seconds(reread_after or f"{DEFAULT_POLICY.days}d", "--reread-after", least=86_400) // 86_400)
+def _days(reread_after: str) -> int | None:
+    """Whole days, for a range remembers the day on which it was read; None: not given."""
+    return round(durations.seconds(reread_after, "--reread-after", least=86_400) // 86_400) or None
 
 
-def _one_database(flags: Flags, database: str, name: str, policy: str) -> Composition:
-    """By its name in the policy, or by its URL."""
-    if name:
+def _follow(share: float | None, days: int | None, fleet: Fleet | None, name: str) -> Policy:
+    """What the flags say, else the policy for this database, else what is usual."""
+    if fleet is not None:
+        plan = fleet.policy.increments_of(name)
+        share, days = plan.rebase_share if share is None else share, plan.days if days is None else days
+    usual = DEFAULT_POLICY
+    return replace(usual, share=usual.share if share is None else share, days=usual.days if days is None else days)
+
+
+def _fleet(flags: Flags, every: bool, name: str, database: str, policy: str) -> Fleet | None:
+    """The policy's databases; None where one is meant by its URL."""
+    if every:
+        _refuse_beside_policy(database, name)
+    elif name:
         _refuse_beside_policy(database)
-        fleet = open_fleet(find_policy(policy), flags)
-        return fleet.composition(*fleet.names([name]))
-    if policy:
+    elif policy:
         raise UsageError("--policy says nothing alone", hint="add --all, or --name NAME for one of its databases")
-    return Composition(read_settings(database=database, **asdict(flags)))
+    else:
+        return None
+    return open_fleet(find_policy(policy), flags)
 
 
 def _refuse_beside_policy(database: str, name: str = "") -> None:

@@ -3,11 +3,12 @@
 It names places and never holds a secret: each database says which variable or file has its URL.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -15,6 +16,7 @@ from pgkura.core.errors import UsageError
 from pgkura.policy.names import DEFAULT_NAME
 
 MAX_BYTES = 1024 * 1024
+_DAYS = re.compile(r"[1-9][0-9]{0,3}d")
 _SECRETS = frozenset({"url", "database_url", "password", "identity", "host_key", "key", "secret"})
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -26,6 +28,32 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Increments(_Part):
+    """When ranges of a table are read whole again although their changes are known."""
+
+    rebase_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=10,
+        description="once a range stores more rows in vain than this share of those that count",
+    )
+    reread_after: Text | None = Field(
+        default=None, description="whole days after which each range is, changed or not, e.g. 30d"
+    )
+
+    @field_validator("reread_after")
+    @classmethod
+    def _whole_days(cls, text: str | None) -> str | None:
+        if text is not None and not _DAYS.fullmatch(text):
+            raise ValueError("give whole days, for example 30d")
+        return text
+
+    @property
+    def days(self) -> int | None:
+        """Those of `reread_after`."""
+        return None if self.reread_after is None else int(self.reread_after[:-1])
+
+
 class Database(_Part):
     """One database to back up. Exactly one of `url_env` and `url_file`."""
 
@@ -34,6 +62,7 @@ class Database(_Part):
         default=None, description="file that holds its URL; relative paths start at the policy's folder"
     )
     repository: Text | None = Field(default=None, description="where its backups go, if not to the common repository")
+    increments: Increments = Field(default_factory=Increments, description="what goes for it alone")
 
     @model_validator(mode="after")
     def _one_source(self) -> "Database":
@@ -63,7 +92,12 @@ class Policy(_Part):
     databases: dict[Name, Database] = Field(
         min_length=1, description="databases by name (letters, digits, dot, dash, underscore)"
     )
+    increments: Increments = Field(default_factory=Increments, description="for all of them")
     fleet: Fleet = Field(default_factory=Fleet, description="many databases at once")
+
+    def increments_of(self, name: str) -> Increments:
+        """A database's own, else what goes for all."""
+        return self.increments.model_copy(update=self.databases[name].increments.model_dump(exclude_none=True))
 
 
 def load_policy(path: Path) -> Policy:
@@ -116,7 +150,9 @@ def _fault(path: Path, tree: Mapping[str, Any], error: Any) -> tuple[str, str]:
 
 def _known(where: list[str]) -> list[str]:
     part: type[BaseModel] = Policy
-    if where[:1] == ["databases"]:
+    if where[-1:] == ["increments"]:
+        part = Increments
+    elif where[:1] == ["databases"]:
         part = Database
     elif where[:1] == ["fleet"]:
         part = Fleet

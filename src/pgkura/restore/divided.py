@@ -1,8 +1,7 @@
 """A large table's rows in parts: who may be loaded so, and what becomes of the table once all parts are done."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding
@@ -10,7 +9,7 @@ from pgkura.postgres.session import Session
 from pgkura.repository.sums import Sums
 from pgkura.restore import ledger
 from pgkura.restore.going_on import Kept
-from pgkura.restore.load import Loaded
+from pgkura.restore.load import Item, Loaded
 from pgkura.restore.loads import DIVIDED_BYTES, HEAD_BYTES, PART_BYTES, Load
 
 
@@ -36,10 +35,21 @@ def head_bytes(sizes: Iterable[int], parallel: int) -> int:
     return most if most >= PART_BYTES else 0
 
 
-def told_head(load: Load, kept: Kept) -> int:
-    """Bytes of the first part that an earlier restore cut: the others begin behind it. Pure."""
-    count = kept.layers[load.data.number].get(0, 0)
-    return sum(layer.chunk.length for layer in islice(load.data.layers, count))
+def turns(parts: Iterable[Item]) -> Iterator[Sequence[Item]]:
+    """Parts of a table in their order, as many as one connection loads in turn. Pure.
+
+    Each is a transaction still: together they are one unit of work, for a unit costs more than a transaction.
+    """
+    turn: list[Item] = []
+    size = 0
+    for part in parts:
+        if turn and size >= PART_BYTES:
+            yield turn
+            turn, size = [], 0
+        turn.append(part)
+        size += part.load.data.bytes
+    if turn:
+        yield turn
 
 
 @dataclass(slots=True, kw_only=True)

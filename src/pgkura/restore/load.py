@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from pgkura.core.errors import PlanOutdated
 from pgkura.core.names import quote_ident, quote_literal
 from pgkura.core.outcome import Finding, FindingClass
 from pgkura.core.progress import Progress
@@ -86,7 +87,9 @@ class Loader:
     sent: Callable[[int], None] = _unheard
 
     def together(self, items: Sequence[Item]) -> list[Loaded]:
-        """Small tables in one transaction; each by itself where that fails."""
+        """Small tables in one transaction; each by itself where that fails. Parts of a table one after the other."""
+        if items[0].load.first is not None:
+            return list(self._parts(items))
         if len(items) > 1:
             try:
                 return self._in_one(items)
@@ -95,6 +98,14 @@ class Loader:
                     raise
                 self.session.rollback()
         return [self.table(item) for item in items]
+
+    def _parts(self, items: Sequence[Item]) -> Iterator[Loaded]:
+        """Where one cannot be loaded the table stays empty: the others are needless."""
+        failed = False
+        for item in items:
+            loaded = self.table(item) if not failed else Loaded(rows=0)
+            failed = failed or loaded.finding is not None
+            yield loaded
 
     def table(self, item: Item) -> Loaded:
         """All rows of one table. A failure of the server's becomes a finding."""
@@ -122,13 +133,15 @@ class Loader:
 
     def _in_one(self, items: Sequence[Item]) -> list[Loaded]:
         self.session.begin(isolation="read committed", read_only=False)
-        wanted = self._claim([item.load for item in items])
-        notes = {place: self._notes(item.load) for item in items if (place := item.load.place) in wanted}
-        for item in items:
-            if item.load.place in wanted:
-                self._rows(item, notes[item.load.place])
+        left = self._claim([item.load for item in items])
+        notes = [self._notes(item.load) if load is item.load else None for item, load in zip(items, left, strict=True)]
+        for item, load, noted in zip(items, left, notes, strict=True):
+            if load is not None:
+                if load is not item.load and item.frozen:
+                    raise PlanOutdated("another restore loads rows into this target", hint="let it end, or end it")
+                self._rows(replace(item, load=load), noted)
         self.session.commit()
-        return [_loaded(item.load, notes.get(item.load.place)) for item in items]
+        return [_loaded(item.load, noted) for item, noted in zip(items, notes, strict=True)]
 
     def _notes(self, load: Load) -> "Notes":
         """For the proof: sums of a part's rows, else the cuts of a table whose stored rows come in one stream."""
@@ -138,12 +151,14 @@ class Loader:
             return Notes(sums=RowHasher(self.repo.row_key(self.epoch, self.draw)))
         return Notes(pile=CutPile(lambda: self.repo.chunk_hasher(self.epoch)))
 
-    def _claim(self, loads: Sequence[Load]) -> frozenset[Place]:
+    def _claim(self, loads: Sequence[Load]) -> list[Load | None]:
+        """Of each what is not loaded yet, itself where that is all; None: nothing."""
         if not self.ledger:
-            return frozenset(load.place for load in loads)
-        return ledger.claim(self.session, [(load.place, len(load.data.layers)) for load in loads])
+            return list(loads)
+        new = ledger.claim(self.session, [(load.place, len(load.data.layers)) for load in loads])
+        return [_left(load, new) for load in loads]
 
-    def _rows(self, item: Item, notes: "Notes") -> None:
+    def _rows(self, item: Item, notes: "Notes | None") -> None:
         load = item.load
         if load.form is not None:
             if item.truncate:
@@ -163,15 +178,28 @@ class Loader:
         notes = None
         try:
             self.session.begin(isolation="read committed", read_only=False)
-            if self._claim([item.load]):
-                notes = self._notes(item.load)
-                copy_chunks(self.session, self.repo, item.load, self.stop, self.sent, freeze=False, notes=notes)
+            (load,) = self._claim([item.load])
+            if load is not None:
+                notes = self._notes(load) if load is item.load else None
+                copy_chunks(self.session, self.repo, load, self.stop, self.sent, freeze=False, notes=notes)
             self.session.commit()
             return _loaded(item.load, notes)
         finally:
             if not self.session.broken:
                 self.session.rollback()
                 self.session.execute("SET session_replication_role = origin")
+
+
+def _left(load: Load, new: frozenset[Place]) -> Load | None:
+    """What these chunks are of it: all, some, or none. Pure."""
+    number, first = load.place
+    places = [place for place in range(first, first + len(load.data.layers)) if (number, place) in new]
+    if len(places) == len(load.data.layers):
+        return load
+    if not places:
+        return None
+    layers = tuple(layer for place, layer in enumerate(load.data.layers, first) if (number, place) in new)
+    return replace(load, data=replace(load.data, layers=layers))
 
 
 def _not_loaded(load: Load, error: SqlError) -> Finding:

@@ -1,14 +1,17 @@
 """Which rows are loaded where: one Load per table, chosen before the first write. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from pgkura.core.facts import SourceFacts, TableFacts
 from pgkura.core.forms import Form
 from pgkura.core.names import QualifiedName, quote_ident
 from pgkura.core.outcome import Finding, FindingClass
+from pgkura.core.refs import Layer
 from pgkura.repository.lists import BLOBS, TableData
-from pgkura.repository.spool import portions
+from pgkura.repository.spool import outside, portions
 from pgkura.restore.target import Target
 
 # Tables from this size on are loaded in parts, each in a transaction of its own: what is there survives a restore cut
@@ -16,6 +19,9 @@ from pgkura.restore.target import Target
 DIVIDED_BYTES = 128 * 1024 * 1024
 PART_BYTES = 64 * 1024 * 1024
 PARTS = 1024  # at most, or so
+# A restore that was cut short once may be so again: it goes on chunk by chunk, each in a transaction of its own.
+CHUNK_BYTES = 8 * 1024 * 1024
+CHUNKS = 4096  # transactions of one table, at most, or so
 # What a restore that is cut short has to load again of a large table, at most.
 HEAD_BYTES = 1024 * 1024 * 1024
 
@@ -61,8 +67,25 @@ class Load:
         """The rows in portions that several connections may load at a time, in any order, once the first one is there:
         it has `head` bytes, where that is not 0."""
         for first, layers in portions(self.data.layers, max(PART_BYTES, self.data.bytes // PARTS), head):
-            rows, size = sum(x.rows for x in layers), sum(x.chunk.length for x in layers)
-            yield replace(self, first=first, data=replace(self.data, layers=layers, rows=rows, bytes=size))
+            yield self._part(first, layers)
+
+    def parts_left(self, covered: Mapping[int, int]) -> Iterator["Load"]:
+        """The rows but those of chunks that are there (place of the first of a run, how many), in small portions."""
+        there = deque(sorted(covered.items()))
+        for first, layers in portions(self.data.layers, max(CHUNK_BYTES, self.data.bytes // CHUNKS)):
+            while there and sum(there[0]) <= first:
+                there.popleft()
+            near = dict(takewhile(lambda run: run[0] < first + len(layers), there))  # noqa: B023
+            if not near:
+                yield self._part(first, layers)
+                continue
+            for place, layer in enumerate(layers, first):
+                for one in outside((layer,), near, place):
+                    yield self._part(place, (one,))
+
+    def _part(self, first: int, layers: Collection[Layer]) -> "Load":
+        rows, size = sum(x.rows for x in layers), sum(x.chunk.length for x in layers)
+        return replace(self, first=first, data=replace(self.data, layers=layers, rows=rows, bytes=size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

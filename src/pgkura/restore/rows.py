@@ -16,7 +16,7 @@ from pgkura.postgres.session import Session, SqlError
 from pgkura.repository.lists import BLOBS
 from pgkura.restore import ledger
 from pgkura.restore.definitions import analyze_tables, execute_entries, key_in_two
-from pgkura.restore.divided import Divided, divisible, head_bytes, told_head
+from pgkura.restore.divided import Divided, divisible, head_bytes, turns
 from pgkura.restore.guests import Guests
 from pgkura.restore.jobs import FIRST, SMALL_BYTES, Builder, keys_of, load_weight, together
 from pgkura.restore.key_steps import KeySteps
@@ -90,21 +90,18 @@ class Rows:
             return item.truncate or not item.alone
 
         whole = together([x for x in loads if x.data.number not in self._divided], alone)
-        # A restore that was cut short once may be so again: it goes on in small parts.
         head = 0 if run.kept.layers else head_bytes((x.data.bytes for x in loads), run.plan.options.parallel)
         return [
-            *(self._unit(fence, [item]) for load in divided for item in self._parts(load, head)),
+            *(self._unit(fence, items) for load in divided for items in turns(self._parts(load, head))),
             *(self._unit(fence, [items[load.data.number] for load in group]) for group in whole),
         ]
 
     def _parts(self, load: Load, head: int) -> Iterator[Item]:
         """Of a table that is divided; the first one frozen, which empties the table, where it has `head` bytes."""
         kept = self._run.kept
-        if load.data.number in kept.layers:
-            head = told_head(load, kept)
-        for part in load.parts(head):
-            if not kept.whole(part):
-                yield Item(load=part, path=self._paths.of(part), truncate=bool(head) and part.first == 0)
+        parts = load.parts_left(kept.layers.get(load.data.number, {})) if kept.layers else load.parts(head)
+        for part in parts:
+            yield Item(load=part, path=self._paths.of(part), truncate=bool(head) and part.first == 0)
 
     def _unit(self, fence: int, items: Sequence[Item]) -> LoadUnit:
         run = self._run

@@ -14,7 +14,7 @@ from pgkura.work.station import station_for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadUnit:
-    """What one worker loads: one table, or small ones in one transaction.
+    """What one worker loads: one table, small ones in one transaction, or parts of a large one in one each.
 
     settings  of the worker's connection
     fence     number of an advisory lock that the restore holds while workers may write; 0 = they are our own
@@ -34,7 +34,7 @@ class LoadUnit:
     @property
     def title(self) -> str:
         """For people."""
-        more = f" and {len(self.items) - 1} more tables" if len(self.items) > 1 else ""
+        more = f" and {len(self.items) - 1} more tables" if len({item.load.target for item in self.items}) > 1 else ""
         return f"rows of {self.items[0].load.target}{more}"
 
     @property

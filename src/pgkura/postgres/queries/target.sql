@@ -105,7 +105,7 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c 
 -- Whether the table beside the mark is this role's own too, and nobody else may write to it (restore/ledger.py).
 SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
                JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner AND r.oid = c.relowner
-               WHERE n.nspname = 'pgkura_restore' AND c.relname = 'parts' AND c.relkind = 'r' AND r.rolname = current_user
+               WHERE n.nspname = 'pgkura_restore' AND c.relname = 'chunks' AND c.relkind = 'r' AND r.rolname = current_user
                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid)
                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid)
                  AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) a WHERE a.grantee <> c.relowner))
