@@ -4,10 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psutil
 from benchmarks.measure import run
 from benchmarks.results import Wrong
 from benchmarks.server import Server
@@ -20,13 +21,17 @@ SERVER_ADDRESS, CLIENT_ADDRESS = "10.77.0.1", "10.77.0.2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distance:
-    """How to get to the server: a prefix for commands, the address, and what it is in words."""
+    """How to get to the server: a prefix for commands, the address, and what it is in words.
+
+    cpu  seconds that the way itself has taken so far from the machine that all share
+    """
 
     prefix: tuple[str, ...]
     host: str
     port: int
     insecure: bool
     how: str
+    cpu: Callable[[], float]
 
 
 @contextmanager
@@ -43,19 +48,21 @@ def distance(server: Server, milliseconds: float) -> Iterator[Distance]:
                     port=server.port,
                     insecure=True,
                     how=f"netem delay {milliseconds:g} ms on a veth pair between two network namespaces",
+                    cpu=lambda: 0.0,
                 )
             finally:
                 server.stop()
                 server.start()
         return
-    with relay(server.port, milliseconds / 2) as port:
+    with relay(server.port, milliseconds / 2) as near:
         yield Distance(
             prefix=(),
             host="127.0.0.1",
-            port=port,
+            port=near.port,
             insecure=False,
             how=f"a relay that holds every byte back for {milliseconds / 2:g} ms each way (no netem here: it needs "
-            "root, iproute2 and a kernel that has it); its own CPU is nobody's",
+            "root, iproute2 and a kernel that has it); its own CPU is in no other number",
+            cpu=near.cpu,
         )
 
 
@@ -95,9 +102,21 @@ def _namespaces(milliseconds: float) -> Iterator[None]:
             subprocess.run(["ip", "netns", "delete", name], check=False, stderr=subprocess.DEVNULL)
 
 
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A port of this machine that leads to another."""
+
+    port: int
+    process: psutil.Process
+
+    def cpu(self) -> float:
+        """Seconds it has taken so far."""
+        return sum(self.process.cpu_times()[:2])
+
+
 @contextmanager
-def relay(target: int, milliseconds: float) -> Iterator[int]:
-    """A port of this machine that leads to another, so many milliseconds away in each direction."""
+def relay(target: int, milliseconds: float) -> Iterator[Relay]:
+    """So many milliseconds away in each direction."""
     port = free_port()
     argv = [sys.executable, "-m", "benchmarks.relay", str(port), str(target), str(milliseconds)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
@@ -106,6 +125,6 @@ def relay(target: int, milliseconds: float) -> Iterator[int]:
             assert process.stdout is not None
             if process.stdout.readline() != b"ready\n":
                 raise Wrong("the relay did not start")
-            yield port
+            yield Relay(port, psutil.Process(process.pid))
         finally:
             process.kill()

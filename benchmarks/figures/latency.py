@@ -7,7 +7,7 @@ from benchmarks.bench import Bench, Ours
 from benchmarks.distance import Distance, distance
 from benchmarks.measure import interleaved, size
 from benchmarks.peers import Dump
-from benchmarks.results import Figure, Run, Wrong, compared
+from benchmarks.results import Figure, Run, Wrong, at_most, compared
 
 OURS = "pgkura backup --workers 4 (sealed)"
 DUMPS = (
@@ -37,6 +37,8 @@ def figure(bench: Bench) -> Figure:
         verdicts=(
             compared("wall", runs, OURS, default, lambda r: r.wall, goal=0.35),
             compared("wall, against -Z1", runs, OURS, cheap, lambda r: r.wall),
+            compared("CPU of client, server and the way itself", runs, OURS, default, lambda r: r.cpu + r.more["way"]),
+            at_most("of it the way's", runs, OURS, lambda r: r.more["way"], goal=None, unit="s"),
         ),
         checked=("our last snapshot was compared equal with the database",),
         notes=(f"the way: {way.how}", "pg_dump reads one table through one connection, whatever -j says"),
@@ -65,14 +67,18 @@ def _giant(bench: Bench) -> str:
 def _ours(bench: Bench, giant: str, way: Distance, number: int) -> Run:
     repository = bench.ours("latency-ours")
     url = bench.server.url(giant, host=way.host, port=way.port) + ("?sslmode=disable" if way.insecure else "")
+    before = way.cpu()
     told = repository.backup(url, "--workers", "4", full=True, prefix=way.prefix, insecure=way.insecure)
-    return told.cost.run(OURS, number, size=repository.size, received=told.json["bytes_read"])
+    more = {"way": way.cpu() - before}
+    return told.cost.run(OURS, number, size=repository.size, received=told.json["bytes_read"], more=more)
 
 
 def _dump(bench: Bench, giant: str, way: Distance, one: Dump, number: int) -> Run:
     to = bench.folder / "latency-dump"
     shutil.rmtree(to, ignore_errors=True)
     url = bench.server.url(giant, host=way.host, port=way.port)
-    made = one.run(url, to, bench.server.cpu, prefix=way.prefix).run(one.name, number, size=size(to))
+    before = way.cpu()
+    cost = one.run(url, to, bench.server.cpu, prefix=way.prefix)
+    made = cost.run(one.name, number, size=size(to), more={"way": way.cpu() - before})
     shutil.rmtree(to)
     return made

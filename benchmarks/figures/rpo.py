@@ -32,8 +32,8 @@ def figure(bench: Bench) -> Figure:
         raise Wrong(f"a store without a port: {store.endpoint}")
     with bench.database(_DATABASE, template(bench.server, bench.pgbench_scale)), relay(port, MILLISECONDS / 2) as near:
         contestants = {
-            STREAMED: partial(_run, bench, STREAMED, seconds, store, near, "stream"),
-            POLLED: partial(_run, bench, POLLED, seconds, store, near, "sql"),
+            STREAMED: partial(_run, bench, STREAMED, seconds, store, near.port, "stream"),
+            POLLED: partial(_run, bench, POLLED, seconds, store, near.port, "sql"),
         }
         try:
             runs = interleaved(contestants, bench.rounds, bench.note)

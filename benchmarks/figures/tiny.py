@@ -2,6 +2,7 @@
 
 import shutil
 from functools import partial
+from pathlib import Path
 
 from benchmarks import peers
 from benchmarks.bench import Bench
@@ -10,6 +11,8 @@ from benchmarks.results import Figure, Run, Wrong, compared
 from tests.support.cli import Done
 
 OURS = "pgkura backup (sealed)"
+#: What every logical backup of definitions pays that asks pg_dump for them, as we do.
+DEFINITIONS = peers.Dump(name="floor: pg_dump -Fc -s, the definitions alone", options=("-Fc", "-s"))
 TABLES = 10_000
 #: The least power of two at which pg_dump itself, and our locks beside it, find room with 100 connections.
 ENOUGH = {"max_connections": "100", "max_locks_per_transaction": "256"}
@@ -30,7 +33,8 @@ def figure(bench: Bench) -> Figure:
         bench.server.start(ENOUGH)
         bench.server.warm(database)
         contestants = {OURS: partial(_ours, bench, database, count)}
-        contestants |= {one.name: partial(_dump, bench, database, count, one) for one in (peers.GZIP, peers.GZIP_1)}
+        dumps = (peers.GZIP, peers.GZIP_1, DEFINITIONS)
+        contestants |= {one.name: partial(_dump, bench, database, count, one) for one in dumps}
         runs = interleaved(contestants, bench.rounds, bench.note)
         facts = bench.server.facts(database)
     finally:
@@ -45,6 +49,8 @@ def figure(bench: Bench) -> Figure:
             compared("wall", runs, OURS, peers.GZIP.name, lambda r: r.wall, goal=1.0),
             compared("wall, against -Z1", runs, OURS, peers.GZIP_1.name, lambda r: r.wall),
             compared("CPU of client and server", runs, OURS, peers.GZIP.name, lambda r: r.cpu),
+            compared("floor: definitions alone: wall", runs, DEFINITIONS.name, peers.GZIP.name, lambda r: r.wall),
+            compared("floor: definitions alone: CPU", runs, DEFINITIONS.name, peers.GZIP.name, lambda r: r.cpu),
             compared("bytes", runs, OURS, peers.GZIP.name, lambda r: r.bytes, unit="bytes"),
         ),
         checked=(f"our last snapshot was compared equal with the database; every dump names {count} tables",),
@@ -98,10 +104,14 @@ def _ours(bench: Bench, database: str, count: int, number: int) -> Run:
 
 def _dump(bench: Bench, database: str, count: int, one: peers.Dump, number: int) -> Run:
     to = bench.folder / "tiny-dump"
-    shutil.rmtree(to, ignore_errors=True)
+    _away(to)
     cost = one.run(bench.server.url(database), to, bench.server.cpu)
-    if one.entries(to) != count:
+    if one.entries(to, "TABLE DATA" if one is not DEFINITIONS else "TABLE") != count:
         raise Wrong(f"{one.name} holds {one.entries(to)} tables")
     made = cost.run(one.name, number, size=size(to))
-    shutil.rmtree(to)
+    _away(to)
     return made
+
+
+def _away(made: Path) -> None:
+    shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)

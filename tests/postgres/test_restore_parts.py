@@ -1,6 +1,9 @@
 """A large table comes back in parts, by several connections at a time: its rows are proven by their sums."""
 
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +12,14 @@ from tests.support.restored_layers import DIFFERENCES, LAYERED, Back, Kind, rest
 from tests.support.servers import server, versions
 from tests.support.snapshot_scene import Scene
 
-from pgkura.core.errors import Interrupted, Tampered
+from pgkura.core.errors import Interrupted, PlanOutdated, Tampered
 from pgkura.core.outcome import FindingClass
 from pgkura.core.progress import Silent
+from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.restore import divided, ledger, loads, marker
-from pgkura.restore.load import Item, Loaded, Loader
+from pgkura.restore.load import Item, Loaded, Loader, copy_chunks
 from pgkura.restore.rows import Rows
 from pgkura.verify import ranges
 
@@ -135,10 +139,8 @@ def test_a_table_that_cannot_be_loaded_is_left_empty(back: Back) -> None:
     ]
 
 
-def test_what_an_earlier_restore_loaded_is_kept_and_read_for_the_proof(
-    back: Back, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It ended after some parts of each table, in any order."""
+def _cut_short(back: Back, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restore that ends when it is told of the third job."""
 
     def dies(self: Any, job: Any, report: Any) -> None:
         told.append(job)
@@ -152,6 +154,13 @@ def test_what_an_earlier_restore_loaded_is_kept_and_read_for_the_proof(
     with pytest.raises(KeyboardInterrupt):
         back.restore()
     monkeypatch.setattr(Rows, "_collect", original)
+
+
+def test_what_an_earlier_restore_loaded_is_kept_and_read_for_the_proof(
+    back: Back, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended after some parts of each table, in any order."""
+    _cut_short(back, monkeypatch)
     with connect(Endpoint.parse(back.target.url), application_name="test") as session:
         there = ledger.read_ledger(session)
         assert marker.read_mark(session) is not None
@@ -168,6 +177,55 @@ def test_what_an_earlier_restore_loaded_is_kept_and_read_for_the_proof(
     rest.lose_rows()
     with pytest.raises(Tampered, match="is missing"):
         rest.forgetful().prove(restored)
+
+
+_WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO%chunks%'"
+
+
+def test_what_a_killed_restore_still_commits_is_not_there_twice(back: Back, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server process had all that it needed; it had cut the table into longer parts than the next one does."""
+    _cut_short(back, monkeypatch)
+    rest = back.planned_again()
+    plan, repo = rest.planned.plan, rest.planned.repo
+    load = next(x for x in plan.loads if x.data.name == LAYERED[1])
+    first, second, third, *_ = load.parts_left(plan.kept.layers.get(load.data.number, {}))
+    assert second.first is not None and third.first == second.first + 1 and second.data.rows > 0 < third.data.rows
+    long = replace(second, data=replace(second.data, layers=(*second.data.layers, *third.data.layers)))
+    with connect(Endpoint.parse(back.target.url), application_name="test") as late, ThreadPoolExecutor(1) as pool:
+        late.begin(isolation="read committed", read_only=False)
+        claimed = ledger.claim(late, [(long.place, 2)])
+        assert claimed == {(load.data.number, second.first), (load.data.number, third.first)}
+        copy_chunks(late, repo, long, Stop(), freeze=False)
+        running = pool.submit(rest.restore)
+        while not _count(back.target, _WAITS):
+            assert not running.done(), running.result()
+            time.sleep(0.01)
+        late.commit()
+        restored = running.result()
+    assert restored.rows == _count(back.source, "SELECT (SELECT count(*) FROM wide) + (SELECT count(*) FROM texts)")
+    assert second.first not in _places(restored.seen.sums[load.data.number].covered)
+    assert rest.prove(restored).equal
+
+
+def test_of_a_part_what_is_left_is_loaded(back: Back, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing that would empty the table first."""
+    _cut_short(back, monkeypatch)
+    plan, repo = back.planned.plan, back.planned.repo
+    load = next(x for x in plan.loads if x.data.name == LAYERED[1])
+    part = replace(load, first=0)
+    with connect(Endpoint.parse(back.target.url), application_name="test") as session:
+        session.execute("TRUNCATE texts")
+        ledger.forget(session, load.data.number)
+        assert ledger.claim(session, [((load.data.number, 1), 2)]) == {(load.data.number, 1), (load.data.number, 2)}
+        loader = Loader(session=session, repo=repo, stop=Stop(), ledger=True, epoch=1, draw="d")
+        with pytest.raises(PlanOutdated, match="another restore"):
+            loader.table(Item(load=part))
+        session.rollback()
+        loaded = loader.table(Item(load=part, truncate=False))
+        assert loaded.finding is None and loaded.sums is None, "of a part of its rows alone there are no sums"
+        assert ledger.read_ledger(session)[load.data.number] == {0: len(load.data.layers)}
+    there = [layer.rows for place, layer in enumerate(load.data.layers) if place not in (1, 2)]
+    assert _count(back.target, "SELECT count(*) FROM texts") == sum(there)
 
 
 def test_a_restore_that_goes_on_loads_small_parts_alone(back: Back, monkeypatch: pytest.MonkeyPatch) -> None:

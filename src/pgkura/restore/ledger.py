@@ -29,7 +29,7 @@ def read_ledger(session: Session) -> dict[int, dict[int, int]]:
     found: dict[int, dict[int, int]] = {}
     # Neighbours are as far from their rank as each other: the server counts them, however many there are.
     ranked = "SELECT *, chunk - pg_catalog.row_number() OVER (PARTITION BY number ORDER BY chunk) AS run"
-    runs = f"SELECT number, min(chunk), count(*) FROM ({ranked} FROM ONLY {_LOADED}) x GROUP BY number, run"
+    runs = f"SELECT number, pg_catalog.min(chunk), pg_catalog.count(*) FROM ({ranked} FROM ONLY {_LOADED}) x GROUP BY number, run"
     for number, first, count in session.rows(runs):
         found.setdefault(number, {})[first] = count
     return found
@@ -41,8 +41,8 @@ def note(session: Session, moment: int) -> None:
 
 
 def claim(session: Session, wanted: Sequence[tuple[Place, int]]) -> frozenset[Place]:
-    """Write down chunks that are to be loaded, first of all, of each table from a place on; returns those that were
-    not loaded yet.
+    """Write down what is to be loaded, first of all: of each table so many chunks from a place on; returns those that
+    were not loaded yet.
 
     Another worker at the same makes this wait, until its transaction has ended either way.
     """
