@@ -214,7 +214,7 @@ def test_of_a_part_what_is_left_is_loaded(back: Back, monkeypatch: pytest.Monkey
     load = next(x for x in plan.loads if x.data.name == LAYERED[1])
     part = replace(load, first=0)
     with connect(Endpoint.parse(back.target.url), application_name="test") as session:
-        session.execute("TRUNCATE texts")
+        session.execute("TRUNCATE public.texts")
         ledger.forget(session, load.data.number)
         assert ledger.claim(session, [((load.data.number, 1), 2)]) == {(load.data.number, 1), (load.data.number, 2)}
         loader = Loader(session=session, repo=repo, stop=Stop(), ledger=True, epoch=1, draw="d")
