@@ -130,6 +130,9 @@ def told(whole: Whole, key: str, content: bytes | None, *, deep: bool, what: str
     code, words = whole.verify(key, content, deep=deep)
     assert code in DOCUMENTED, f"{key}, {what}, {'deep' if deep else 'sealed'}: exit {code} {words!r}"
     assert key in words or key == "pgkura-repository", f"{key}, {what}: not named in {words!r}"
+    if key.startswith("data/"):
+        ids = {name.removeprefix("snapshots/") for name in whole.files if name.startswith("snapshots/")}
+        assert any(one in words for one in ids), f"{key}, {what}: no snapshot is named in {words!r}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
