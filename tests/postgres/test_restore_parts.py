@@ -188,7 +188,7 @@ def test_what_a_killed_restore_still_commits_is_not_there_twice(back: Back, monk
     rest = back.planned_again()
     plan, repo = rest.planned.plan, rest.planned.repo
     load = next(x for x in plan.loads if x.data.name == LAYERED[1])
-    first, second, third, *_ = load.parts_left(plan.kept.layers.get(load.data.number, {}))
+    _, second, third, *_ = load.parts_left(plan.kept.layers.get(load.data.number, {}))
     assert second.first is not None and third.first == second.first + 1 and second.data.rows > 0 < third.data.rows
     long = replace(second, data=replace(second.data, layers=(*second.data.layers, *third.data.layers)))
     with connect(Endpoint.parse(back.target.url), application_name="test") as late, ThreadPoolExecutor(1) as pool:

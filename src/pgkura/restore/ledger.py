@@ -29,7 +29,8 @@ def read_ledger(session: Session) -> dict[int, dict[int, int]]:
     found: dict[int, dict[int, int]] = {}
     # Neighbours are as far from their rank as each other: the server counts them, however many there are.
     ranked = "SELECT *, chunk - pg_catalog.row_number() OVER (PARTITION BY number ORDER BY chunk) AS run"
-    runs = f"SELECT number, pg_catalog.min(chunk), pg_catalog.count(*) FROM ({ranked} FROM ONLY {_LOADED}) x GROUP BY number, run"
+    what = "number, pg_catalog.min(chunk), pg_catalog.count(*)"
+    runs = f"SELECT {what} FROM ({ranked} FROM ONLY {_LOADED}) x GROUP BY number, run"
     for number, first, count in session.rows(runs):
         found.setdefault(number, {})[first] = count
     return found
