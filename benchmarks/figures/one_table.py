@@ -25,9 +25,8 @@ from pgkura.repository.keys import Identity
 from pgkura.repository.lists import TableData
 from pgkura.repository.repository import Repository
 from pgkura.repository.rowsums import new_key
-from pgkura.repository.spool import portions
 from pgkura.restore.load import copy_chunks
-from pgkura.restore.loads import PART_BYTES, Load
+from pgkura.restore.loads import Load
 from pgkura.storage.opening import open_storage
 from pgkura.verify.checks import Part, TableCheck
 from pgkura.verify.tables import Reader, compare_table
@@ -137,10 +136,7 @@ class _Trial:
             session.commit()
 
     def _grouped(self, url: str, connections: int) -> None:
-        data = self._data
-        waiting = deque(
-            replace(self._load, data=replace(data, layers=layers)) for _, layers in portions(data.layers, PART_BYTES)
-        )
+        waiting = deque(replace(self._load, data=part.data) for part in self._load.parts())
         lock = threading.Lock()
 
         def work() -> None:

@@ -106,8 +106,9 @@ def _dump(bench: Bench, database: str, count: int, one: peers.Dump, number: int)
     to = bench.folder / "tiny-dump"
     _away(to)
     cost = one.run(bench.server.url(database), to, bench.server.cpu)
-    if one.entries(to, "TABLE DATA" if one is not DEFINITIONS else "TABLE") != count:
-        raise Wrong(f"{one.name} holds {one.entries(to)} tables")
+    held = one.entries(to, "TABLE" if one is DEFINITIONS else "TABLE DATA")
+    if held != count:
+        raise Wrong(f"{one.name} holds {held} tables")
     made = cost.run(one.name, number, size=size(to))
     _away(to)
     return made

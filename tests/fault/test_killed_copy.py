@@ -77,9 +77,8 @@ def _files(where: str) -> dict[str, bytes]:
 
 def test_copy(kind: str, place: Place, tmp_path: Path) -> None:
     def copy(first: str, second: str) -> Result:
-        return copy_snapshots(
-            place.open(first), open_storage(second), (), everything=True, progress=Silent()
-        ).result  # fmt: skip
+        target = open_storage(second)
+        return copy_snapshots(place.open(first), target, (), everything=True, progress=Silent()).result
 
     first = _new(place, tmp_path)
     scene = place.scene(first)

@@ -62,7 +62,9 @@ class Database(_Part):
         default=None, description="file that holds its URL; relative paths start at the policy's folder"
     )
     repository: Text | None = Field(default=None, description="where its backups go, if not to the common repository")
-    increments: Increments = Field(default_factory=Increments, description="what goes for it alone")
+    increments: Increments = Field(
+        default_factory=Increments, description="rebase_share and reread_after (docs/how-to/fleet.md) for it alone"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "Database":
@@ -92,7 +94,9 @@ class Policy(_Part):
     databases: dict[Name, Database] = Field(
         min_length=1, description="databases by name (letters, digits, dot, dash, underscore)"
     )
-    increments: Increments = Field(default_factory=Increments, description="for all of them")
+    increments: Increments = Field(
+        default_factory=Increments, description="rebase_share and reread_after (docs/how-to/fleet.md) for all databases"
+    )
     fleet: Fleet = Field(default_factory=Fleet, description="many databases at once")
 
     def increments_of(self, name: str) -> Increments:

@@ -138,7 +138,10 @@ class Loader:
         for item, load, noted in zip(items, left, notes, strict=True):
             if load is not None:
                 if load is not item.load and item.frozen:
-                    raise PlanOutdated("another restore loads rows into this target", hint="let it end, or end it")
+                    raise PlanOutdated(
+                        "another restore loads rows into this target",
+                        hint="let it end, or end its connections, and run this again",
+                    )
                 self._rows(replace(item, load=load), noted)
         self.session.commit()
         return [_loaded(item.load, noted) for item, noted in zip(items, notes, strict=True)]

@@ -1,9 +1,7 @@
 """Which rows are loaded where: one Load per table, chosen before the first write. Pure."""
 
-from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 
 from pgkura.core.facts import SourceFacts, TableFacts
 from pgkura.core.forms import Form
@@ -71,11 +69,9 @@ class Load:
 
     def parts_left(self, covered: Mapping[int, int]) -> Iterator["Load"]:
         """The rows but those of chunks that are there (place of the first of a run, how many), in small portions."""
-        there = deque(sorted(covered.items()))
         for first, layers in portions(self.data.layers, max(CHUNK_BYTES, self.data.bytes // CHUNKS)):
-            while there and sum(there[0]) <= first:
-                there.popleft()
-            near = dict(takewhile(lambda run: run[0] < first + len(layers), there))  # noqa: B023
+            end = first + len(layers)
+            near = {place: count for place, count in covered.items() if place < end and first < place + count}
             if not near:
                 yield self._part(first, layers)
                 continue
