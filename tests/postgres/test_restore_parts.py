@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.restore import divided, ledger, loads, marker
+from pgkura.restore import load as load_module
+from pgkura.restore.executor import Restored
 from pgkura.restore.load import Item, Loaded, Loader, copy_chunks
+from pgkura.restore.loads import Load
 from pgkura.restore.rows import Rows
 from pgkura.verify import ranges
 
@@ -131,7 +135,7 @@ def test_a_table_that_cannot_be_loaded_is_left_empty(back: Back) -> None:
     restored = back.restore()
     found = [f for f in restored.findings if f.object == f"rows of {LAYERED[1]}"]
     assert [f.cls for f in found] == [FindingClass.LOST] and "check constraint" in found[0].reason
-    assert _count(back.target, "SELECT count(*) FROM texts") == 0
+    assert _count(back.target, _TEXTS) == 0
     assert restored.rows == _count(back.source, "SELECT count(*) FROM wide")
     proof = back.prove(restored)
     assert not proof.equal and [f.object for f in proof.differences if f.object.startswith("rows")] == [
@@ -139,16 +143,17 @@ def test_a_table_that_cannot_be_loaded_is_left_empty(back: Back) -> None:
     ]
 
 
-def _cut_short(back: Back, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A restore that ends when it is told of the third job."""
+def _cut_short(back: Back, monkeypatch: pytest.MonkeyPatch, *tables: str) -> None:
+    """A restore that ends when it is told of the third job, and of one of each of these tables."""
 
     def dies(self: Any, job: Any, report: Any) -> None:
-        told.append(job)
-        if len(told) == 3:
+        told.append(job.part_of)
+        if len(told) >= 3 and wanted <= set(told):
             raise KeyboardInterrupt
         original(self, job, report)
 
-    told: list[Any] = []
+    told: list[int | None] = []
+    wanted = {_numbers(back)[table] for table in tables}
     original = Rows._collect
     monkeypatch.setattr(Rows, "_collect", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -179,32 +184,108 @@ def test_what_an_earlier_restore_loaded_is_kept_and_read_for_the_proof(
         rest.forgetful().prove(restored)
 
 
-_WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO%chunks%'"
+_TEXTS = "SELECT count(*) FROM texts"
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '{}%'"
+_CLAIMS = _WAITING.format("INSERT INTO%chunks")
+_EMPTIES = _WAITING.format("TRUNCATE")
+
+
+def _until(scene: Scene, waits: str, running: "Future[Restored]") -> None:
+    for _ in range(3000):
+        if _count(scene, waits):
+            return
+        assert not running.done(), running.result()
+        time.sleep(0.02)
+    raise AssertionError("nobody waits")
 
 
 def test_what_a_killed_restore_still_commits_is_not_there_twice(back: Back, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its server process had all that it needed; it had cut the table into longer parts than the next one does."""
-    _cut_short(back, monkeypatch)
+    _cut_short(back, monkeypatch, LAYERED[1])
     rest = back.planned_again()
     plan, repo = rest.planned.plan, rest.planned.repo
     load = next(x for x in plan.loads if x.data.name == LAYERED[1])
-    _, second, third, *_ = load.parts_left(plan.kept.layers.get(load.data.number, {}))
-    assert second.first is not None and third.first == second.first + 1 and second.data.rows > 0 < third.data.rows
-    long = replace(second, data=replace(second.data, layers=(*second.data.layers, *third.data.layers)))
+    neighbours = pairwise(load.parts_left(plan.kept.layers[load.data.number]))
+    one, two = next((a, b) for a, b in neighbours if b.place[1] == a.place[1] + 1 and a.data.rows > 0 < b.data.rows)
+    long = replace(one, data=replace(one.data, layers=(*one.data.layers, *two.data.layers)))
     with connect(Endpoint.parse(back.target.url), application_name="test") as late, ThreadPoolExecutor(1) as pool:
         late.begin(isolation="read committed", read_only=False)
-        claimed = ledger.claim(late, [(long.place, 2)])
-        assert claimed == {(load.data.number, second.first), (load.data.number, third.first)}
+        assert ledger.claim(late, [(long.place, 2)]) == {one.place, two.place}
         copy_chunks(late, repo, long, Stop(), freeze=False)
         running = pool.submit(rest.restore)
-        while not _count(back.target, _WAITS):
-            assert not running.done(), running.result()
-            time.sleep(0.01)
+        _until(back.target, _CLAIMS, running)
         late.commit()
         restored = running.result()
     assert restored.rows == _count(back.source, "SELECT (SELECT count(*) FROM wide) + (SELECT count(*) FROM texts)")
-    assert second.first not in _places(restored.seen.sums[load.data.number].covered)
+    assert one.place[1] not in _places(restored.seen.sums[load.data.number].covered)
     assert rest.prove(restored).equal
+
+
+def _breaks(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    """The connection goes while a part of it is loaded for the first time: its rows lie in the table, dead."""
+
+    def broken(session: Any, repo: Any, load: Load, *args: Any, **kwargs: Any) -> None:
+        original(session, repo, load, *args, **kwargs)
+        if load.data.name == table:
+            raise Interrupted("the connection is gone")
+
+    original = copy_chunks
+    monkeypatch.setattr(load_module, "copy_chunks", broken)
+
+
+def test_dead_rows_of_a_restore_cut_short_are_no_reason_to_load_a_table_whole(
+    back: Back, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first part of what is left empties it; there was none before it that did, so they lie in its pages."""
+    monkeypatch.setattr(divided, "HEAD_BYTES", 0)
+    with monkeypatch.context() as during:
+        _breaks(during, LAYERED[1])
+        with pytest.raises(Interrupted):
+            back.restore()
+    assert _count(back.target, "SELECT pg_relation_size('texts')") > 0 == _count(back.target, _TEXTS)
+    rest = back.planned_again()
+    assert rest.planned.plan.goes_on
+    emptied: list[str] = []
+    original = Loader._empty
+
+    def empty(self: Loader, item: Item, new: Load) -> None:
+        emptied.append(new.data.name)
+        original(self, item, new)
+
+    monkeypatch.setattr(Loader, "_empty", empty)
+    restored = rest.restore()
+    assert emptied.count(LAYERED[1]) == 1 and len(restored.seen.sums[_numbers(back)[LAYERED[1]]].covered) > 4
+    assert rest.prove(restored).equal
+    # Whole, and no larger than one that was loaded at once.
+    back.target.sql("CREATE TABLE once AS TABLE texts")
+    assert _count(back.target, "SELECT pg_relation_size('texts') - pg_relation_size('once')") <= 8 * 8192
+
+
+def test_a_table_is_not_emptied_of_what_a_killed_restore_still_commits(
+    back: Back, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it was told when this one was planned, but its pages were there."""
+    _cut_short(back, monkeypatch, LAYERED[0])
+    back.target.sql("TRUNCATE texts")
+    number = _numbers(back)[LAYERED[1]]
+    with connect(Endpoint.parse(back.target.url), application_name="test") as session:
+        ledger.forget(session, number)
+    rest = back.planned_again()
+    load = next(x for x in rest.planned.plan.loads if x.data.number == number)
+    last = list(load.parts_left({}))[-1]
+    with connect(Endpoint.parse(back.target.url), application_name="test") as late, ThreadPoolExecutor(1) as pool:
+        late.begin(isolation="read committed", read_only=False)
+        assert ledger.claim(late, [(last.place, 1)]) == {last.place}
+        copy_chunks(late, rest.planned.repo, last, Stop(), freeze=False)
+        running = pool.submit(rest.restore)
+        _until(back.target, _EMPTIES, running)
+        late.commit()
+        with pytest.raises(PlanOutdated, match="another restore"):
+            running.result()
+    assert _count(back.target, _TEXTS) == last.data.rows
+    rest = back.planned_again()
+    restored = rest.restore()
+    assert restored.rows_kept >= last.data.rows and rest.prove(restored).equal
 
 
 def test_of_a_part_what_is_left_is_loaded(back: Back, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,8 @@ def backup(
     """Back up everything at one instant, sealed."""
     url = options.not_blank("--database", database)
     standby = options.not_blank("--read-from", read_from)
+    if standby and every:
+        raise UsageError("--read-from does not go with --all", hint="one standby is of one system")
     limits = Limits(
         max_blocking_seconds=max_blocking,
         lock_share=lock_share,
@@ -170,8 +172,6 @@ def backup(
         return copy_also(repo, made, others, storage_class=storage_class, progress=progress)
 
     if every and fleet is not None:
-        if standby:
-            raise UsageError("--read-from does not go with --all", hint="one standby is of one system")
         told = run_fleet(fleet, one, quiet=quiet)
         if as_json:
             output.print_json(told.as_json())

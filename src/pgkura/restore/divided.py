@@ -1,23 +1,19 @@
 """A large table's rows in parts: who may be loaded so, and what becomes of the table once all parts are done."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pgkura.core.names import QualifiedName
 from pgkura.core.outcome import Finding
 from pgkura.postgres.session import Session
 from pgkura.repository.sums import Sums
 from pgkura.restore import ledger
-from pgkura.restore.going_on import Kept
 from pgkura.restore.load import Item, Loaded
 from pgkura.restore.loads import DIVIDED_BYTES, HEAD_BYTES, PART_BYTES, Load
 
 
-def divisible(load: Load, kept: Kept, holding: Collection[QualifiedName]) -> bool:
-    """Whether parts may be loaded side by side: into a table that is empty but for parts that are told in the ledger,
-    for none of them can empty it. Pure."""
-    known = load.target not in holding or load.data.number in kept.layers
-    return load.plain and load.data.bytes >= DIVIDED_BYTES and known
+def divisible(load: Load) -> bool:
+    """Whether it is large, and nothing but stored rows go into its table. Pure."""
+    return load.plain and load.data.bytes >= DIVIDED_BYTES
 
 
 def head_bytes(sizes: Iterable[int], parallel: int) -> int:

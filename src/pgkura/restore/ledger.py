@@ -57,6 +57,11 @@ def claim(session: Session, wanted: Sequence[tuple[Place, int]]) -> frozenset[Pl
     return frozenset((number, chunk) for number, chunk in rows)
 
 
+def count(session: Session, number: int) -> int:
+    """Chunks of a table that are there, or are being loaded by this transaction."""
+    return int(session.one(f"SELECT pg_catalog.count(*) FROM ONLY {_LOADED} WHERE number = %s", (number,))[0])
+
+
 def forget(session: Session, number: int) -> None:
     """A table is empty again."""
     session.execute(f"DELETE FROM {_LOADED} WHERE number = %s", (number,))

@@ -137,11 +137,8 @@ class Loader:
         notes = [self._notes(item.load) if load is item.load else None for item, load in zip(items, left, strict=True)]
         for item, load, noted in zip(items, left, notes, strict=True):
             if load is not None:
-                if load is not item.load and item.frozen:
-                    raise PlanOutdated(
-                        "another restore loads rows into this target",
-                        hint="let it end, or end its connections, and run this again",
-                    )
+                if item.frozen:
+                    self._empty(item, load)
                 self._rows(replace(item, load=load), noted)
         self.session.commit()
         return [_loaded(item.load, noted) for item, noted in zip(items, notes, strict=True)]
@@ -161,6 +158,17 @@ class Loader:
         new = ledger.claim(self.session, [(load.place, len(load.data.layers)) for load in loads])
         return [_left(load, new) for load in loads]
 
+    def _empty(self, item: Item, new: Load) -> None:
+        """Truncating in the same transaction lets COPY write frozen rows, and makes a repeated load harmless. Nothing
+        that the ledger tells of may go by it."""
+        self.session.execute(f"TRUNCATE ONLY {new.target.sql}")
+        # Counted once the table is ours alone: whoever wrote to it until then has told of it by now.
+        if self.ledger and (new is not item.load or ledger.count(self.session, new.data.number) > len(new.data.layers)):
+            raise PlanOutdated(
+                "another restore loads rows into this target",
+                hint="let it end, or end its connections, and run this again",
+            )
+
     def _rows(self, item: Item, notes: "Notes | None") -> None:
         load = item.load
         if load.form is not None:
@@ -171,9 +179,6 @@ class Loader:
         if load.delete_where is not None:
             # Rows that CREATE EXTENSION put there itself; the condition is the extension's own.
             self.session.execute(f"DELETE FROM ONLY {load.target.sql} {load.delete_where}")
-        elif item.frozen:
-            # Truncating in the same transaction lets COPY write frozen rows, and makes a repeated load harmless.
-            self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
         copy_chunks(self.session, self.repo, load, self.stop, self.sent, freeze=item.frozen, notes=notes)
 
     def _managed(self, item: Item) -> Loaded:

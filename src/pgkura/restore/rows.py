@@ -74,7 +74,7 @@ class Rows:
     def _units(self, loads: Sequence[Load], fence: int) -> list[LoadUnit]:
         run = self._run
         holding = {QualifiedName(s, n) for s, n in self._session.rows(query("target", "holding_rows"))}
-        divided = [x for x in loads if run.ledger and divisible(x, run.kept, holding)]
+        divided = [x for x in loads if run.ledger and divisible(x)]
         self._divided = {x.data.number: Divided(load=x) for x in divided}
         items = {
             load.data.number: Item(
@@ -92,16 +92,23 @@ class Rows:
         whole = together([x for x in loads if x.data.number not in self._divided], alone)
         head = 0 if run.kept.layers else head_bytes((x.data.bytes for x in loads), run.plan.options.parallel)
         return [
-            *(self._unit(fence, items) for load in divided for items in turns(self._parts(load, head))),
+            *(
+                self._unit(fence, items)
+                for load in divided
+                for items in turns(self._parts(load, head, load.target in holding))
+            ),
             *(self._unit(fence, [items[load.data.number] for load in group]) for group in whole),
         ]
 
-    def _parts(self, load: Load, head: int) -> Iterator[Item]:
-        """Of a table that is divided; the first one frozen, which empties the table, where it has `head` bytes."""
+    def _parts(self, load: Load, head: int, holding: bool) -> Iterator[Item]:
+        """Of a table that is divided; the first one frozen, which empties the table, where it has `head` bytes or the
+        table holds what the ledger does not tell of: dead rows of a restore that was cut short."""
         kept = self._run.kept
-        parts = load.parts_left(kept.layers.get(load.data.number, {})) if kept.layers else load.parts(head)
+        there = kept.layers.get(load.data.number, {})
+        parts = load.parts_left(there) if kept.layers else load.parts(head)
+        emptied = bool(head) or (holding and not there)
         for part in parts:
-            yield Item(load=part, path=self._paths.of(part), truncate=bool(head) and part.first == 0)
+            yield Item(load=part, path=self._paths.of(part), truncate=emptied and part.first == 0)
 
     def _unit(self, fence: int, items: Sequence[Item]) -> LoadUnit:
         run = self._run
