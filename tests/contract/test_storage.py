@@ -214,18 +214,19 @@ from pgkura.storage.local import LocalStorage
 store = LocalStorage(Path(sys.argv[1]))
 print("ready", flush=True)
 for n in itertools.count():
-    store.put("same", bytes([n % 251]) * 300_000)
-    store.create(f"new/{n}", bytes([n % 251]) * 300_000)
+    store.put("same", bytes([n % 251]) * int(sys.argv[2]))
+    store.create(f"new/{n}", bytes([n % 251]) * int(sys.argv[2]))
 """
 
 
-def test_killed_writer_leaves_whole_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [300_000, 3_000_000])
+def test_killed_writer_leaves_whole_files(tmp_path: Path, size: int) -> None:
     """SIGKILL at random moments: every listed file is whole, and no temporary one is listed."""
     store = LocalStorage(tmp_path / "store")
     for round_ in range(6):
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")}
         child = subprocess.Popen(
-            [sys.executable, "-c", _WRITER, str(tmp_path / "store")], stdout=subprocess.PIPE, env=environment
+            [sys.executable, "-c", _WRITER, str(tmp_path / "store"), str(size)], stdout=subprocess.PIPE, env=environment
         )
         assert child.stdout is not None
         child.stdout.readline()
@@ -235,7 +236,7 @@ def test_killed_writer_leaves_whole_files(tmp_path: Path) -> None:
         child.stdout.close()
         for stored in list(store.list("")):
             data = store.get(stored.key)
-            assert len(data) == 300_000 and len(set(data)) == 1, stored.key
+            assert len(data) == size and len(set(data)) == 1, stored.key
             assert ".unfinished" not in stored.key
         for stored in list(store.list("new/")):
             store.delete(stored.key)

@@ -44,6 +44,10 @@ _VERBS = {
 }
 _GROUPS = {"people": "verbs_keys", "hosts": "verbs_keys", "epoch": "verbs_keys"}
 
+# How long a thread that computes may keep the others from the interpreter (Python's own: 5 ms). Those that receive and
+# compress rows need it for moments, often: beside what reads definitions they mostly waited for it.
+_TURN_SECONDS = 0.0005
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -97,6 +101,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     rarely_collect()
     use_again()
+    sys.setswitchinterval(_TURN_SECONDS)
     as_json = "--json" in sys.argv[1:]
     try:
         sys.exit(build(_asked(sys.argv[1:]))(standalone_mode=False, prog_name="pgkura") or 0)

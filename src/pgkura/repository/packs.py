@@ -4,6 +4,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +41,21 @@ class _Waiting:
     mac: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pack:
+    """A sealed pack on its way into the store; `twins`: who else wants a chunk of it, by MAC and rows."""
+
+    waiting: Sequence[_Waiting]
+    twins: dict[tuple[str, int], list[Any]]
+    stored: Future[ObjectRef]
+
+
 class PackWriter:
     """Writes chunks. One per thread.
 
     An equal MAC in the signed index becomes a reference and nothing is stored; never is a file's mere existence
-    taken for its content. Chunks become visible in `drain` once their pack is stored.
+    taken for its content. Chunks become visible in `drain` once their pack is stored, which is done while the next
+    one is made: a disk or a far store has not to be waited for. What goes wrong there is raised by a later call.
     """
 
     def __init__(
@@ -68,6 +79,8 @@ class PackWriter:
         self._pack_size = 0
         self._waiting: list[_Waiting] = []
         self._twins: dict[tuple[str, int], list[Any]] = {}
+        self._storing: _Pack | None = None
+        self._pool: ThreadPoolExecutor | None = None
         self._done: list[tuple[Any, ChunkRef, bool]] = []
         self._tag: Any = None
         self._open = False
@@ -102,9 +115,10 @@ class PackWriter:
         if known is not None and known.length == self._length and known.rows == rows:
             self._done.append((self._tag, known, False))
             return
-        if (mac, rows) in self._twins:
-            self._twins[mac, rows].append(self._tag)
-            return
+        for twins in (self._twins, self._storing.twins if self._storing else {}):
+            if (mac, rows) in twins:
+                twins[mac, rows].append(self._tag)
+                return
         frame = making.end()
         stored = len(frame)
         self._waiting.append(
@@ -114,27 +128,50 @@ class PackWriter:
         self._frames.append(frame)
         self._pack_size += stored
         if self._pack_size >= self._pack_bytes:
-            self.flush()
+            self._pool = self._pool or ThreadPoolExecutor(1, "packs")
+            self._store(self._pool.submit)
 
     def flush(self) -> None:
-        """Seal and store the pack, if there is one."""
-        if not self._waiting:
-            return
+        """Seal and store the pack, if there is one. All packs are stored after this."""
+        if self._waiting:
+            self._store(_at_once)
+        self._settle()
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def _store(self, run: Callable[[Callable[[bytes], ObjectRef], bytes], Future[ObjectRef]]) -> None:
+        """One pack at a time: never is the next one sealed while this one is still in memory."""
+        self._settle()
         with ONE_OBJECT:
             sealed = seal_parts(self._frames, self._recipients)
-        object_ref = ObjectRef(
-            id=secrets.token_hex(16), cipher_bytes=len(sealed), sha256=hashlib.sha256(sealed).hexdigest()
-        )
-        self._storage.create(object_key(object_ref.id), sealed, storage_class=self._storage_class)
-        for w in self._waiting:
-            ref = ChunkRef(object=object_ref, offset=w.offset, stored=w.stored, length=w.length, rows=w.rows, mac=w.mac)
+        self._storing = _Pack(waiting=self._waiting, twins=self._twins, stored=run(self._put, sealed))
+        self._waiting, self._twins, self._pack_size = [], {}, 0
+
+    def _put(self, sealed: bytes) -> ObjectRef:
+        ref = ObjectRef(id=secrets.token_hex(16), cipher_bytes=len(sealed), sha256=hashlib.sha256(sealed).hexdigest())
+        self._storage.create(object_key(ref.id), sealed, storage_class=self._storage_class)
+        return ref
+
+    def _settle(self) -> None:
+        """Wait for the pack that is on its way. Raises what storing it raised."""
+        if self._storing is None:
+            return
+        pack = self._storing
+        at = pack.stored.result()
+        self._storing = None
+        for w in pack.waiting:
+            ref = ChunkRef(object=at, offset=w.offset, stored=w.stored, length=w.length, rows=w.rows, mac=w.mac)
             self._done.append((w.tag, ref, True))
-            self._done.extend((tag, ref, False) for tag in self._twins[w.mac, w.rows])
-        self._waiting.clear()
-        self._twins.clear()
-        self._pack_size = 0
+            self._done.extend((tag, ref, False) for tag in pack.twins[w.mac, w.rows])
 
     def drain(self) -> list[tuple[Any, ChunkRef, bool]]:
         """(tag, reference, newly stored) of every chunk whose bytes are stored; each once."""
         done, self._done = self._done, []
         return done
+
+
+def _at_once(put: Callable[[bytes], ObjectRef], sealed: bytes) -> Future[ObjectRef]:
+    stored: Future[ObjectRef] = Future()
+    stored.set_result(put(sealed))
+    return stored

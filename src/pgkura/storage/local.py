@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pgkura.core.errors import StoreError, StoreFull
 from pgkura.storage.base import KeyExists, KeyNotFound, Properties, Stored
+from pgkura.storage.direct import write_file
 from pgkura.storage.keys import check_key
 
 # Keys never begin a segment with a dot, so unfinished files can neither be listed nor named.
@@ -97,10 +98,11 @@ class LocalStorage:
         unfinished = path.parent / f"{_UNFINISHED}{secrets.token_hex(8)}"
         try:
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                write_file(descriptor, data)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
             yield unfinished
         finally:
             unfinished.unlink(missing_ok=True)
