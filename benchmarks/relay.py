@@ -9,6 +9,8 @@ import sys
 import time
 from threading import Semaphore, Thread
 
+from pgkura.core.memory import use_again
+
 PIECE = 256 * 1024
 #: Pieces under way in one direction: more than a fast link holds at such latencies.
 UNDER_WAY = 256
@@ -60,6 +62,8 @@ def join(near: socket.socket, target: int, delay: float) -> None:
 
 def main() -> None:
     """Serve until ended."""
+    use_again()  # a wire takes no processor time: as little of the machine's as can be
+    sys.setswitchinterval(0.0005)
     port, target, milliseconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     with socket.create_server(("127.0.0.1", port), backlog=64) as server:
         print("ready", flush=True)
