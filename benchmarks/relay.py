@@ -12,6 +12,9 @@ from threading import Semaphore, Thread
 from pgkura.core.memory import use_again
 
 PIECE = 256 * 1024
+#: After so many bytes at once more will follow, which is let gather for some seconds: fewer pieces cost less.
+MUCH = 16 * 1024
+GATHER = 0.004
 #: Pieces under way in one direction: more than a fast link holds at such latencies.
 UNDER_WAY = 256
 
@@ -46,6 +49,8 @@ def carry(source: socket.socket, sink: socket.socket, delay: float) -> None:
         pieces.put((time.monotonic() + delay, piece))
         if not piece:
             break
+        if len(piece) >= MUCH:
+            time.sleep(GATHER)
     deliverer.join()
 
 
