@@ -45,14 +45,14 @@ def test_any_size_comes_back(size: int, folder: str, tmp_path: Path) -> None:
             place.rmdir()
 
 
-def _refuses(count: int) -> Callable[[int, memoryview], int]:
+def _refuses(count: int, code: int = errno.EINVAL) -> Callable[[int, memoryview], int]:
     """The device wants larger blocks: only that of the first bytes is taken."""
     written = 0
 
     def write(descriptor: int, data: memoryview) -> int:
         nonlocal written
         if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT and written >= count:
-            raise OSError(errno.EINVAL, "Invalid argument")
+            raise OSError(code, os.strerror(code))
         written += len(data)
         return _write(descriptor, data)
 
@@ -67,7 +67,7 @@ def _stops_short(descriptor: int, data: memoryview) -> int:
 _write = os.write
 
 
-@pytest.mark.parametrize("answer", [_refuses(0), _refuses(2 * MIB), _stops_short])
+@pytest.mark.parametrize("answer", [_refuses(0), _refuses(2 * MIB), _refuses(0, errno.ENOTSUP), _stops_short])
 def test_what_is_refused_or_cut_short_is_written_all_the_same(
     answer: Callable[[int, memoryview], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +79,7 @@ def test_what_is_refused_or_cut_short_is_written_all_the_same(
 
 
 def test_what_goes_wrong_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anything but a refusal of this way."""
+    """What is wrong on either way."""
 
     def broken(descriptor: int, data: memoryview) -> int:
         raise OSError(errno.EIO, "Input/output error")

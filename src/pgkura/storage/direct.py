@@ -5,7 +5,6 @@ has there, and be copied into memory that was not in use before, which on some v
 that is done to store it (docs/decisions/0012). Linux, open(2): O_DIRECT wants memory, place and length in whole blocks.
 """
 
-import errno
 import fcntl
 import mmap
 import os
@@ -51,8 +50,6 @@ def _in_blocks(descriptor: int, data: memoryview) -> int:
                 aligned[:] = data[done : done + size]
                 try:
                     done += os.write(descriptor, aligned)
-                except OSError as error:
-                    if error.errno != errno.EINVAL:
-                        raise
-                    break  # larger blocks, or another reason of the device's own
+                except OSError:
+                    break  # larger blocks, another reason of its own; what is really wrong is told on the other way
     return done
