@@ -169,15 +169,18 @@ def test_restore_is_refused_or_right(kind: str, spoil: str, scene: Scene, tmp_pa
 def test_swapped_files_are_told(kind: str, scene: Scene, tmp_path: Path) -> None:
     """Two whole, well-signed files in each other's place: an old snapshot never passes for the newest."""
     desk = damaged(scene, tmp_path)
-    first, last = sorted(desk.repository.glob(kind))[0], sorted(desk.repository.glob(kind))[-1]
-    assert first != last, kind
+    files = sorted(desk.repository.glob(kind))
+    if kind == "data/*/*":
+        # Their names are random. No restore needs lists of places, but every one needs what is in the largest.
+        files = sorted(files, key=lambda path: path.stat().st_size)[-2:]
+    first, *_, last = files
     a, b = first.read_bytes(), last.read_bytes()
     first.write_bytes(b)
     last.write_bytes(a)
     told(desk.run("verify", "--json"), first, desk.repository)
     if kind in HARMLESS:
         return
-    # Names of objects are random: these two may be needed by one of the snapshots only.
+    # These two may be needed by one of the snapshots only.
     wanted = [s["id"] for s in desk.run("snapshots", "--json").json["snapshots"]] if kind == "data/*/*" else ["latest"]
     codes = set()
     for snapshot in wanted:
