@@ -12,7 +12,7 @@ from threading import Semaphore, Thread
 from pgkura.core.memory import use_again
 
 PIECE = 256 * 1024
-#: After so many bytes at once more will follow, which is let gather for some seconds: fewer pieces cost less.
+#: Bytes at once after which more will follow; seconds in which it is let gather: fewer pieces cost less.
 MUCH = 16 * 1024
 GATHER = 0.004
 #: Pieces under way in one direction: more than a fast link holds at such latencies.

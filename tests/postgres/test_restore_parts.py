@@ -222,7 +222,7 @@ def test_what_a_killed_restore_still_commits_is_not_there_twice(back: Back, monk
 
 
 def _breaks(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
-    """The connection goes while a part of it is loaded for the first time: its rows lie in the table, dead."""
+    """The connection goes when a part of it is loaded: its rows lie in the table, dead."""
 
     def broken(session: Any, repo: Any, load: Load, *args: Any, **kwargs: Any) -> None:
         original(session, repo, load, *args, **kwargs)
@@ -248,9 +248,9 @@ def test_dead_rows_of_a_restore_cut_short_are_no_reason_to_load_a_table_whole(
     emptied: list[str] = []
     original = Loader._empty
 
-    def empty(self: Loader, item: Item, new: Load) -> None:
-        emptied.append(new.data.name)
-        original(self, item, new)
+    def empty(self: Loader, load: Load) -> None:
+        emptied.append(load.data.name)
+        original(self, load)
 
     monkeypatch.setattr(Loader, "_empty", empty)
     restored = rest.restore()

@@ -138,7 +138,7 @@ class Loader:
         for item, load, noted in zip(items, left, notes, strict=True):
             if load is not None:
                 if item.frozen:
-                    self._empty(item, load)
+                    self._empty(load)
                 self._rows(replace(item, load=load), noted)
         self.session.commit()
         return [_loaded(item.load, noted) for item, noted in zip(items, notes, strict=True)]
@@ -158,12 +158,12 @@ class Loader:
         new = ledger.claim(self.session, [(load.place, len(load.data.layers)) for load in loads])
         return [_left(load, new) for load in loads]
 
-    def _empty(self, item: Item, new: Load) -> None:
+    def _empty(self, load: Load) -> None:
         """Truncating in the same transaction lets COPY write frozen rows, and makes a repeated load harmless. Nothing
         that the ledger tells of may go by it."""
-        self.session.execute(f"TRUNCATE ONLY {new.target.sql}")
+        self.session.execute(f"TRUNCATE ONLY {load.target.sql}")
         # Counted once the table is ours alone: whoever wrote to it until then has told of it by now.
-        if self.ledger and (new is not item.load or ledger.count(self.session, new.data.number) > len(new.data.layers)):
+        if self.ledger and ledger.count(self.session, load.data.number) > len(load.data.layers):
             raise PlanOutdated(
                 "another restore loads rows into this target",
                 hint="let it end, or end its connections, and run this again",

@@ -22,7 +22,8 @@ def write_file(descriptor: int, data: bytes) -> None:
     Raises OSError.
     """
     view = memoryview(data)
-    view = view[_directly(descriptor, view) if _DIRECT and len(data) >= DIRECT_BYTES else 0 :]
+    if _DIRECT and len(data) >= DIRECT_BYTES:
+        view = view[_directly(descriptor, view) :]
     while view:
         view = view[os.write(descriptor, view) :]
 
