@@ -180,8 +180,8 @@ def test_a_running_watcher_goes_on_in_a_new_epoch(source: str, desk: Desk) -> No
         time.sleep(1)
         return opens(desk, 2)[-1]
 
-    with watching(source, open_repository(desk), QUICK):
-        soon(lambda: bool(open_repository(desk).chain_ids()))
+    with watching(source, open_repository(desk), QUICK) as (heard, _):
+        soon(heard.began)
         commit(source, 1)
         soon(lambda: opens(desk, 1)[-1:] == [True])
         desk.run("epoch", "new").expect()
@@ -195,8 +195,11 @@ def test_the_watcher_of_a_revoked_host_ends(source: str, desk: Desk, tmp_path: P
     """By itself, with the words of a restart, and the server keeps what no other host has stored."""
     other = tmp_path / "other.key"
     desk.run("hosts", "add", "other", "--write", str(other)).expect()
-    with pytest.raises(AssertionError, match="WrongKey"), watching(source, open_repository(desk), QUICK) as (_, done):
-        soon(lambda: bool(open_repository(desk).chain_ids()))
+    with (
+        pytest.raises(AssertionError, match="WrongKey"),
+        watching(source, open_repository(desk), QUICK) as (heard, done),
+    ):
+        soon(heard.began)
         commit(source, 1)
         soon(lambda: opens(desk, 1)[-1:] == [True])
         desk.run("hosts", "revoke", HostKey.parse(desk.host_key.read_text()).host_id).expect()

@@ -37,6 +37,10 @@ class Heard:
         """Remember it."""
         self.notes.append(text)
 
+    def began(self) -> bool:
+        """Whether the log holds what is committed from now on: a chain is in the store before its slot is there."""
+        return any(text.startswith("the change log begins at") for text in self.notes)
+
 
 @contextmanager
 def watching(url: str, repo: Repository, options: Options) -> Iterator[tuple[Heard, list[Watched]]]:
