@@ -47,6 +47,8 @@ _GROUPS = {"people": "verbs_keys", "hosts": "verbs_keys", "epoch": "verbs_keys"}
 # How long a thread that computes may keep the others from the interpreter (Python's own: 5 ms). Those that receive and
 # compress rows need it for moments, often: beside what reads definitions they mostly waited for it.
 _TURN_SECONDS = 0.0005
+# What numpy brings for matrices, of which we have none, starts a thread for each processor, which then look for work.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _version(wanted: bool) -> None:

@@ -9,7 +9,6 @@ from pgkura.core.errors import DataGone
 from pgkura.core.outcome import Finding, FindingClass, Result, decide, unused
 from pgkura.core.progress import Progress
 from pgkura.core.stop import Stop
-from pgkura.operations.lock_changes import lock_log
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.journal import JOURNAL
@@ -160,6 +159,8 @@ def back_up(
 
 def _lock(repo: Repository, taken: Taken, lock: Lock, progress: Progress) -> tuple[Locked, tuple[Finding, ...]]:
     """The snapshot exists; what the store would not lock is named, and `verify` will name it again."""
+    from pgkura.operations.lock_changes import lock_log  # loads the replay of the log, which takes a while
+
     progress.stage("locking files in the store")
     locked, log = lock_log(repo, taken.manifest, lock_snapshot(repo, taken.manifest, lock.mode))
     told = {"log": log} if log else {}

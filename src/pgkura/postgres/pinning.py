@@ -132,18 +132,26 @@ def _pin(session: Session, application_name: str, statement_timeout: int) -> Non
     settings["application_name"] = application_name
     settings |= {name: "0" for name, since in _SINCE.items() if session.server_version >= since}
     session.script("; ".join(f"SET {name} = {quote_literal(value)}" for name, value in settings.items()))
-    try:
-        session.execute(_MAY_BE_REFUSED)
-    except SqlError as error:
-        if error.sqlstate != "42501":
-            raise
     may = "pg_catalog.current_setting('is_superuser') = 'on'"
     if session.server_version >= 150000:
         may = f"({may} OR pg_catalog.has_parameter_privilege('deadlock_timeout', 'SET'))"
-    pid, path, early = session.one(
+    # One question, not three: a server may be far away, and a run opens several connections one after the other.
+    pid, path, role, early = session.one(
         "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('search_path'), "
+        "pg_catalog.current_setting('session_replication_role'), "
         f"CASE WHEN {may} THEN pg_catalog.set_config('deadlock_timeout', '{EARLY_MS}ms', false) END"
     )
     session.early = early is not None
     if pid != session.pid or path not in ("", '""'):
         raise transaction_pooler(session.endpoint)
+    if role != "origin":
+        _reset_role(session)
+
+
+def _reset_role(session: Session) -> None:
+    """Somebody set it for this role or database. By SET: hosted platforms let that pass, and `set_config` not."""
+    try:
+        session.execute(_MAY_BE_REFUSED)
+    except SqlError as error:
+        if error.sqlstate != "42501":
+            raise

@@ -40,6 +40,7 @@ from pgkura.snapshot.finishing import Finished, Reading, finish
 from pgkura.snapshot.holders import Holders
 from pgkura.snapshot.inventory import Listing
 from pgkura.snapshot.ledger import Ledger, by_oid, first_requests
+from pgkura.snapshot.opening import Opening
 from pgkura.snapshot.options import Options
 from pgkura.snapshot.planner import group_blobs, group_pieces, has_rows, size_of
 from pgkura.snapshot.queries import query
@@ -113,14 +114,16 @@ class _Run:
         connections = plan_connections(capacity, share=self._options.connection_share, workers=self._options.workers)
         if connections.workers < self._options.workers:
             progress.note(f"{connections.workers} of {self._options.workers} workers: few connections are free")
+        opening = Opening(self._open, (Part.WATCHER, Part.HOLDER, Part.READER))
+        self._stack.callback(opening.close)
         platform = detect(*read_platform_names(exporter))
-        holders = Holders(lambda: self._open(Part.HOLDER))
+        holders = Holders(lambda: opening(Part.HOLDER))
         self._stack.callback(holders.close)
-        watcher = Watcher(self._open(Part.WATCHER), self._options, self._name, holders.release_by_pid, self._stop)
+        watcher = Watcher(opening(Part.WATCHER), self._options, self._name, holders.release_by_pid, self._stop)
         self._stack.callback(watcher.close)
         watcher.start()
         desk = Desk(
-            open=self._open,
+            open=opening,
             options=self._options,
             progress=progress,
             stop=self._stop,
