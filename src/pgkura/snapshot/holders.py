@@ -20,6 +20,7 @@ BATCH = 50
 RETRY_SECONDS = 0.2
 _SAVE = "SAVEPOINT batch"
 _UNDO = "ROLLBACK TO SAVEPOINT batch"
+_RELEASE = "RELEASE SAVEPOINT batch"
 
 
 class Holder:
@@ -47,15 +48,13 @@ class Holder:
         with self._busy:
             if self.released_at is not None:
                 return False
-            self.session.execute(_SAVE)
             try:
-                self.session.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE NOWAIT")
+                self.session.script(f"{_SAVE}; LOCK TABLE {names} IN ACCESS SHARE MODE NOWAIT; {_RELEASE}")
             except SqlError as error:
                 if error.sqlstate not in _NOT_NOW | _GONE:
                     raise
                 self.session.execute(_UNDO)
                 return len(tables) == 1 and error.sqlstate in _GONE
-            self.session.execute("RELEASE SAVEPOINT batch")
             return True
 
     def release(self, at: float) -> bool:
