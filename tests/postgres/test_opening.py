@@ -1,5 +1,6 @@
 """Opening connections: several at once, and what is pinned on each of them."""
 
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,7 +12,7 @@ from psycopg.sql import SQL, Identifier
 from tests.support.servers import PASSWORD, newest, server, versions
 from tests.support.watchers import soon
 
-from pgkura.core.errors import DatabaseError
+from pgkura.core.errors import DatabaseError, Interrupted
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.pinning import connect
 from pgkura.postgres.session import Session
@@ -83,6 +84,29 @@ def test_an_error_is_raised_to_whoever_asks(url: str) -> None:
     opening(Part.HOLDER).close()
     with closing(opening), pytest.raises(DatabaseError, match="too many"):
         opening(Part.WATCHER)
+    soon(lambda: connections(url) == 0)
+
+
+def test_what_was_waited_for_when_the_run_was_stopped_is_closed(url: str) -> None:
+    may_go_on = threading.Event()
+
+    def open_one(part: Part) -> Session:
+        session = connect(Endpoint.parse(url), application_name="pgkura test")
+        may_go_on.wait(30)
+        return session
+
+    def stop(_number: int, _frame: object) -> None:
+        raise Interrupted("stopped")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with closing(Opening(open_one, [Part.READER])) as opening, pytest.raises(Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            opening(Part.READER)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    may_go_on.set()
     soon(lambda: connections(url) == 0)
 
 

@@ -8,7 +8,7 @@ from pgkura.snapshot.yielding import Part
 
 
 class Opening:
-    """Opens one connection for each of `parts` at once. Each is given to the first who asks; who comes later waits.
+    """Opens one connection for each of `parts` at once. The first who asks gets it; for others one is opened then.
 
     What opening raised is raised where it is asked for.
     """
@@ -21,7 +21,13 @@ class Opening:
     def __call__(self, part: Part) -> Session:
         """A connection of its own for whoever asks."""
         coming = self._coming.pop(part, None)
-        return coming.result() if coming else self._connect(part)
+        if coming is None:
+            return self._connect(part)
+        try:
+            return coming.result()
+        except BaseException:  # stopped while it was waited for: nobody else knows of it
+            coming.add_done_callback(_close)
+            raise
 
     def close(self) -> None:
         """Close what nobody asked for, now or as soon as it is open."""
