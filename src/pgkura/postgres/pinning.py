@@ -135,7 +135,7 @@ def _pin(session: Session, application_name: str, statement_timeout: int) -> Non
     may = "pg_catalog.current_setting('is_superuser') = 'on'"
     if session.server_version >= 150000:
         may = f"({may} OR pg_catalog.has_parameter_privilege('deadlock_timeout', 'SET'))"
-    # One question, not three: a server may be far away, and a run opens several connections one after the other.
+    # One question: a server may be far away, and a run opens several connections one after the other.
     pid, path, role, early = session.one(
         "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('search_path'), "
         "pg_catalog.current_setting('session_replication_role'), "
@@ -145,10 +145,10 @@ def _pin(session: Session, application_name: str, statement_timeout: int) -> Non
     if pid != session.pid or path not in ("", '""'):
         raise transaction_pooler(session.endpoint)
     if role != "origin":
-        _reset_role(session)
+        _reset_replication_role(session)
 
 
-def _reset_role(session: Session) -> None:
+def _reset_replication_role(session: Session) -> None:
     """Somebody set it for this role or database. By SET: hosted platforms let that pass, and `set_config` not."""
     try:
         session.execute(_MAY_BE_REFUSED)
