@@ -26,13 +26,27 @@ def desk(tmp_path: Path) -> Desk:
     return made
 
 
-def kill(cluster: Cluster) -> None:
-    """SIGKILL for the server's first process; its children end when they notice."""
+def kill(cluster: Cluster, grace: float = 5.0) -> None:
+    """SIGKILL for the server's first process; its children end when they notice.
+
+    One that waits for a lightweight lock whose holder has ended never does (LWLockAcquire looks at nothing but the
+    lock): it is killed too, as whoever starts the server again would have to.
+    """
     data = cluster.folder / "data"
     first = int((data / "postmaster.pid").read_text().split()[0])
     children = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _parent(p) == first]
     os.kill(first, signal.SIGKILL)
-    soon(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    until = time.monotonic() + grace
+    while any(map(_there, children)) and time.monotonic() < until:
+        time.sleep(0.05)
+    for child in filter(_there, children):
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    soon(lambda: not any(map(_there, children)))
+
+
+def _there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def _parent(process: Path) -> int:

@@ -244,7 +244,7 @@ def test_a_table_dropped_before_its_rows_are_read_is_named(each: Scene) -> None:
 
 def test_a_statement_that_changes_nothing_of_the_rows_costs_nothing(scene: Scene) -> None:
     script = Script({"reading rows": lambda: scene.sql("ALTER TABLE t ADD CONSTRAINT c CHECK (id > 0)")})
-    taken = scene.take(script)
+    taken = scene.take(script, connection_share=FEW_CONNECTIONS)
     assert taken.result is Result.OK
     assert "gave way to a statement of the application" in script.notes
     assert len(scene.stored(taken)['"public"."t"']) == 1000
@@ -334,7 +334,8 @@ def test_ddl_in_the_middle_of_a_long_copy_waits_no_longer_than_the_bound(scene: 
         timer = threading.Timer(1.5, lambda: statements.append(Statement(scene, "ALTER TABLE wide ADD COLUMN z int")))
         timer.start()
 
-    taken = scene.take(Script({"reading rows": later}), bytes_per_second=12_000_000, max_blocking_seconds=BOUND)
+    script, rate = Script({"reading rows": later}), 12_000_000
+    taken = scene.take(script, bytes_per_second=rate, max_blocking_seconds=BOUND, connection_share=FEW_CONNECTIONS)
     assert statements[0].done() < BOUND + GRACE
     assert taken.result is Result.INCOMPLETE
     assert len(scene.stored(taken)['"public"."wide"']) == 80000
