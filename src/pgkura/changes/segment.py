@@ -15,14 +15,14 @@ from pgkura.core.errors import Tampered
 from pgkura.core.wal import Visible, lsn_text
 from pgkura.postgres.ddl_messages import PREFIX as DDL
 from pgkura.repository.changes import PartRef
-from pgkura.repository.seal import Frame as Compressed
+from pgkura.repository.seal import Frames as Compressed
 from pgkura.repository.seal import new_compressor
 
 T = TypeVar("T")
 FRAME = struct.Struct("!IQ")
 # Compressed messages that are held in memory before they go into a part of their own.
 PART_BYTES = 4 * 1024 * 1024
-# Plain messages of one frame of zstd, whatever they shrink to.
+# Plain messages that are compressed together, whatever they shrink to.
 PART_PLAIN = 16 * 1024 * 1024
 MARK = "pgkura.mark"
 BEAT = "pgkura.beat"
@@ -92,7 +92,7 @@ class Segmenter:
     def _begin(self, position: int) -> None:
         self._tally = Tally(start=position, end=position)
         self._parts: list[tuple[PartRef, int]] = []
-        self._frame = Compressed(self._compressor)
+        self._packing = Compressed(self._compressor)
         self._plain = 0
         self._told: set[int] = set()
         self._open: pgoutput.Begin | None = None
@@ -158,7 +158,7 @@ class Segmenter:
 
     def _write(self, lsn: int, payload: bytes) -> None:
         framed = FRAME.pack(len(payload), lsn) + payload
-        self._frame.write(framed)
+        self._packing.write(framed)
         self._plain += len(framed)
         self._tally.plain += len(framed)
         self._tally.messages += 1
@@ -178,16 +178,16 @@ class Segmenter:
         self._open, self._marks = None, []
 
     def _end_part(self) -> None:
-        packed = self._frame.end()
+        packed = self._packing.end()
         self._parts.append((self._spill(packed), self._plain))
-        self._frame = Compressed(self._compressor)
+        self._packing = Compressed(self._compressor)
         self._plain = 0
 
     def cut(self) -> Cut:
         """The segment up to the last commit; the next one begins there. Only between transactions."""
         if self.inside:
             raise ValueError("a segment ends at a commit")
-        rest = self._frame.end() if self._plain else b""
+        rest = self._packing.end() if self._plain else b""
         if len(rest) > PART_BYTES:
             self._parts.append((self._spill(rest), self._plain))
             rest, self._plain = b"", 0

@@ -19,10 +19,10 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkRef:
-    """A run of plain bytes, stored as one zstd frame inside an object.
+    """A run of plain bytes, stored as zstd frames inside an object.
 
-    offset  of the frame's first byte in the opened (decrypted) object
-    stored  bytes of the frame
+    offset  of the first frame's first byte in the opened (decrypted) object
+    stored  bytes of the frames
     length  plain bytes
     rows    rows of COPY text in it (0 for components)
     mac     keyed BLAKE3 of the plain bytes, 64 hex digits

@@ -11,7 +11,7 @@ from typing import Any
 from blake3 import blake3
 
 from pgkura.core.refs import ChunkRef, ObjectRef
-from pgkura.repository.seal import ONE_OBJECT, Frame, new_compressor, seal_parts
+from pgkura.repository.seal import ONE_OBJECT, Frames, new_compressor, seal_parts
 from pgkura.storage.base import Storage
 
 PACK_BYTES = 8 * 1024 * 1024
@@ -93,13 +93,13 @@ class PackWriter:
         self._tag = tag
         self._length = 0
         self._hash = blake3(key=self._mac_key)
-        self._frame = Frame(self._compressor)
+        self._making = Frames(self._compressor)
 
     def write(self, data: bytes | memoryview) -> None:
         """Add plain bytes to the open chunk."""
         self._hash.update(data)
         self._length += len(data)
-        self._frame.write(data)
+        self._making.write(data)
 
     @property
     def length(self) -> int:
@@ -109,7 +109,7 @@ class PackWriter:
     def end(self, rows: int) -> None:
         """Finish the open chunk. May store a pack."""
         self._open = False
-        making, self._frame = self._frame, Frame(self._compressor)
+        making, self._making = self._making, Frames(self._compressor)
         mac = self._hash.hexdigest()
         known = self._known(mac)
         if known is not None and known.length == self._length and known.rows == rows:
@@ -119,13 +119,13 @@ class PackWriter:
             if (mac, rows) in twins:
                 twins[mac, rows].append(self._tag)
                 return
-        frame = making.end()
-        stored = len(frame)
+        frames = making.end()
+        stored = len(frames)
         self._waiting.append(
             _Waiting(tag=self._tag, offset=self._pack_size, stored=stored, length=self._length, rows=rows, mac=mac)
         )
         self._twins[mac, rows] = []
-        self._frames.append(frame)
+        self._frames.append(frames)
         self._pack_size += stored
         if self._pack_size >= self._pack_bytes:
             self._pool = self._pool or ThreadPoolExecutor(1, "packs")

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from itertools import islice
-from typing import Any
 
 import pyrage
 import zstandard
@@ -114,20 +113,21 @@ def compress(plain: bytes) -> bytes:
 
 
 def new_compressor() -> zstandard.ZstdCompressor:
-    """For `Frame`; one per thread."""
+    """For `Frames`; one per thread."""
     parameters = zstandard.ZstdCompressionParameters.from_level(LEVEL, hash_log=HASH_LOG, write_content_size=True)
     return zstandard.ZstdCompressor(compression_params=parameters)
 
 
-class Frame:
-    """One zstd frame in the making, of bytes that come in pieces.
+class Frames:
+    """A text as zstd frames in the making, of bytes that come in pieces: one, and one more for each MiB of a long text.
 
-    A short text is compressed in one call, which is better and quicker; of a long one only what is compressed is kept.
+    Of a long text only what is compressed is kept. Each frame is made in one call: where a frame grows piece by piece,
+    zstd copies all into a ring and searches across its end, which takes an eighth to a quarter more of its time and
+    makes nothing smaller (measured on rows as text and binary; a window of level 1 is half a MiB).
     """
 
     def __init__(self, compressor: zstandard.ZstdCompressor) -> None:
         self._compressor = compressor
-        self._stream: Any = None
         self._parts: list[bytes | memoryview] = []
         self._waiting = 0
         self._done: list[bytes] = []
@@ -137,57 +137,54 @@ class Frame:
         self._parts.append(data)
         self._waiting += len(data)
         if self._waiting >= PIECE:
-            if self._stream is None:
-                self._stream = self._compressor.compressobj()
-            self._done.extend(self._stream.compress(part) for part in self._taken())
+            self._compress()
 
     def end(self) -> bytes:
-        """The frame."""
-        rest = self._taken()
-        if self._stream is None:
-            return self._compressor.compress(rest[0] if len(rest) == 1 else b"".join(rest))
-        self._done.extend(self._stream.compress(part) for part in rest)
-        self._done.append(self._stream.flush())
-        return b"".join(self._done)
+        """All frames, one after the other: what any zstd unpacks as the text."""
+        if self._waiting or not self._done:
+            self._compress()
+        return self._done[0] if len(self._done) == 1 else b"".join(self._done)
 
-    def _taken(self) -> list[bytes | memoryview]:
-        """What waits, many small pieces as one."""
+    def _compress(self) -> None:
         parts, self._parts, self._waiting = self._parts, [], 0
-        return parts if len(parts) < 16 else [b"".join(parts)]
+        text = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+        size = -(-len(text) // max(1, len(text) // PIECE)) or 1  # from one to two MiB each
+        starts = range(0, len(text) or 1, size)  # an empty text is a frame too
+        self._done.extend(self._compressor.compress(text[at : at + size]) for at in starts)
 
 
-def decompress(frame: bytes | memoryview, what: str, *, limit: int) -> Iterator[bytes]:
-    """The frame's content in pieces of at most 256 KiB. Raises Tampered beyond `limit` bytes or on damage."""
+def decompress(frames: bytes | memoryview, what: str, *, limit: int) -> Iterator[bytes]:
+    """The content of all frames in pieces of at most 256 KiB. Raises Tampered beyond `limit` bytes or on damage."""
     total = 0
     try:
-        reader = zstandard.ZstdDecompressor().stream_reader(frame)
+        reader = zstandard.ZstdDecompressor().stream_reader(frames, read_across_frames=True)
         while piece := reader.read(UNPACKED_PIECE):
             total += len(piece)
             if total > limit:
                 raise Tampered(f"{what} unpacks to more than its record says", detail=f"more than {limit} bytes")
             yield piece
     except zstandard.ZstdError as error:
-        raise Tampered(f"{what} is damaged", detail="its zstd frame does not decode") from error
+        raise Tampered(f"{what} is damaged", detail="its zstd frames do not decode") from error
 
 
 _own = threading.local()
 
 
-def unpack(frame: bytes | memoryview, what: str, into: memoryview) -> None:
-    """The frame's content, which must be exactly as long as `into`, in one go. Raises Tampered.
+def unpack(frames: bytes | memoryview, what: str, into: memoryview) -> None:
+    """The content of all frames, which must be exactly as long as `into`, in one go. Raises Tampered.
 
     For short lists and for what is worked on as a whole: an unpacker is made once for each thread.
     """
     unpacker: zstandard.ZstdDecompressor = _own.__dict__.get("unpacker") or zstandard.ZstdDecompressor()
     _own.unpacker = unpacker
     try:
-        with unpacker.stream_reader(frame) as reader:
+        with unpacker.stream_reader(frames, read_across_frames=True) as reader:
             at = 0
             while at < len(into) and (count := reader.readinto(into[at:])):
                 at += count
             more = reader.read(1)
     except zstandard.ZstdError as error:
-        raise Tampered(f"{what} is damaged", detail="its zstd frame does not decode") from error
+        raise Tampered(f"{what} is damaged", detail="its zstd frames do not decode") from error
     if at != len(into) or more:
         length = f"{'more' if more else 'less'} than {len(into)} bytes"
         raise Tampered(f"{what} unpacks to {length.split()[0]} than its record says", detail=length)
