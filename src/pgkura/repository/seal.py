@@ -120,7 +120,7 @@ def new_compressor() -> zstandard.ZstdCompressor:
 
 
 class Frames:
-    """A text as zstd frames in the making, of bytes that come in pieces: one, and one more for each PIECE of a long text.
+    """A text as zstd frames in the making, of bytes that come in pieces: of a long one, a frame for each PIECE.
 
     Of a long text only what is compressed is kept. Each frame is made in one call: where a frame grows piece by piece,
     zstd copies all into a ring and searches across its end, which takes a tenth to a fifth more of its time and makes
