@@ -18,7 +18,7 @@ from pgkura.repository import manifest as manifests_format
 from pgkura.repository.claims import SNAPSHOTS, commit_claimed, refuse_taken, replace_claimed
 from pgkura.repository.ground import Ground, Lying
 from pgkura.repository.journal import JOURNAL
-from pgkura.repository.keeping import INDEX, STATE, slices
+from pgkura.repository.keeping import INDEX, STATE, named_once, slices
 from pgkura.repository.keycopying import KEYS, CopiedKeys, KeyCopy
 from pgkura.repository.keyring import REPOSITORY_KEY
 from pgkura.repository.packs import object_id, object_key
@@ -300,7 +300,7 @@ class Copier:
     # --- records
 
     def _copy_index(self) -> None:
-        """Index files as they are. A name that the copy's own backups or prunes took: what is missing is added."""
+        """Index files as they are. A name that a file of the copy's own has: what is missing is added."""
         wanted = ChunkShelf()
         renamed = 0
         for key, data in self._records(INDEX, "index"):
@@ -324,13 +324,13 @@ class Copier:
                 self.done.notes.append(f"{key} is a record of the copy's own; the source's was not copied")
 
     def _records(self, prefix: str, kind: str) -> Iterator[tuple[str, bytes]]:
-        """Those that the copy lacks or has in another size (all of them with `check`), signatures checked."""
+        """Those that may not be in the copy (with `check`: all of them), signatures checked."""
         there = {s.key: s.size for s in self._target.list(prefix)}
         listed = sorted(self._source.storage.list(prefix), key=lambda s: s.key)
         self._progress.stage(f"copying {kind}", total=len(listed), unit="files")
         for stored in listed:
             self._progress.advance(1)
-            if there.get(stored.key) == stored.size and not self._check:
+            if there.get(stored.key) == stored.size and named_once(stored.key) and not self._check:
                 continue
             try:
                 data = self._source.storage.get(stored.key)
@@ -343,11 +343,16 @@ class Copier:
             yield stored.key, data
 
     def _add(self, key: str, data: bytes) -> bool:
-        """Whether the name is taken by other bytes."""
+        """Whether the name is taken by a file of the copy's own. Damage is put right."""
         try:
             self._target.create(key, data)
         except KeyExists:
-            return self._target.get(key) != data
+            if self._target.get(key) == data:
+                return False
+            if not named_once(key):
+                return True
+            self._target.put(key, data)
+            self.done.notes.append(f"{key} was not that of the source: put right")
         self.done.records += 1
         return False
 

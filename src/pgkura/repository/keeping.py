@@ -1,5 +1,6 @@
 """The records that say what must stay and what may go: index, state, references, tombstones."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -17,6 +18,14 @@ INDEX = "index/"
 STATE = "state/"
 # Chunks of one index file, which is made and read in one piece.
 INDEX_CHUNKS = 25_000
+
+# Of a counted file. The random digits came on 2026-11-28: a repository and its copy may both have a name of before.
+_UNIQUE = re.compile(r"/[^/-]+-[0-9]{8}-[0-9a-f]{8}(-[^/]*)?\Z")
+
+
+def named_once(key: str) -> bool:
+    """Whether no repository but one has made a file of this name, so that equal names are equal files."""
+    return _UNIQUE.search(key) is not None
 
 
 def slices(chunks: Iterable[ChunkRef]) -> Iterator[list[ChunkRef]]:

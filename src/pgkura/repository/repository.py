@@ -1,5 +1,6 @@
 """A repository opened with the keys at hand. Write order is law: objects → index → manifest → journal."""
 
+import secrets
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -225,7 +226,7 @@ class Repository(Keyed, Bundles):
         return self._belief.warnings
 
     def _append(self, kind: str, prefix: str, payload: bytes, suffix: str = "") -> str:
-        """Store under the next free counter of this signer; a taken one is never overwritten."""
+        """Store under the next free counter of this signer; a taken name is never overwritten."""
         with self._counting:  # backups of one process that share us; others are met by create-if-absent
             return self._append_next(kind, prefix, payload, suffix)
 
@@ -234,7 +235,7 @@ class Repository(Keyed, Bundles):
         taken = [s.key.removeprefix(mine).partition("-")[0] for s in self.storage.list(mine)]
         counter = max((int(t) for t in taken if t.isdigit()), default=0) + 1
         while True:
-            key = f"{mine}{counter:08d}{suffix}"
+            key = f"{mine}{counter:08d}-{secrets.token_hex(4)}{suffix}"  # a copy that lives on counts on from here too
             try:
                 self.storage.create(key, self._seal_record(kind, key, payload))
             except KeyExists:

@@ -1,4 +1,4 @@
-"""What `prune` is about to take away, written down before it does: `tombstones/<signer>-<counter>`.
+"""What `prune` is about to take away, written down before it does: `tombstones/<signer>-<counter>-<random>`.
 
 A *marked* object is unreferenced: it is not reused any more, and waits for the grace time. A *condemned* one is about
 to be deleted: a backup that needs it must not become a snapshot. Format: docs/formats/repository.md, "Tombstones".
