@@ -116,6 +116,10 @@ class Tampered(PgkuraError):
     exit_code = 16
 
 
+class Unbelieved(Tampered):
+    """The file may be whole, but the one that says whose signature it has is damaged."""
+
+
 class FormatTooNew(PgkuraError):
     """The file was written by a later format version than this program reads."""
 

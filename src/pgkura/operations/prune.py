@@ -277,9 +277,13 @@ def _candidates(survey: Survey, proven: frozenset[str], locks: datetime | None) 
 
 
 def execute_prune(planned: PlannedPrune, *, progress: Progress, stop: Stop | None = None) -> PruneResult:
-    """Execute exactly the plan; new snapshots do not matter to it, vanished ones do. Raises PlanOutdated."""
+    """Execute exactly the plan; new snapshots do not matter to it, vanished ones do.
+
+    Raises PlanOutdated; Tampered where it is not sure for whom records must be sealed.
+    """
     begun = time.monotonic()
     repo = planned.repo
+    repo.refuse_writing()
     vanished = planned.survey.manifests.keys() - set(repo.manifest_ids())
     if vanished:
         raise PlanOutdated(

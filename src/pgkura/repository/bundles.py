@@ -18,7 +18,7 @@ from pgkura.core.wal import parse_lsn
 from pgkura.repository import canonical
 from pgkura.repository.belief import Belief
 from pgkura.repository.changes import CHAINS, CHANGES, Changes, PartRef, SegmentName
-from pgkura.repository.container import open_signature, seal_signature
+from pgkura.repository.container import seal_signature
 from pgkura.repository.later import refuse_later_record
 from pgkura.repository.seal import pack_record, unpack_record
 from pgkura.storage.base import Stored, read_range
@@ -250,7 +250,7 @@ class Bundles(Changes):
     def _open_bundle(self, chain: str, name: BundleName, data: bytes | None = None) -> tuple[BundleHead, bytes]:
         key = name.key(chain)
         data = self.storage.get(key) if data is None else data
-        signer, body = open_signature(data, "bundle", self.repository_id, key, self._keys.signers)
+        signer, body = self._keys.open_signed("bundle", key, data)
         self._believe(signer, key, data)
         found = _HEAD.match(body)
         if found is None or found.end() + int(found[2]) > len(body):

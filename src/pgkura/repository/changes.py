@@ -13,7 +13,7 @@ from typing import Any
 
 from pgkura.core.errors import Tampered
 from pgkura.repository import canonical
-from pgkura.repository.container import open_signature, seal_signature
+from pgkura.repository.container import seal_signature
 from pgkura.repository.journal import Journal
 from pgkura.repository.keyring import Keyring
 from pgkura.repository.later import refuse_later_record
@@ -151,7 +151,7 @@ class Changes(Journal):
         """The same with the host that signed it. `data`: its file, where it was read already."""
         key = name.key(chain)
         data = self.storage.get(key) if data is None else data
-        signer, body = open_signature(data, "segment", self.repository_id, key, self._keys.signers)
+        signer, body = self._keys.open_signed("segment", key, data)
         self._believe(signer, key, data)
         found = _LENGTH.match(body)
         if found is None or found.end() + int(found[1]) > len(body):

@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
-from pgkura.core.errors import FormatTooNew, PgkuraError
+from pgkura.core.errors import FormatTooNew, PgkuraError, Unbelieved
 from pgkura.core.progress import Progress
 from pgkura.core.refs import ChunkRef, ObjectRef
 from pgkura.repository.claims import SNAPSHOTS
+from pgkura.repository.container import ROOT, open_signature, signer_of
 from pgkura.repository.ground import Ground
 from pgkura.repository.journal import JOURNAL
 from pgkura.repository.keeping import INDEX, STATE
+from pgkura.repository.keyrecords import epoch_key, host_file
 from pgkura.repository.locks import short_locks
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import object_id, object_key
@@ -27,6 +29,8 @@ from pgkura.repository.versions import older_version
 from pgkura.storage.base import KeyNotFound
 
 _NO_LIST = "chunk list"
+# Files of `keys/` by the words before the dash; those of the scripts are told on their own.
+_SIGNED_BY_ROOT = frozenset({"epoch", "host", "people", "revoked", "shared", "superseded"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,7 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
     report = CheckReport(deep=deep)
     manifests = list(_manifests(repo, ids, report))
     report.snapshots = len(manifests)
+    report.problems.extend(_broken_keys(repo, ids, manifests))
     _records(repo, report, progress)
     objects, ground = ObjectMap(), Ground()
     lists: dict[int, str] = {}
@@ -121,6 +126,8 @@ def _manifests(repo: Repository, ids: Iterable[str], report: CheckReport) -> Ite
     for snapshot_id in ids:
         try:
             yield repo.manifest(snapshot_id)
+        except Unbelieved:
+            pass  # told with the host's file
         except PgkuraError as error:
             report.problems.append(
                 Problem(
@@ -149,13 +156,47 @@ def _named(repo: Repository, manifest: Manifest) -> ObjectMap | None:
 def _forget_removed(repo: Repository, report: CheckReport) -> None:
     """A prune that ran at the same time took snapshots away: what only they needed is no problem."""
     there = set(repo.manifest_ids())
-    report.problems = [p for p in report.problems if not p.snapshots or there.intersection(p.snapshots)]
+    report.problems = [
+        p for p in report.problems if not p.snapshots or p.file.startswith("keys/") or there.intersection(p.snapshots)
+    ]
+
+
+def _broken_keys(repo: Repository, ids: Sequence[str], manifests: Sequence[Manifest]) -> Iterator[Problem]:
+    """Files of `keys/` that are damaged: an epoch's is needed by all that is sealed to it, a host's by what it signed.
+
+    Whether they are whole shows without the identity: the root signed them.
+    """
+    there = {s.key for s in repo.storage.list("keys/")}
+    broken = {key: "it is missing" for m in manifests if (key := epoch_key(m.epoch)) not in there}
+    broken |= dict(repo.broken_keys)
+    for key in sorted(there - broken.keys()):
+        kind = key.removeprefix("keys/").partition("-")[0]
+        if kind not in _SIGNED_BY_ROOT:
+            continue
+        try:
+            open_signature(repo.storage.get(key), kind, repo.repository_id, key, {ROOT: repo.root})
+        except KeyNotFound:
+            pass  # people change
+        except PgkuraError as error:
+            broken[key] = _reason(error)
+    opened = {m.id for m in manifests}
+    closed = {i: _signer(repo, SNAPSHOTS + i) for i in ids if i not in opened} if broken else {}
+    for key, why in sorted(broken.items()):
+        touched = [m.id for m in manifests if epoch_key(m.epoch) == key]
+        touched += [i for i, signer in closed.items() if host_file(signer) == key]
+        yield Problem(file=key, reason=why, snapshots=tuple(sorted(touched)))
+
+
+def _signer(repo: Repository, key: str) -> str:
+    try:
+        return signer_of(repo.storage.get(key))
+    except PgkuraError:
+        return ""  # told with the manifest
 
 
 def _records(repo: Repository, report: CheckReport, progress: Progress) -> None:
-    """Keys, index, states, references, tombstones and journal: every signature, every record readable; and the way out
-    is ours."""
-    report.problems.extend(Problem(file=key, reason=why, snapshots=()) for key, why in repo.broken_keys)
+    """Index, states, references, tombstones and journal: every signature, every record readable; and the way out is
+    ours."""
     try:
         report.problems.extend(Problem(file=name, reason=why, snapshots=()) for name, why in repo.wrong_scripts)
     except PgkuraError as error:
@@ -167,9 +208,18 @@ def _records(repo: Repository, report: CheckReport, progress: Progress) -> None:
             _open_record(repo, key)
         except KeyNotFound:
             pass  # listed a moment ago: a prune has replaced or removed it
+        except Unbelieved:
+            pass  # told with the host's file
         except PgkuraError as error:
-            report.problems.append(Problem(file=key, reason=_reason(error), snapshots=(), later=_is_later(error)))
+            report.problems.append(
+                Problem(file=key, reason=_reason(error), snapshots=_snapshots_of(key), later=_is_later(error))
+            )
         progress.advance(1)
+
+
+def _snapshots_of(key: str) -> tuple[str, ...]:
+    """Whose file it is. Index, tombstones and journal are of none: what a restore needs stands in its manifest."""
+    return tuple(key.removeprefix(p) for p in (STATE, REFERENCES) if key.startswith(p))
 
 
 def _open_record(repo: Repository, key: str) -> None:

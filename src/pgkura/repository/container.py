@@ -69,6 +69,12 @@ def open_signature(
     return signer, body
 
 
+def signer_of(data: bytes) -> str:
+    """Who signed a stored file, as its header claims."""
+    words = data[:_MAX_HEADER].partition(b"\n")[0].split(b" ")
+    return words[2].decode("ascii", "replace") if len(words) == 4 else ""
+
+
 def magic_version(magic: bytes) -> int | None:
     """The number in `pgkura2`, None where there is none."""
     version = magic.removeprefix(b"pgkura")

@@ -68,9 +68,13 @@ class Keyed:
         return self._keys.signer
 
     def need_host(self) -> None:
-        """Raises WrongKey without a host key."""
+        """Raises WrongKey without a host key, Tampered as `refuse_writing`."""
+        self._keys.refuse_writing()
         if not self.can_write:
             raise WrongKey("making a backup needs the host key", hint="set PGKURA_HOST_KEY")
+
+    def refuse_writing(self) -> None:
+        """Raises Tampered where files of `keys/` say no more for whom to write."""
         self._keys.refuse_writing()
 
     def need_identity(self, purpose: str) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from pgkura.core.errors import FormatTooNew, PgkuraError, RepositoryNotFound, Tampered, WrongKey
+from pgkura.core.errors import FormatTooNew, PgkuraError, RepositoryNotFound, Tampered, Unbelieved, WrongKey
 from pgkura.repository import canonical
-from pgkura.repository.container import MAGIC, ROOT, open_signature
+from pgkura.repository.claims import SNAPSHOTS
+from pgkura.repository.container import MAGIC, ROOT, open_signature, signer_of
 from pgkura.repository.keyrecords import (
     EPOCHS,
     HOSTS,
@@ -27,8 +28,10 @@ from pgkura.repository.keys import HostKey, Identity, chunk_mac_key, public_from
 from pgkura.repository.seal import unpack_record, unseal, unseal_object
 from pgkura.storage.base import KeyNotFound, Storage
 
-_COPY = "get it back from a copy of the repository"
+COPY_HINT = "get it back from a copy of the repository"
 REPOSITORY_KEY = "pgkura-repository"
+# Snapshots that an error names, the newest first.
+NAMED = 20
 FORMAT = 1
 
 
@@ -54,6 +57,7 @@ class Keyring:
     recipients  who can open new records of the index class
     signer      a host id, "root", or '' for a person who cannot sign
     broken      files of `keys/` that could not be used, and why
+    unopenable  what is wrong with the file that opens new data, '' if nothing is
     """
 
     repository_id: str
@@ -67,6 +71,7 @@ class Keyring:
     signer: str
     private: Ed25519PrivateKey | None = field(repr=False)
     broken: tuple[tuple[str, str], ...] = ()
+    unopenable: str = ""
 
     @property
     def newest(self) -> Epoch:
@@ -104,11 +109,33 @@ class Keyring:
                 hint="use this repository's identity; a person who was removed does not open later epochs",
             ) from error
 
+    def open_signed(self, kind: str, key: str, data: bytes) -> tuple[str, bytes]:
+        """(signer, body) of a file that a host or the root signed.
+
+        Raises Tampered; Unbelieved where the signer's own file is damaged; FormatTooNew.
+        """
+        try:
+            return open_signature(data, kind, self.repository_id, key, self.signers)
+        except Tampered as error:
+            file = host_file(signer_of(data))
+            if (why := dict(self.broken).get(file)) is None:
+                raise
+            raise Unbelieved(
+                f"{key} cannot be believed",
+                detail=f"{file}, which says whose signature it has, could not be used: {why}",
+                hint=COPY_HINT,
+            ) from error
+
     def refuse_writing(self) -> None:
-        """Raises Tampered where it is not sure which epoch is the newest."""
+        """Raises Tampered where it is not sure which epoch is the newest, which hosts must be able to read, or
+        whether anybody could open what is written."""
+        if self.unopenable:
+            raise Tampered(self.unopenable, detail="nobody could open what is written", hint=COPY_HINT)
         for key, why in self.broken:
             if key.startswith(SHARED):
-                raise Tampered(why, detail=f"{key} says which key new data is sealed to", hint=_COPY)
+                raise Tampered(why, detail=f"{key} says which key new data is sealed to", hint=COPY_HINT)
+            if key.startswith(HOSTS):
+                raise Tampered(why, detail=f"{key} says which host can read what is written", hint=COPY_HINT)
 
     def why_not(self, number: int) -> str:
         """What was wrong with an epoch's file."""
@@ -136,8 +163,13 @@ class Trust:
         return [h for h in self.hosts.values() if h.host_id not in self.revoked]
 
 
-def open_trust(storage: Storage, identity: Identity | None, host: HostKey | None) -> Trust:
+def open_trust(
+    storage: Storage, identity: Identity | None, host: HostKey | None, broken: dict[str, str] | None = None
+) -> Trust:
     """Read and check `pgkura-repository`, the hosts and the revocations.
+
+    With `broken`, a damaged file of a host goes there, and costs only what that host signed. A damaged revocation is
+    always an error: without it a revoked host would be believed.
 
     Raises RepositoryNotFound, WrongKey (a key of another repository), Tampered, FormatTooNew.
     """
@@ -148,12 +180,23 @@ def open_trust(storage: Storage, identity: Identity | None, host: HostKey | None
     open_signature(head, "repository", repository_id, REPOSITORY_KEY, {ROOT: root})
     body: dict[str, Any] = canonical.decode(head.partition(b"\n")[2], REPOSITORY_KEY)
 
-    def signed(kind: str, prefix: str) -> list[tuple[str, bytes]]:
-        keys = sorted(s.key for s in storage.list(prefix))
-        return [(k, open_signature(storage.get(k), kind, repository_id, k, {ROOT: root})[1]) for k in keys]
+    def read(kind: str, key: str) -> bytes:
+        return open_signature(storage.get(key), kind, repository_id, key, {ROOT: root})[1]
 
-    hosts = [HostRecord.decode(data, key) for key, data in signed("host", HOSTS)]
-    revoked = [Revocation.decode(data, key) for key, data in signed("revoked", REVOKED)]
+    hosts: list[HostRecord] = []
+    for key in sorted(s.key for s in storage.list(HOSTS)):
+        try:
+            hosts.append(HostRecord.decode(read("host", key), key))
+        except Tampered as error:
+            if broken is None:
+                raise Tampered(error.msg, detail=error.detail, hint=COPY_HINT) from error
+            broken[key] = _why(error)
+    revoked = []
+    for key in sorted(s.key for s in storage.list(REVOKED)):
+        try:
+            revoked.append(Revocation.decode(read("revoked", key), key))
+        except Tampered as error:
+            raise Tampered(error.msg, detail=error.detail, hint=COPY_HINT) from error
     return Trust(
         repository_id=repository_id,
         root_hex=root_hex,
@@ -171,10 +214,10 @@ def open_keyring(storage: Storage, identity: Identity | None, host: HostKey | No
     """
     if identity is None and host is None:
         raise WrongKey("a repository opens with the identity or with the host key", hint="give one of them")
-    trust = open_trust(storage, identity, host)
-    if host is not None:
-        _known_host(trust, host)
     broken: dict[str, str] = {}
+    trust = open_trust(storage, identity, host, broken)
+    if host is not None:
+        _known_host(trust, host, broken)
     opened = [] if identity is None else read_epochs(storage, trust, identity, broken)
     secrets = [e.secret for e in opened] + ([host.operations] if host is not None else [])
     shared = read_shared(storage, trust, secrets, broken)
@@ -184,6 +227,8 @@ def open_keyring(storage: Storage, identity: Identity | None, host: HostKey | No
     if shared:
         recipients.append(Identity.parse(shared[-1].records).recipient)
     is_root = identity is not None and identity.is_root(trust.root_hex)
+    # What a host signs whose own file is damaged, nobody would believe.
+    signing = host if host is not None and host.host_id in trust.hosts else None
     return Keyring(
         repository_id=trust.repository_id,
         created=trust.created,
@@ -193,14 +238,26 @@ def open_keyring(storage: Storage, identity: Identity | None, host: HostKey | No
         epochs=epochs,
         prints=shared[-1].prints if shared else epochs[-1].mac_key,
         recipients=(*recipients, *(h.operations for h in trust.active)),
-        signer=host.host_id if host is not None else ROOT if is_root else "",
-        private=host.signing if host is not None else identity.root if identity is not None and is_root else None,
+        signer=signing.host_id if signing is not None else ROOT if is_root else "",
+        private=signing.signing if signing is not None else identity.root if identity is not None and is_root else None,
         broken=tuple(broken.items()),
+        unopenable=_unopenable(storage, trust, epoch_key(epochs[0].number)),
     )
 
 
-def _known_host(trust: Trust, host: HostKey) -> None:
-    if host.host_id not in trust.hosts:
+def _unopenable(storage: Storage, trust: Trust, key: str) -> str:
+    """Why an epoch's file will open nothing: that much its signature tells without the identity."""
+    try:
+        trust.open("epoch", key, storage.get(key))
+    except KeyNotFound:
+        return f"{key} is missing"
+    except Tampered as error:
+        return _why(error)
+    return ""
+
+
+def _known_host(trust: Trust, host: HostKey, broken: Mapping[str, str]) -> None:
+    if host.host_id not in trust.hosts and host_file(host.host_id) not in broken:
         raise WrongKey(
             "this host key is not known to the repository",
             detail=f"there is no {host_file(host.host_id)}",
@@ -229,7 +286,7 @@ def read_epochs(storage: Storage, trust: Trust, identity: Identity, broken: dict
             text = unseal(trust.open("epoch", key, storage.get(key)), [identity.secret], key)
             opened = Identity.parse(text.decode("utf-8", "replace"))
         except (Tampered, WrongKey, KeyNotFound) as error:
-            broken[key] = f"{error.msg}: {error.detail}" if error.detail else error.msg
+            broken[key] = _why(error)
             first = error if first is None or isinstance(error, Tampered) else first
         else:
             mac = chunk_mac_key(opened.secret)
@@ -241,12 +298,22 @@ def read_epochs(storage: Storage, trust: Trust, identity: Identity, broken: dict
             hint="the root adds a person with `pgkura people add NAME age1…`",
         ) from first
     if not found:
-        raise first or Tampered(
-            f"{epoch_key(1)} is missing",
-            detail="without it no data can be opened",
-            hint=_COPY,
-        )
+        raise _no_epoch(storage, first) from first
     return found
+
+
+def _no_epoch(storage: Storage, first: PgkuraError | None) -> Tampered:
+    """All that is stored is touched, and named: that much shows without a key."""
+    lost = sorted((s.key.removeprefix(SNAPSHOTS) for s in storage.list(SNAPSHOTS)), reverse=True)
+    more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+    needing = "without it no data can be opened" + (f"; needed by {', '.join(lost[:NAMED])}{more}" if lost else "")
+    if first is None:
+        return Tampered(f"{epoch_key(1)} is missing", detail=needing, hint=COPY_HINT)
+    return Tampered(first.msg, detail=f"{first.detail}; {needing}" if first.detail else needing, hint=COPY_HINT)
+
+
+def _why(error: PgkuraError) -> str:
+    return f"{error.msg}: {error.detail}" if error.detail else error.msg
 
 
 def read_shared(storage: Storage, trust: Trust, secrets: list[str], broken: dict[str, str]) -> list[Shared]:
@@ -264,7 +331,7 @@ def read_shared(storage: Storage, trust: Trust, secrets: list[str], broken: dict
             if key == keys[-1]:
                 broken[key] = error.msg  # older ones: of an epoch that this person does not open
         except Tampered as error:
-            broken[key] = f"{error.msg}: {error.detail}" if error.detail else error.msg
+            broken[key] = _why(error)
     return found
 
 

@@ -15,7 +15,7 @@ from pgkura.repository import manifest as manifests_format
 from pgkura.repository.belief import Belief
 from pgkura.repository.bundles import Bundles
 from pgkura.repository.claims import SNAPSHOTS
-from pgkura.repository.container import open_signature, seal_signature
+from pgkura.repository.container import seal_signature
 from pgkura.repository.keeping import INDEX, slices
 from pgkura.repository.keyed import Keyed
 from pgkura.repository.keyring import Keyring, open_keyring
@@ -209,7 +209,7 @@ class Repository(Keyed, Bundles):
 
     def open_record(self, kind: str, key: str, data: bytes) -> tuple[str, bytes]:
         """(signer, payload) of a stored record, its signature checked before anything is decrypted."""
-        signer, body = open_signature(data, kind, self.repository_id, key, self._keys.signers)
+        signer, body = self._keys.open_signed(kind, key, data)
         self._belief.check(signer, key, data)
         return signer, unpack_record(body, self._keys.secrets, key)
 
