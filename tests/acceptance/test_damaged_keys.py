@@ -9,7 +9,7 @@ import pytest
 from tests.support.cli import Desk, Done
 from tests.support.servers import newest
 
-from pgkura.repository.keyrecords import host_file
+from pgkura.repository.keyrecords import host_file, revoked_key
 from pgkura.repository.keys import HostKey
 
 
@@ -79,6 +79,24 @@ def test_a_damaged_host_costs_what_it_signed(two: Two) -> None:
     refused = two.run("restore", two.theirs, "--to", target, "--json").expect(16)
     assert name in refused.err and "from a copy of the repository" in refused.err
     two.refuses_writers(name)
+
+
+def test_a_damaged_revocation_costs_what_that_host_signed(two: Two) -> None:
+    """Nothing of a revoked host is believed while nobody knows what of it is good; the others' snapshots restore."""
+    two.desk.run("hosts", "revoke", two.other.host_id).expect()
+    target = newest().create_database("damaged_keys_target")
+    assert two.run("restore", two.theirs, "--to", target, "--json").expect().json["proof"]["equal"] is True
+    name = revoked_key(two.other.host_id)
+    spoil(two.desk.repository / name)
+    for keys in (("PGKURA_IDENTITY", "PGKURA_HOST_KEY"), ("PGKURA_HOST_KEY",)):
+        (problem,) = two.run("verify", "--json", keys=keys).expect(16).json["proof"]["problems"]
+        assert (problem["file"], problem["snapshots"]) == (name, [two.theirs]), keys
+    target = newest().create_database("damaged_keys_target")
+    assert name in two.run("restore", two.theirs, "--to", target, "--json").expect(16).err
+    assert two.run("restore", two.ours, "--to", target, "--json").expect().json["proof"]["equal"] is True
+    two.refuses_writers(name)
+    lost = two.run("hosts", "revoke", HostKey.parse(two.desk.host_key.read_text()).host_id).expect(16)
+    assert name in lost.err, "the root changes nothing either"
 
 
 def test_a_host_is_told_of_its_own_damaged_file(two: Two) -> None:

@@ -18,8 +18,10 @@ from tests.support.snapshot_scene import Scene
 from pgkura.core.access import Access, hold
 from pgkura.core.errors import PgkuraError
 from pgkura.core.progress import Silent
+from pgkura.operations.keys import add_host, add_person, revoke_host
 from pgkura.operations.verify import verify_repository
 from pgkura.repository.creating import create
+from pgkura.repository.keyrecords import host_file
 from pgkura.repository.keys import HostKey, Identity, new_keys
 from pgkura.repository.repository import Repository
 from pgkura.storage.local import LocalStorage
@@ -27,10 +29,13 @@ from pgkura.storage.memory import MemoryStorage
 
 KINDS = (
     "pgkura-repository", "RESTORE.md", "restore.sh", "keys/scripts", "keys/epoch-*", "keys/shared-*", "keys/host-*",
+    "keys/people", "keys/revoked-*", "keys/superseded-*",
     "data/*/*", "index/*", "references/*", "snapshots/*", "state/*", "journal/*",
 )  # fmt: skip
 # Codes of the documentation: no repository, wrong key, damaged, later format (a flipped digit of the header).
 DOCUMENTED = (10, 12, 16, 17)
+# Files of `keys/` that no reader needs.
+UNMISSED = ("keys/scripts", "keys/shared-*", "keys/people", "keys/superseded-*")
 # Damage of these touches snapshots, which are named with it.
 TOUCHING = ("data/", "keys/epoch-", "keys/host-", "snapshots/", "references/", "state/")
 # Spread over what has no structure that we know of.
@@ -46,7 +51,9 @@ class Whole:
     host: HostKey
 
     def example(self, kind: str) -> str:
-        """The largest file of a kind."""
+        """The largest file of a kind; of hosts the one that made the snapshots."""
+        if kind == "keys/host-*":
+            return host_file(self.host.host_id)
         found = [key for key in self.files if fnmatch(key, kind)]
         return max(found, key=lambda key: len(self.files[key]))
 
@@ -68,11 +75,14 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
-    """Rows, definitions, an index, two manifests, a journal."""
+    """Rows, definitions, an index, two manifests, a journal, a person, a host that was revoked."""
     server, name = newest(), f"flip_{uuid4().hex[:12]}"
     folder = tmp_path_factory.mktemp("flip") / "repository"
     storage, keys = LocalStorage(folder), new_keys(now=datetime.now(UTC))
     create(storage, keys)
+    add_person(storage, keys.identity, "reader", new_keys(now=datetime.now(UTC)).identity.recipient)
+    second = add_host(storage, keys.identity, "second", folder.parent / "second.key").id
+    revoke_host(storage, keys.identity, second)
     url = server.create_database(name)
     access = Access(database=hold(name, url), repository=str(folder), host_key=hold(f"key-{name}", keys.host_key_text))
     repo = Repository.open(storage, identity=keys.identity, host=keys.host)
@@ -175,7 +185,7 @@ def test_a_missing_file_is_told_or_missed_by_nobody(kind: str, whole: Whole) -> 
     code, words = whole.verify(key, None, deep=True)
     if kind.startswith(("keys/epoch-", "keys/host-")):
         told(whole, key, None, deep=False, what="missing")
-    if kind in ("index/*", "references/*", "snapshots/*", "state/*", "journal/*", "keys/scripts", "keys/shared-*"):
+    if kind in ("index/*", "references/*", "snapshots/*", "state/*", "journal/*", *UNMISSED):
         assert code in (0, *DOCUMENTED), (code, words)
     else:
         assert code in DOCUMENTED, (code, words)

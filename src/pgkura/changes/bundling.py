@@ -67,7 +67,7 @@ def bundle_groups(
         except (Interrupted, StoreError):
             raise
         except PgkuraError as error:
-            done.left[group.runs[0].key(chain)] = f"{error.msg}: {error.detail}" if error.detail else error.msg
+            done.left[group.runs[0].key(chain)] = error.reason
         progress.advance(group.segments)
     return done
 

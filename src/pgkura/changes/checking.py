@@ -224,7 +224,7 @@ class _Chain:
             return None
 
     def _tell(self, file: str, error: PgkuraError, touches: str) -> None:
-        reason = f"{error.msg}: {error.detail}" if error.detail else error.msg
+        reason = error.reason
         later = isinstance(error, FormatTooNew)
         self._checked.damages.append(Damage(file=file, reason=f"{reason}; {touches}", later=later))
 

@@ -84,7 +84,7 @@ class LogCopier:
             except KeyNotFound:
                 self.done.notes.append(f"change log {chain} was pruned while it was to be copied: run it again")
             except Tampered as error:
-                self.done.problems[f"{CHAINS}{chain}"] = _reason(error)
+                self.done.problems[f"{CHAINS}{chain}"] = error.reason
 
     def _chain(self, chain: str) -> None:
         source, target = self._source, self._target
@@ -112,7 +112,7 @@ class LogCopier:
         except KeyNotFound:
             return
         except PgkuraError as error:
-            self.done.problems[key] = _reason(error)
+            self.done.problems[key] = error.reason
             return
         self._put(key, data)
 
@@ -135,7 +135,7 @@ class LogCopier:
                 except KeyNotFound:
                     raise
                 except (Tampered, StoreError) as error:
-                    self.done.problems[run.key(chain)] = f"{_reason(error)}; what comes after it is not copied"
+                    self.done.problems[run.key(chain)] = f"{error.reason}; what comes after it is not copied"
                     return False
                 self._put(run.key(chain), found.data)
                 self._progress.advance(1)
@@ -206,7 +206,3 @@ class LogCopier:
 
 def _is(data: bytes, ref: PartRef) -> bool:
     return len(data) == ref.bytes and hashlib.sha256(data).hexdigest() == ref.sha256
-
-
-def _reason(error: PgkuraError) -> str:
-    return f"{error.msg}: {error.detail}" if error.detail else error.msg

@@ -153,7 +153,7 @@ def _is_sound(repo: Repository, chain: str, bundle: BundleName, there: Mapping[s
     except KeyNotFound:
         return False
     except PgkuraError as error:
-        found.problems[key] = _reason(error)
+        found.problems[key] = error.reason
         return False
     lost = [ref for ref in (*head.bodies, *head.parts) if there.get(ref.id) != ref.bytes]
     if lost:
@@ -175,7 +175,7 @@ def _surely_replaced(
             if bundle.head.signer != repo.host_id:
                 inside = _equal(repo, chain, inside, bundle, found)
         except PgkuraError as error:
-            found.problems[name.key(chain)] = _reason(error)
+            found.problems[name.key(chain)] = error.reason
             continue
         sure |= inside
     return sure
@@ -199,7 +199,7 @@ def _equal(repo: Repository, chain: str, runs: set[Run], bundle: Bundle, found: 
         except KeyNotFound:
             return None
         except PgkuraError as error:
-            found.problems[run.key(chain)] = _reason(error)
+            found.problems[run.key(chain)] = error.reason
             return None
         if any(e.name not in entries for e in told):
             return None
@@ -214,10 +214,6 @@ def _equal(repo: Repository, chain: str, runs: set[Run], bundle: Bundle, found: 
 
 def _same(known: Entry, entry: Entry) -> bool:
     return (known.record, known.sha256) == (entry.record, entry.sha256)
-
-
-def _reason(error: PgkuraError) -> str:
-    return f"{error.msg}: {error.detail}" if error.detail else error.msg
 
 
 def _orphans(

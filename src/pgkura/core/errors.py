@@ -41,6 +41,11 @@ class PgkuraError(Exception):
         # Keyword arguments do not survive default pickling, and workers raise these across processes.
         return (_rebuild, (type(self), self.msg, self.detail, self.hint))
 
+    @property
+    def reason(self) -> str:
+        """What and why, in one line."""
+        return f"{self.msg}: {self.detail}" if self.detail else self.msg
+
     def as_json(self) -> dict[str, object]:
         """The `error` of every `--json` result."""
         return {"message": self.msg, "why": self.detail, "next": self.hint, "exit_code": self.exit_code}

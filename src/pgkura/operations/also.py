@@ -29,7 +29,7 @@ def copy_also(
         except Interrupted:
             raise
         except PgkuraError as error:
-            why = f"{error.msg}: {error.detail}" if error.detail else error.msg
+            why = error.reason
         copies.append({"repository": target.url, "result": "failed" if why else "ok", "why": why})
         if why:
             lost.append(Finding(cls=FindingClass.LOST, object=f"copy in {target.url}", reason=why))

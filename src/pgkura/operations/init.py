@@ -12,8 +12,9 @@ from pgkura.operations.keys import add_host
 from pgkura.repository.admin import Root
 from pgkura.repository.creating import clear_half_made, create, half_made, is_there, refuse_existing, unused_keys
 from pgkura.repository.keyrecords import epoch_key
-from pgkura.repository.keyring import open_keyring, open_trust
+from pgkura.repository.keyring import open_keyring
 from pgkura.repository.keys import HostKey, Identity, NewKeys, new_keys
+from pgkura.repository.trust import open_trust
 from pgkura.storage.base import Storage
 
 

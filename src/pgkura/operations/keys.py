@@ -10,9 +10,10 @@ from typing import Any
 from pgkura.core.errors import UsageError
 from pgkura.operations.keyfiles import write_secret
 from pgkura.repository.admin import Root, read_people
-from pgkura.repository.keyring import open_keyring, open_trust
+from pgkura.repository.keyring import open_keyring
 from pgkura.repository.keys import HostKey, Identity, valid_recipient
 from pgkura.repository.repository import Repository
+from pgkura.repository.trust import open_trust
 from pgkura.storage.base import Storage
 
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,62}[^\s\x00-\x1f\x7f])?\Z")

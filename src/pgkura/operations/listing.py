@@ -80,20 +80,16 @@ def list_snapshots(repo: Repository) -> Listed:
             if record.body.get("equal") is True:
                 proven[str(record.body["snapshot"])] = record.created
     except Tampered as error:
-        damaged.append(_said(error))
+        damaged.append(error.reason)
     rows: list[SnapshotRow] = []
     for snapshot_id in repo.manifest_ids():
         try:
             rows.append(_row(repo.exact_manifest(snapshot_id), proven))
         except Tampered as error:
-            damaged.append(_said(error))
+            damaged.append(error.reason)
         except KeyNotFound:
             continue  # a prune has just removed it
     return Listed(rows=tuple(rows), damaged=tuple(damaged))
-
-
-def _said(error: Tampered) -> str:
-    return f"{error.msg}: {error.detail}" if error.detail else error.msg
 
 
 def _row(m: Manifest, proven: Mapping[str, str]) -> SnapshotRow:

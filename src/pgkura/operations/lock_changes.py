@@ -20,7 +20,6 @@ from pgkura.repository.lock_versions import Locked, Locks, Right, Wanted, same_h
 from pgkura.repository.locks import locked_on, time_of
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.repository import Repository
-from pgkura.repository.survey import reason
 from pgkura.storage.retention import need_retention
 
 
@@ -36,7 +35,7 @@ def lock_log(repo: Repository, manifest: Manifest, locked: Locked) -> tuple[Lock
             return locked, {}
         wanted = {file.key: (file, right) for file, right in _wanted(repo, Log(repo, facts), manifest, locks)}
     except (StoreError, Tampered) as error:
-        locks.refuse(f"{CHANGES}{chain}/", f"which files are needed cannot be read: {reason(error)}")
+        locks.refuse(f"{CHANGES}{chain}/", f"which files are needed cannot be read: {error.reason}")
         return locks.done(locked.until, locked), {}
     locks.lock(file for file, _ in wanted.values())
     for prefix in (f"{CHAINS}{chain}/", f"{CHANGES}{chain}/"):
@@ -69,7 +68,7 @@ def _wanted(repo: Repository, log: Log, manifest: Manifest, locks: Locks) -> Ite
                 for key, ref in _beside(repo, chain, run):
                     yield Wanted(key=key, until=until, size=ref.bytes), same_hash(ref.sha256)
             except PgkuraError as error:
-                locks.refuse(run.key(chain), f"what it needs is not known: {reason(error)}")
+                locks.refuse(run.key(chain), f"what it needs is not known: {error.reason}")
 
 
 def _record_opens(repo: Repository, key: str, data: bytes) -> bool:

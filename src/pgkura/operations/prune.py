@@ -19,7 +19,7 @@ from pgkura.repository.pruning import Pruned, Pruner
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.repository import Repository
 from pgkura.repository.retention import Candidate, Rules, Verdict, judge
-from pgkura.repository.survey import Survey, Surveyor, computed_references, need_identity_once, reason, store_now
+from pgkura.repository.survey import Survey, Surveyor, computed_references, need_identity_once, store_now
 from pgkura.storage.retention import Keeping, keeping_of
 
 GRACE_SECONDS = 24 * 3600 + 300
@@ -253,7 +253,7 @@ def _proven(repo: Repository, problems: list[str]) -> frozenset[str]:
         try:
             record = repo.journal_record(stored.key, repo.storage.get(stored.key))
         except PgkuraError as error:
-            problems.append(f"{stored.key}: {reason(error)} (what it proved does not count)")
+            problems.append(f"{stored.key}: {error.reason} (what it proved does not count)")
             continue
         if record.body.get("equal") is True:
             found.add(str(record.body.get("snapshot")))

@@ -190,7 +190,7 @@ class ChangePruner:
                 problems += [f"{file}: {why}" for file, why in plan.retired.problems.items()]
                 plans.append(plan)
             except PgkuraError as error:
-                problems.append(f"change log {chain}: it is left as it is: {_reason(error)}")
+                problems.append(f"change log {chain}: it is left as it is: {error.reason}")
             progress.advance(1)
         return tuple(plans), problems
 
@@ -335,7 +335,7 @@ class ChangePruner:
                 facts, _, _ = self._decide(chain, kept, ends.get(chain), now=now, blocked=blocked)
                 retired = find_retired(self._repo, chain, facts, now=now, grace=self._grace, compare=True)
             except PgkuraError as error:
-                self.done.problems.append(f"change log {chain}: nothing of it is deleted: {_reason(error)}")
+                self.done.problems.append(f"change log {chain}: nothing of it is deleted: {error.reason}")
                 continue
             self._delete(retired, progress, stop)
 
@@ -364,7 +364,3 @@ def needed_from(log: Log, base: Base) -> int:
     look = first_look(log, base)
     place = place if look is None else min(place, look)
     return log.names[place - 1].end if place else log.facts.start
-
-
-def _reason(error: PgkuraError) -> str:
-    return f"{error.msg}: {error.detail}" if error.detail else error.msg

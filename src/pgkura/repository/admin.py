@@ -31,10 +31,11 @@ from pgkura.repository.keyrecords import (
     shared_key,
     superseded_key,
 )
-from pgkura.repository.keyring import Epoch, Trust, open_trust, read_epochs, read_shared
+from pgkura.repository.keyring import Epoch, read_epochs, read_shared
 from pgkura.repository.keys import HostKey, Identity, chunk_mac_key, new_host_key, new_identity
 from pgkura.repository.scripts import write_scripts
 from pgkura.repository.seal import pack_record, seal, unpack_record, unseal
+from pgkura.repository.trust import Trust, open_trust
 from pgkura.storage.base import KeyNotFound, Storage
 
 # Nothing that a host signs lies here.

@@ -4,10 +4,11 @@ A bundle passes on what other hosts wrote: it counts only while it counts for ea
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from pgkura.core.errors import Tampered
-from pgkura.repository.keyrecords import Revocation
+from pgkura.core.errors import Tampered, Unbelieved
+from pgkura.repository.container import signer_of
+from pgkura.repository.keyrecords import COPY_HINT, Revocation, revoked_key
 from pgkura.storage.base import KeyNotFound, Storage, Stored
 
 _HEADER = 256
@@ -16,11 +17,17 @@ _BUNDLES = "/bundles/"
 
 
 class Belief:
-    """Costs nothing while no host is revoked; then one look at each file that no revocation counts as good."""
+    """Costs nothing while no host is revoked; then one look at each file that no revocation counts as good.
 
-    def __init__(self, storage: Storage, revoked: Mapping[str, Revocation]) -> None:
+    `doubtful`: hosts whose revocation is damaged. They were revoked, and which of their files are good is not known.
+    """
+
+    def __init__(
+        self, storage: Storage, revoked: Mapping[str, Revocation], doubtful: Collection[str] = frozenset()
+    ) -> None:
         self._storage = storage
         self._revoked = revoked
+        self._doubtful = doubtful
         self._good = {key for revocation in revoked.values() for key in revocation.good}
         self._writers: dict[str, tuple[str, ...]] = {}
 
@@ -30,10 +37,16 @@ class Belief:
         return frozenset(self._revoked)
 
     def check(self, signer: str, key: str, data: bytes) -> None:
-        """Raises Tampered for a file of a revoked host that is none of its good ones."""
-        if not self._revoked:
+        """Raises Tampered for a file of a revoked host that is none of its good ones; Unbelieved for a doubtful one."""
+        if not self._revoked and not self._doubtful:
             return
         for host in dict.fromkeys((signer, *hosts_of(data))):
+            if host in self._doubtful:
+                raise Unbelieved(
+                    f"{key} cannot be believed",
+                    detail=f"{revoked_key(host)}, which says which files of a revoked host are good, is damaged",
+                    hint=COPY_HINT,
+                )
             revoked = self._revoked.get(host)
             if revoked is not None and revoked.good.get(key) != hashlib.sha256(data).hexdigest():
                 raise Tampered(
@@ -70,12 +83,6 @@ class Belief:
             except KeyNotFound:
                 return ""
         return next((h for h in self._writers[key] if h in self._revoked and key not in self._revoked[h].good), "")
-
-
-def signer_of(data: bytes) -> str:
-    """Who a file says has signed it, '' when it is no signed file. Proves nothing."""
-    words = data[:_HEADER].partition(b"\n")[0].split(b" ")
-    return words[2].decode("ascii", "replace") if len(words) == 4 else ""
 
 
 def hosts_of(data: bytes) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pgkura.repository.container import ROOT, open_signature, signer_of
 from pgkura.repository.ground import Ground
 from pgkura.repository.journal import JOURNAL
 from pgkura.repository.keeping import INDEX, STATE
-from pgkura.repository.keyrecords import epoch_key, host_file
+from pgkura.repository.keyrecords import epoch_key, host_file, revoked_key
 from pgkura.repository.locks import short_locks
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import object_id, object_key
@@ -132,7 +132,7 @@ def _manifests(repo: Repository, ids: Iterable[str], report: CheckReport) -> Ite
             report.problems.append(
                 Problem(
                     file=SNAPSHOTS + snapshot_id,
-                    reason=_reason(error),
+                    reason=error.reason,
                     snapshots=(snapshot_id,),
                     later=_is_later(error),
                 )
@@ -178,12 +178,12 @@ def _broken_keys(repo: Repository, ids: Sequence[str], manifests: Sequence[Manif
         except KeyNotFound:
             pass  # people change
         except PgkuraError as error:
-            broken[key] = _reason(error)
+            broken[key] = error.reason
     opened = {m.id for m in manifests}
     closed = {i: _signer(repo, SNAPSHOTS + i) for i in ids if i not in opened} if broken else {}
     for key, why in sorted(broken.items()):
         touched = [m.id for m in manifests if epoch_key(m.epoch) == key]
-        touched += [i for i, signer in closed.items() if host_file(signer) == key]
+        touched += [i for i, signer in closed.items() if key in (host_file(signer), revoked_key(signer))]
         yield Problem(file=key, reason=why, snapshots=tuple(sorted(touched)))
 
 
@@ -200,7 +200,7 @@ def _records(repo: Repository, report: CheckReport, progress: Progress) -> None:
     try:
         report.problems.extend(Problem(file=name, reason=why, snapshots=()) for name, why in repo.wrong_scripts)
     except PgkuraError as error:
-        report.problems.append(Problem(file=SCRIPTS_KEY, reason=_reason(error), snapshots=(), later=_is_later(error)))
+        report.problems.append(Problem(file=SCRIPTS_KEY, reason=error.reason, snapshots=(), later=_is_later(error)))
     keys = [s.key for prefix in (INDEX, STATE, REFERENCES, TOMBSTONES, JOURNAL) for s in repo.believed(prefix)]
     progress.stage("reading records", total=len(keys), unit="files")
     for key in sorted(keys):
@@ -212,7 +212,7 @@ def _records(repo: Repository, report: CheckReport, progress: Progress) -> None:
             pass  # told with the host's file
         except PgkuraError as error:
             report.problems.append(
-                Problem(file=key, reason=_reason(error), snapshots=_snapshots_of(key), later=_is_later(error))
+                Problem(file=key, reason=error.reason, snapshots=_snapshots_of(key), later=_is_later(error))
             )
         progress.advance(1)
 
@@ -268,7 +268,7 @@ def _references(
         report.problems.append(
             Problem(
                 file=SNAPSHOTS + manifest.id,
-                reason=f"{_NO_LIST}: {_reason(error)}",
+                reason=f"{_NO_LIST}: {error.reason}",
                 snapshots=(manifest.id,),
                 later=_is_later(error),
             )
@@ -287,7 +287,7 @@ def _check_object(
         return
     except PgkuraError as error:
         report.problems.append(
-            Problem(file=key, reason=_reason(error), snapshots=tuple(snapshots), later=_is_later(error))
+            Problem(file=key, reason=error.reason, snapshots=tuple(snapshots), later=_is_later(error))
         )
         return
     report.objects += 1
@@ -306,7 +306,7 @@ def _check_object(
                 newlines = len(repo.read_sizes(layer))
         except PgkuraError as error:
             report.problems.append(
-                Problem(file=key, reason=_reason(error), snapshots=tuple(snapshots), later=_is_later(error))
+                Problem(file=key, reason=error.reason, snapshots=tuple(snapshots), later=_is_later(error))
             )
             continue
         report.chunks += 1
@@ -324,7 +324,3 @@ def _older(repo: Repository, ref: ObjectRef) -> str:
 
 def _is_later(error: PgkuraError) -> bool:
     return isinstance(error, FormatTooNew)
-
-
-def _reason(error: PgkuraError) -> str:
-    return f"{error.msg}: {error.detail}" if error.detail else error.msg

@@ -17,7 +17,7 @@ from pgkura.repository.packs import PACK_BYTES
 from pgkura.repository.repository import Repository
 from pgkura.repository.shelf import ChunkShelf
 from pgkura.repository.spool import ObjectMap
-from pgkura.repository.survey import Survey, reason
+from pgkura.repository.survey import Survey
 from pgkura.storage.base import KeyNotFound
 
 # Packs of which less is still needed are packed anew, unless told otherwise.
@@ -158,7 +158,7 @@ def _collect(repo: Repository, manifest: Manifest, shelf: ChunkShelf, named: Obj
         ):
             shelf.put(_noted(refs, named))
     except (Tampered, WrongKey, FormatTooNew, KeyNotFound) as error:
-        return 0, reason(error)
+        return 0, error.reason
     return sum(ref.stored for ref in (*parts, *state)), ""
 
 

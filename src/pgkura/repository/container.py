@@ -70,7 +70,7 @@ def open_signature(
 
 
 def signer_of(data: bytes) -> str:
-    """Who signed a stored file, as its header claims."""
+    """Who a file says has signed it, '' when it is no signed file. Proves nothing."""
     words = data[:_MAX_HEADER].partition(b"\n")[0].split(b" ")
     return words[2].decode("ascii", "replace") if len(words) == 4 else ""
 

@@ -20,14 +20,14 @@ from pgkura.repository.ground import Ground, Lying
 from pgkura.repository.journal import JOURNAL
 from pgkura.repository.keeping import INDEX, STATE, named_once, slices
 from pgkura.repository.keycopying import KEYS, CopiedKeys, KeyCopy
-from pgkura.repository.keyring import REPOSITORY_KEY
 from pgkura.repository.packs import object_id, object_key
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.repository import Repository
 from pgkura.repository.scripts import NAMES
 from pgkura.repository.shelf import ChunkShelf
 from pgkura.repository.spool import ObjectMap
-from pgkura.repository.survey import reason, references_of
+from pgkura.repository.survey import references_of
+from pgkura.repository.trust import REPOSITORY_KEY
 from pgkura.storage.base import KeyExists, KeyNotFound, Storage
 
 
@@ -176,7 +176,7 @@ class Copier:
             self.done.notes.append(f"snapshot {snapshot_id} was removed while it was to be copied")
             return None
         except PgkuraError as error:
-            self._fail(snapshot_id, reason(error))
+            self._fail(snapshot_id, error.reason)
             return None
         return _Snapshot(
             id=snapshot_id,
@@ -195,7 +195,7 @@ class Copier:
         except KeyNotFound:
             return None
         except PgkuraError as error:
-            self.done.problems[key] = reason(error)
+            self.done.problems[key] = error.reason
             return None
         return raw
 
@@ -285,7 +285,7 @@ class Copier:
         except KeyNotFound:
             return False, "it is missing"
         except PgkuraError as error:
-            return False, reason(error)
+            return False, error.reason
         if not _is(data, ref):
             return False, "its bytes are not those that were stored"
         if there is None:
@@ -338,7 +338,7 @@ class Copier:
             except KeyNotFound:
                 continue  # a prune replaced it
             except PgkuraError as error:
-                self.done.problems[stored.key] = reason(error)
+                self.done.problems[stored.key] = error.reason
                 continue
             yield stored.key, data
 

@@ -7,10 +7,11 @@ from pgkura.core.errors import PgkuraError, RepositoryExists, Tampered, WrongKey
 from pgkura.repository import canonical
 from pgkura.repository.container import ROOT, open_signature, seal_signature
 from pgkura.repository.keyrecords import HostRecord, Shared, epoch_key, host_file, shared_key
-from pgkura.repository.keyring import FORMAT, REPOSITORY_KEY, open_keyring
+from pgkura.repository.keyring import open_keyring
 from pgkura.repository.keys import HostKey, Identity, NewKeys, new_identity, public_hex
 from pgkura.repository.scripts import write_scripts
 from pgkura.repository.seal import pack_record, seal, unseal
+from pgkura.repository.trust import FORMAT, REPOSITORY_KEY
 from pgkura.storage.base import KeyNotFound, Storage
 
 # All that `init` writes before the head.

@@ -33,7 +33,7 @@ class Keyed:
             return False
         keys = self._open_again()
         keys.refuse_writing()
-        self._keys, self._belief = keys, Belief(self.storage, keys.revoked)
+        self._keys, self._belief = keys, Belief(self.storage, keys.revoked, keys.doubtful)
         self._seen = seen
         return True
 

@@ -21,6 +21,7 @@ HOSTS = "keys/host-"
 SHARED = "keys/shared-"
 REVOKED = "keys/revoked-"
 SUPERSEDED = "keys/superseded-"
+COPY_HINT = "get it back from a copy of the repository"
 
 
 def epoch_key(number: int) -> str:

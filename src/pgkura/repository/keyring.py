@@ -3,20 +3,18 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from pgkura.core.errors import FormatTooNew, PgkuraError, RepositoryNotFound, Tampered, Unbelieved, WrongKey
-from pgkura.repository import canonical
+from pgkura.core.errors import PgkuraError, Tampered, Unbelieved, WrongKey
 from pgkura.repository.claims import SNAPSHOTS
-from pgkura.repository.container import MAGIC, ROOT, open_signature, signer_of
+from pgkura.repository.container import ROOT, open_signature, signer_of
 from pgkura.repository.keyrecords import (
+    COPY_HINT,
     EPOCHS,
     HOSTS,
     REVOKED,
     SHARED,
-    HostRecord,
     Revocation,
     Shared,
     epoch_key,
@@ -24,15 +22,13 @@ from pgkura.repository.keyrecords import (
     number_of,
     revoked_key,
 )
-from pgkura.repository.keys import HostKey, Identity, chunk_mac_key, public_from_hex
+from pgkura.repository.keys import HostKey, Identity, chunk_mac_key
 from pgkura.repository.seal import unpack_record, unseal, unseal_object
+from pgkura.repository.trust import Trust, open_trust
 from pgkura.storage.base import KeyNotFound, Storage
 
-COPY_HINT = "get it back from a copy of the repository"
-REPOSITORY_KEY = "pgkura-repository"
 # Snapshots that an error names, the newest first.
 NAMED = 20
-FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +47,7 @@ class Keyring:
 
     signers     host id (or "root") → public key, each signed in by the root; revoked ones too, for their older files
     revoked     host id → what of its files is still believed
+    doubtful    hosts of whose files nothing is believed, since their revocation is damaged
     secrets     age secrets that open the index class
     epochs      the epochs that are known here, newest first; new data belongs to the first
     prints      key of component fingerprints, the same in all epochs
@@ -72,6 +69,7 @@ class Keyring:
     private: Ed25519PrivateKey | None = field(repr=False)
     broken: tuple[tuple[str, str], ...] = ()
     unopenable: str = ""
+    doubtful: frozenset[str] = frozenset()
 
     @property
     def newest(self) -> Epoch:
@@ -136,75 +134,12 @@ class Keyring:
                 raise Tampered(why, detail=f"{key} says which key new data is sealed to", hint=COPY_HINT)
             if key.startswith(HOSTS):
                 raise Tampered(why, detail=f"{key} says which host can read what is written", hint=COPY_HINT)
+            if key.startswith(REVOKED):
+                raise Tampered(why, detail=f"{key} says which files of a revoked host are needed", hint=COPY_HINT)
 
     def why_not(self, number: int) -> str:
         """What was wrong with an epoch's file."""
         return dict(self.broken).get(epoch_key(number), f"there is no {epoch_key(number)}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trust:
-    """A repository's identity and the hosts that its root signed in."""
-
-    repository_id: str
-    root_hex: str
-    created: str
-    root: Ed25519PublicKey
-    hosts: Mapping[str, HostRecord]
-    revoked: Mapping[str, Revocation]
-
-    def open(self, kind: str, key: str, data: bytes) -> bytes:
-        """The body of a file that the root signed."""
-        return open_signature(data, kind, self.repository_id, key, {ROOT: self.root})[1]
-
-    @property
-    def active(self) -> list[HostRecord]:
-        """Hosts that are not revoked."""
-        return [h for h in self.hosts.values() if h.host_id not in self.revoked]
-
-
-def open_trust(
-    storage: Storage, identity: Identity | None, host: HostKey | None, broken: dict[str, str] | None = None
-) -> Trust:
-    """Read and check `pgkura-repository`, the hosts and the revocations.
-
-    With `broken`, a damaged file of a host goes there, and costs only what that host signed. A damaged revocation is
-    always an error: without it a revoked host would be believed.
-
-    Raises RepositoryNotFound, WrongKey (a key of another repository), Tampered, FormatTooNew.
-    """
-    head = _head(storage)
-    repository_id, root_hex = _claimed(head)
-    _same_repository(repository_id, root_hex, identity, host)
-    root = public_from_hex(root_hex)
-    open_signature(head, "repository", repository_id, REPOSITORY_KEY, {ROOT: root})
-    body: dict[str, Any] = canonical.decode(head.partition(b"\n")[2], REPOSITORY_KEY)
-
-    def read(kind: str, key: str) -> bytes:
-        return open_signature(storage.get(key), kind, repository_id, key, {ROOT: root})[1]
-
-    hosts: list[HostRecord] = []
-    for key in sorted(s.key for s in storage.list(HOSTS)):
-        try:
-            hosts.append(HostRecord.decode(read("host", key), key))
-        except Tampered as error:
-            if broken is None:
-                raise Tampered(error.msg, detail=error.detail, hint=COPY_HINT) from error
-            broken[key] = _why(error)
-    revoked = []
-    for key in sorted(s.key for s in storage.list(REVOKED)):
-        try:
-            revoked.append(Revocation.decode(read("revoked", key), key))
-        except Tampered as error:
-            raise Tampered(error.msg, detail=error.detail, hint=COPY_HINT) from error
-    return Trust(
-        repository_id=repository_id,
-        root_hex=root_hex,
-        created=str(body["created"]),
-        root=root,
-        hosts={h.host_id: h for h in hosts},
-        revoked={r.host_id: r for r in revoked},
-    )
 
 
 def open_keyring(storage: Storage, identity: Identity | None, host: HostKey | None) -> Keyring:
@@ -228,12 +163,13 @@ def open_keyring(storage: Storage, identity: Identity | None, host: HostKey | No
         recipients.append(Identity.parse(shared[-1].records).recipient)
     is_root = identity is not None and identity.is_root(trust.root_hex)
     # What a host signs whose own file is damaged, nobody would believe.
-    signing = host if host is not None and host.host_id in trust.hosts else None
+    signing = host if host is not None and host.host_id in {h.host_id for h in trust.active} else None
     return Keyring(
         repository_id=trust.repository_id,
         created=trust.created,
         signers={ROOT: trust.root} | {h.host_id: h.signing for h in trust.hosts.values()},
         revoked=trust.revoked,
+        doubtful=trust.doubtful,
         secrets=(*secrets, *(s.records for s in shared)),
         epochs=epochs,
         prints=shared[-1].prints if shared else epochs[-1].mac_key,
@@ -241,7 +177,7 @@ def open_keyring(storage: Storage, identity: Identity | None, host: HostKey | No
         signer=signing.host_id if signing is not None else ROOT if is_root else "",
         private=signing.signing if signing is not None else identity.root if identity is not None and is_root else None,
         broken=tuple(broken.items()),
-        unopenable=_unopenable(storage, trust, epoch_key(epochs[0].number)),
+        unopenable="" if epochs[0].secret else _unopenable(storage, trust, epoch_key(epochs[0].number)),
     )
 
 
@@ -252,7 +188,7 @@ def _unopenable(storage: Storage, trust: Trust, key: str) -> str:
     except KeyNotFound:
         return f"{key} is missing"
     except Tampered as error:
-        return _why(error)
+        return error.reason
     return ""
 
 
@@ -286,7 +222,7 @@ def read_epochs(storage: Storage, trust: Trust, identity: Identity, broken: dict
             text = unseal(trust.open("epoch", key, storage.get(key)), [identity.secret], key)
             opened = Identity.parse(text.decode("utf-8", "replace"))
         except (Tampered, WrongKey, KeyNotFound) as error:
-            broken[key] = _why(error)
+            broken[key] = error.reason
             first = error if first is None or isinstance(error, Tampered) else first
         else:
             mac = chunk_mac_key(opened.secret)
@@ -312,10 +248,6 @@ def _no_epoch(storage: Storage, first: PgkuraError | None) -> Tampered:
     return Tampered(first.msg, detail=f"{first.detail}; {needing}" if first.detail else needing, hint=COPY_HINT)
 
 
-def _why(error: PgkuraError) -> str:
-    return f"{error.msg}: {error.detail}" if error.detail else error.msg
-
-
 def read_shared(storage: Storage, trust: Trust, secrets: list[str], broken: dict[str, str]) -> list[Shared]:
     """The generations that these secrets open, oldest first.
 
@@ -331,13 +263,13 @@ def read_shared(storage: Storage, trust: Trust, secrets: list[str], broken: dict
             if key == keys[-1]:
                 broken[key] = error.msg  # older ones: of an epoch that this person does not open
         except Tampered as error:
-            broken[key] = _why(error)
+            broken[key] = error.reason
     return found
 
 
 def _no_revocation_is_missing(trust: Trust, shared: list[Shared]) -> None:
     for host_id in shared[-1].revoked if shared else ():
-        if host_id not in trust.revoked:
+        if host_id not in trust.revoked and host_id not in trust.doubtful:
             raise Tampered(
                 f"{revoked_key(host_id)} is missing",
                 detail="a host was revoked, and somebody took its revocation away",
@@ -355,55 +287,3 @@ def _epochs(opened: list[Epoch], host: HostKey | None, shared: list[Shared]) -> 
     known |= {e.number: e for e in opened}
     first = newest or max(known)
     return tuple(known[n] for n in sorted(known, key=lambda n: (n != first, -n)))
-
-
-def _head(storage: Storage) -> bytes:
-    try:
-        return storage.get(REPOSITORY_KEY)
-    except KeyNotFound as error:
-        raise RepositoryNotFound(
-            f"no repository at {storage.url}",
-            detail=f"there is no {REPOSITORY_KEY}",
-            hint="check PGKURA_REPOSITORY; `pgkura init` makes a new one",
-        ) from error
-
-
-def _claimed(head: bytes) -> tuple[str, str]:
-    """(repository id, root public key) as the file claims; believed only when a key at hand agrees."""
-    first, newline, rest = head.partition(b"\n")
-    magic = first.split(b" ")[0]
-    if magic != MAGIC and magic.startswith(b"pgkura") and magic.removeprefix(b"pgkura").isdigit():
-        raise FormatTooNew(
-            f"the repository has format {magic.removeprefix(b'pgkura').decode()}; this program reads format 1",
-            hint="use a newer pgkura",
-        )
-    body = canonical.decode(rest, REPOSITORY_KEY) if newline else None
-    if not isinstance(body, dict):
-        raise Tampered(f"{REPOSITORY_KEY} is damaged", detail="no record")
-    if isinstance(body.get("format"), int) and body["format"] > FORMAT:
-        raise FormatTooNew(f"the repository has format {body['format']}", hint="use a newer pgkura")
-    try:
-        public_from_hex(body["root"])
-        return str(body["repository"]), str(body["root"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise Tampered(f"{REPOSITORY_KEY} is damaged", detail="it names no root key") from error
-
-
-def _same_repository(repository_id: str, root: str, identity: Identity | None, host: HostKey | None) -> None:
-    hint = "check PGKURA_REPOSITORY and the key: they do not belong together (or the store was replaced by somebody)"
-    if identity is not None and not identity.is_root(root):
-        if not identity.root_hex:
-            raise WrongKey(
-                "this identity is not the root's, and does not say which repository it may read",
-                detail=f"here: {repository_id}",
-                hint="a person's identity file needs the comment lines that `pgkura people add` prints "
-                "(`# repository: …` and `# root: …`): they say whose signatures to trust",
-            )
-        if (identity.root_hex, identity.repository) != (root, repository_id):
-            raise WrongKey("this identity belongs to another repository", detail=f"here: {repository_id}", hint=hint)
-    if host is not None and (host.root_public, host.repository_id) != (root, repository_id):
-        raise WrongKey(
-            "this host key belongs to another repository",
-            detail=f"{host.repository_id}, here: {repository_id}",
-            hint=hint,
-        )

@@ -14,7 +14,6 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from pgkura.core.errors import StoreError, Tampered
-from pgkura.repository.survey import reason
 from pgkura.storage.retention import LockMode, Retention, Version, several_versions
 
 _AT_ONCE = 8
@@ -84,7 +83,7 @@ class Locks:
                 file.key, until=file.until, mode=self._mode, size=file.size, version=version
             ), ""
         except StoreError as error:
-            return False, reason(error)
+            return False, error.reason
 
     def look(self, prefix: str, find: Callable[[str], tuple[Wanted, Right] | None]) -> None:
         """Below `prefix`: of each wanted file that has several versions, or is hidden, the right one is locked.
@@ -97,7 +96,7 @@ class Locks:
                 if (found := find(key)) is not None:
                     self._settle(*found, versions)
         except StoreError as error:
-            why = f"its versions cannot be listed, so what was overwritten is not noticed: {reason(error)}"
+            why = f"its versions cannot be listed, so what was overwritten is not noticed: {error.reason}"
             self._refused.append((prefix, why))
 
     def _settle(self, file: Wanted, right: Right, versions: list[Version]) -> None:
@@ -120,7 +119,7 @@ class Locks:
         except Tampered:
             pass
         except StoreError as error:
-            return f"it has several versions in the store, and the current one cannot be read: {reason(error)}"
+            return f"it has several versions in the store, and the current one cannot be read: {error.reason}"
         return "it was overwritten in the store"
 
     def refuse(self, key: str, why: str) -> None:

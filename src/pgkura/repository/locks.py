@@ -9,14 +9,13 @@ from pgkura.core.errors import PgkuraError, StoreError, UsageError
 from pgkura.core.refs import ObjectRef
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.keeping import INDEX
-from pgkura.repository.keyring import REPOSITORY_KEY
 from pgkura.repository.lock_versions import Locked, Locks, Right, Wanted, same_hash, slices
 from pgkura.repository.manifest import Manifest
 from pgkura.repository.packs import object_id, object_key
 from pgkura.repository.references import REFERENCES
 from pgkura.repository.repository import Repository
 from pgkura.repository.spool import ObjectMap
-from pgkura.repository.survey import reason
+from pgkura.repository.trust import REPOSITORY_KEY
 from pgkura.repository.versions import older_version
 from pgkura.storage.base import KeyNotFound
 from pgkura.storage.retention import LockMode, Retaining, Retention, need_retention, several_versions
@@ -148,7 +147,7 @@ def _short_older(
     except StoreError as error:
         yield (
             DATA,
-            f"the versions cannot be listed, so not all locks were looked at: {reason(error)}",
+            f"the versions cannot be listed, so not all locks were looked at: {error.reason}",
             tuple(sorted(ends)),
         )
 

@@ -21,7 +21,7 @@ from pgkura.repository.references import REFERENCES
 from pgkura.repository.repacking import Repacked, Repacker
 from pgkura.repository.repository import Repository
 from pgkura.repository.shelf import ChunkShelf
-from pgkura.repository.survey import Survey, Surveyor, reason, store_now
+from pgkura.repository.survey import Survey, Surveyor, store_now
 from pgkura.repository.tombstones import Phase, Tombstone
 from pgkura.storage.base import KeyNotFound
 
@@ -128,7 +128,7 @@ class Pruner:
         except KeyNotFound:
             return []
         except PgkuraError as error:
-            self.done.blocked[key] = f"left as it is: {reason(error)}"
+            self.done.blocked[key] = f"left as it is: {error.reason}"
             return []
 
     def sweep(self, *, grace: int) -> None:

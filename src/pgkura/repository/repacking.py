@@ -24,7 +24,7 @@ from pgkura.repository.references import REFERENCES, needed_objects
 from pgkura.repository.repository import Repository
 from pgkura.repository.sealer import Owner
 from pgkura.repository.spool import ObjectMap
-from pgkura.repository.survey import computed_references, reason
+from pgkura.repository.survey import computed_references
 from pgkura.storage.base import KeyNotFound
 
 # As backups do: a longer list is stored in parts.
@@ -87,7 +87,7 @@ class Repacker:
             opened = self._sealer.open(refs[0].object)
             frames = [(ref, self._sealer.frame(opened, ref)) for ref in refs]
         except (Tampered, WrongKey) as error:
-            self.done.left[object_key(object_id)] = reason(error)
+            self.done.left[object_key(object_id)] = error.reason
             return
         waiting = self._waiting.setdefault(opened.owner, [])
         waiting += frames
@@ -113,7 +113,7 @@ class Repacker:
         except PlanOutdated:
             why = "another prune took away meanwhile what was packed for it; the next run packs it"
         except (Tampered, WrongKey, FormatTooNew) as error:
-            why = reason(error)
+            why = error.reason
         if why:
             self.done.left[SNAPSHOTS + snapshot_id] = why
         else:

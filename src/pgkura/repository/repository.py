@@ -50,7 +50,7 @@ class Repository(Keyed, Bundles):
         self._rooms = Rooms()
         self._counting = threading.Lock()
         self._objects = Objects(storage)
-        self._belief = Belief(storage, keyring.revoked)
+        self._belief = Belief(storage, keyring.revoked, keyring.doubtful)
 
     @classmethod
     def open(cls, storage: Storage, *, identity: Identity | None = None, host: HostKey | None = None) -> "Repository":

@@ -92,7 +92,7 @@ class Surveyor:
             except KeyNotFound:
                 continue
             except PgkuraError as error:
-                survey.unreadable[stored.key] = reason(error)
+                survey.unreadable[stored.key] = error.reason
         survey.listing = self._ground.look((i, s) for s in storage.list(DATA) if (i := object_id(s.key)))
         return survey
 
@@ -105,7 +105,7 @@ class Surveyor:
         except KeyNotFound:
             return  # removed by another prune in this moment
         except PgkuraError as error:
-            survey.unreadable[stored.key] = reason(error)
+            survey.unreadable[stored.key] = error.reason
 
     def _read_references(self, survey: Survey, snapshot_id: str, stored: Stored | None) -> None:
         manifest = survey.manifests.get(snapshot_id)
@@ -131,14 +131,14 @@ class Surveyor:
             survey.lacking.append(snapshot_id)
             why = "it was made by a pgkura that wrote none"
         except PgkuraError as error:
-            why = reason(error)
+            why = error.reason
         if manifest is not None and self._repo.can_read_data:
             try:
                 survey.needs[snapshot_id] = self._compute(survey.manifests[snapshot_id])
                 survey.computed.append(snapshot_id)
                 return
             except PgkuraError as error:
-                why = reason(error)
+                why = error.reason
         survey.unreadable[key] = why
 
     def _covers(self, survey: Survey, manifest: Manifest) -> bool:
@@ -210,8 +210,3 @@ def store_now(storage: Storage) -> float:
     finally:
         with suppress(StoreError):
             storage.delete(key)
-
-
-def reason(error: PgkuraError) -> str:
-    """In one line."""
-    return f"{error.msg}: {error.detail}" if error.detail else error.msg
