@@ -74,6 +74,9 @@ def test_a_damaged_host_costs_what_it_signed(two: Two) -> None:
     for keys in (("PGKURA_IDENTITY", "PGKURA_HOST_KEY"), ("PGKURA_IDENTITY",), ("PGKURA_HOST_KEY",)):
         (problem,) = two.run("verify", "--json", keys=keys).expect(16).json["proof"]["problems"]
         assert (problem["file"], problem["snapshots"]) == (name, [two.theirs]), keys
+        # index, references, state, journal
+        assert "4 records that its host signed were not read" in problem["reason"]
+    assert "unused files were not counted" in two.run("verify").expect(16).out
     target = newest().create_database("damaged_keys_target")
     assert two.run("restore", two.ours, "--to", target, "--json").expect().json["proof"]["equal"] is True
     refused = two.run("restore", two.theirs, "--to", target, "--json").expect(16)

@@ -64,6 +64,7 @@ def verify_repository(repo: Repository, snapshot: str, *, progress: Progress) ->
     log = check_log(repo, deep=repo.can_read_data, progress=progress)
     report.problems += (Problem(file=d.file, reason=d.reason, snapshots=(), later=d.later) for d in log.damages)
     report.ignored = repo.warnings
+    unused_files = "unused files were not counted" if report.orphans is None else f"{report.orphans} unused files"
     form = "read, decrypted and decoded" if repo.can_read_data else "in sealed form only (no identity here)"
     body = {**report.as_json(), "segments": log.segments, "bundles": log.bundles, "log_bytes": log.bytes}
     if repo.can_read_data:
@@ -71,7 +72,7 @@ def verify_repository(repo: Repository, snapshot: str, *, progress: Progress) ->
     return VerifyResult(
         result=Result.INCOMPLETE if report.problems else Result.OK,
         summary=f"{len(ids)} snapshots, {report.objects} objects, {report.chunks} chunks, "
-        f"{log.segments} segments {form}; {len(report.problems)} problems, {report.orphans} unused files",
+        f"{log.segments} segments {form}; {len(report.problems)} problems, {unused_files}",
         seconds=time.monotonic() - begun,
         proof=body,
         problems=tuple(str(p) for p in report.problems),

@@ -1,6 +1,7 @@
 """Reads a repository back and names every damage with the snapshots it touches."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -49,7 +50,10 @@ class Problem:
 
 @dataclass(slots=True)
 class CheckReport:
-    """What was read. `deep`: decrypted and decoded, not only the sealed form."""
+    """What was read. `deep`: decrypted and decoded, not only the sealed form.
+
+    `orphans`: data files that nothing needs; None where not all that may need one could be read.
+    """
 
     deep: bool
     snapshots: int = 0
@@ -57,7 +61,7 @@ class CheckReport:
     chunks: int = 0
     rows: int = 0
     bytes: int = 0
-    orphans: int = 0
+    orphans: int | None = None
     problems: list[Problem] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     # Chunks whose rows are no lines: object id, offset.
@@ -82,8 +86,8 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
     report = CheckReport(deep=deep)
     manifests = list(_manifests(repo, ids, report))
     report.snapshots = len(manifests)
-    report.problems.extend(_broken_keys(repo, ids, manifests))
-    _records(repo, report, progress)
+    unbelieved = _records(repo, report, progress)
+    report.problems[:0] = _broken_keys(repo, ids, manifests, unbelieved)
     objects, ground = ObjectMap(), Ground()
     lists: dict[int, str] = {}
     shelf = ChunkShelf()
@@ -117,7 +121,8 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
     report.ignored = repo.warnings
     for ref in _indexed(repo, report):
         objects.add(ref.object)
-    report.orphans = sum(object_id(s.key) not in objects for s in repo.storage.list("data/"))
+    if len(manifests) == len(ids) and not any(k.startswith(INDEX) for k in [*unbelieved, *_files(report)]):
+        report.orphans = sum(object_id(s.key) not in objects for s in repo.storage.list("data/"))
     _forget_removed(repo, report)
     return report
 
@@ -161,8 +166,15 @@ def _forget_removed(repo: Repository, report: CheckReport) -> None:
     ]
 
 
-def _broken_keys(repo: Repository, ids: Sequence[str], manifests: Sequence[Manifest]) -> Iterator[Problem]:
-    """Files of `keys/` that are damaged: an epoch's is needed by all that is sealed to it, a host's by what it signed.
+def _files(report: CheckReport) -> Iterator[str]:
+    return (p.file for p in report.problems)
+
+
+def _broken_keys(
+    repo: Repository, ids: Sequence[str], manifests: Sequence[Manifest], unbelieved: Sequence[str]
+) -> Iterator[Problem]:
+    """Files of `keys/` that are damaged: an epoch's is needed by all that is sealed to it, a host's by what it signed
+    (`unbelieved`: the records of such hosts, which were not read).
 
     Whether they are whole shows without the identity: the root signed them.
     """
@@ -180,23 +192,28 @@ def _broken_keys(repo: Repository, ids: Sequence[str], manifests: Sequence[Manif
         except PgkuraError as error:
             broken[key] = error.reason
     opened = {m.id for m in manifests}
-    closed = {i: _signer(repo, SNAPSHOTS + i) for i in ids if i not in opened} if broken else {}
+    closed = {i: _stands_on(repo, SNAPSHOTS + i) for i in ids if i not in opened} if broken else {}
+    unread = Counter(file for key in unbelieved for file in _stands_on(repo, key))
     for key, why in sorted(broken.items()):
         touched = [m.id for m in manifests if epoch_key(m.epoch) == key]
-        touched += [i for i, signer in closed.items() if key in (host_file(signer), revoked_key(signer))]
-        yield Problem(file=key, reason=why, snapshots=tuple(sorted(touched)))
+        touched += [i for i, files in closed.items() if key in files]
+        lost = f"; {unread[key]} records that its host signed were not read" if unread[key] else ""
+        yield Problem(file=key, reason=why + lost, snapshots=tuple(sorted(touched)))
 
 
-def _signer(repo: Repository, key: str) -> str:
+def _stands_on(repo: Repository, key: str) -> tuple[str, ...]:
+    """The files of `keys/` that decide whether the signer of a file is believed."""
     try:
-        return signer_of(repo.storage.get(key))
+        signer = signer_of(repo.storage.get(key))
     except PgkuraError:
-        return ""  # told with the manifest
+        return ()  # told with the file itself
+    return host_file(signer), revoked_key(signer)
 
 
-def _records(repo: Repository, report: CheckReport, progress: Progress) -> None:
+def _records(repo: Repository, report: CheckReport, progress: Progress) -> list[str]:
     """Index, states, references, tombstones and journal: every signature, every record readable; and the way out is
-    ours."""
+    ours. Returns those that cannot be believed, since a file of their host is damaged."""
+    unbelieved = []
     try:
         report.problems.extend(Problem(file=name, reason=why, snapshots=()) for name, why in repo.wrong_scripts)
     except PgkuraError as error:
@@ -209,12 +226,13 @@ def _records(repo: Repository, report: CheckReport, progress: Progress) -> None:
         except KeyNotFound:
             pass  # listed a moment ago: a prune has replaced or removed it
         except Unbelieved:
-            pass  # told with the host's file
+            unbelieved.append(key)
         except PgkuraError as error:
             report.problems.append(
                 Problem(file=key, reason=error.reason, snapshots=_snapshots_of(key), later=_is_later(error))
             )
         progress.advance(1)
+    return unbelieved
 
 
 def _snapshots_of(key: str) -> tuple[str, ...]:
