@@ -71,18 +71,18 @@ def spoil(path: Path) -> None:
 def test_a_damaged_host_costs_what_it_signed(two: Two) -> None:
     """The other host's snapshot restores; who would write for a host that cannot be known any more is refused."""
     name = host_file(two.other.host_id)
-    places = ("index", "references", "state", "journal")
+    places = ("index", "references", "state", "journal", "snapshots")
     records = sum(
         signer_of((two.desk.repository / path).read_bytes()) == two.other.host_id
         for place in places
         for path in (two.desk.repository / place).iterdir()
     )
-    assert records >= 2, "references and state at least"
+    assert records >= 3, "manifest, references and state at least"
     spoil(two.desk.repository / name)
     for keys in (("PGKURA_IDENTITY", "PGKURA_HOST_KEY"), ("PGKURA_IDENTITY",), ("PGKURA_HOST_KEY",)):
         (problem,) = two.run("verify", "--json", keys=keys).expect(16).json["proof"]["problems"]
         assert (problem["file"], problem["snapshots"]) == (name, [two.theirs]), keys
-        assert f"; {records} records that its host signed were not read" in problem["reason"]
+        assert f"; {records} files that its host signed were not read" in problem["reason"]
     assert "unused files were not counted" in two.run("verify").expect(16).out
     target = newest().create_database("damaged_keys_target")
     assert two.run("restore", two.ours, "--to", target, "--json").expect().json["proof"]["equal"] is True
@@ -147,3 +147,14 @@ def test_only_the_snapshots_of_a_damaged_epoch_are_lost(two: Two) -> None:
     target = newest().create_database("damaged_keys_target")
     assert two.run("restore", later, "--to", target, "--json").expect().json["proof"]["equal"] is True
     assert two.run("backup", "--json").expect().json["result"] == "ok"
+
+
+def test_a_later_epoch_is_no_damage_without_the_identity_either(two: Two) -> None:
+    """Who cannot read its format says so, and adds nothing."""
+    path = two.desk.repository / "keys/epoch-0001"
+    path.write_bytes(path.read_bytes().replace(b"pgkura1 ", b"pgkura2 ", 1))
+    (problem,) = two.run("verify", "--json", keys=("PGKURA_HOST_KEY",)).expect(17).json["proof"]["problems"]
+    assert (problem["file"], problem["snapshots"]) == ("keys/epoch-0001", sorted([two.ours, two.theirs]))
+    before = two.files()
+    assert "use a newer pgkura" in two.run("backup", keys=("PGKURA_HOST_KEY",)).expect(17).err
+    assert two.files() == before

@@ -1,7 +1,6 @@
 """Reads a repository back and names every damage with the snapshots it touches."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -52,7 +51,8 @@ class Problem:
 class CheckReport:
     """What was read. `deep`: decrypted and decoded, not only the sealed form.
 
-    `orphans`: data files that nothing needs; None where not all that may need one could be read.
+    `orphans`: data files that nothing needs; None where not all that may need one could be read. `unbelieved`: files
+    that were not read, since a file of their host is damaged, with which they are told.
     """
 
     deep: bool
@@ -64,6 +64,7 @@ class CheckReport:
     orphans: int | None = None
     problems: list[Problem] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    unbelieved: list[str] = field(default_factory=list)
     # Chunks whose rows are no lines: object id, offset.
 
     def as_json(self) -> dict[str, Any]:
@@ -86,8 +87,8 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
     report = CheckReport(deep=deep)
     manifests = list(_manifests(repo, ids, report))
     report.snapshots = len(manifests)
-    unbelieved = _records(repo, report, progress)
-    report.problems[:0] = _broken_keys(repo, ids, manifests, unbelieved)
+    _records(repo, report, progress)
+    report.problems[:0] = _broken_keys(repo, manifests, report.unbelieved)
     objects, ground = ObjectMap(), Ground()
     lists: dict[int, str] = {}
     shelf = ChunkShelf()
@@ -121,7 +122,8 @@ def check_repository(repo: Repository, ids: Sequence[str], *, deep: bool, progre
     report.ignored = repo.warnings
     for ref in _indexed(repo, report):
         objects.add(ref.object)
-    if len(manifests) == len(ids) and not any(k.startswith(INDEX) for k in [*unbelieved, *_files(report)]):
+    unread = [*report.unbelieved, *(p.file for p in report.problems)]
+    if not any(file.startswith((SNAPSHOTS, INDEX)) for file in unread):
         report.orphans = sum(object_id(s.key) not in objects for s in repo.storage.list("data/"))
     _forget_removed(repo, report)
     return report
@@ -132,7 +134,7 @@ def _manifests(repo: Repository, ids: Iterable[str], report: CheckReport) -> Ite
         try:
             yield repo.manifest(snapshot_id)
         except Unbelieved:
-            pass  # told with the host's file
+            report.unbelieved.append(SNAPSHOTS + snapshot_id)
         except PgkuraError as error:
             report.problems.append(
                 Problem(
@@ -166,18 +168,12 @@ def _forget_removed(repo: Repository, report: CheckReport) -> None:
     ]
 
 
-def _files(report: CheckReport) -> Iterator[str]:
-    return (p.file for p in report.problems)
-
-
-def _broken_keys(
-    repo: Repository, ids: Sequence[str], manifests: Sequence[Manifest], unbelieved: Sequence[str]
-) -> Iterator[Problem]:
-    """Files of `keys/` that are damaged: an epoch's is needed by all that is sealed to it, a host's by what it signed
-    (`unbelieved`: the records of such hosts, which were not read).
+def _broken_keys(repo: Repository, manifests: Sequence[Manifest], unbelieved: Sequence[str]) -> Iterator[Problem]:
+    """Files of `keys/` that are damaged: an epoch's is needed by all that is sealed to it, a host's by what it signed.
 
     Whether they are whole shows without the identity: the root signed them.
     """
+    later: set[str] = set()
     there = {s.key for s in repo.storage.list("keys/")}
     broken = {key: "it is missing" for m in manifests if (key := epoch_key(m.epoch)) not in there}
     broken |= dict(repo.broken_keys)
@@ -191,29 +187,28 @@ def _broken_keys(
             pass  # people change
         except PgkuraError as error:
             broken[key] = error.reason
-    opened = {m.id for m in manifests}
-    closed = {i: _stands_on(repo, SNAPSHOTS + i) for i in ids if i not in opened} if broken else {}
-    unread = Counter(file for key in unbelieved for file in _stands_on(repo, key))
+            later.update({key} if _is_later(error) else ())
+    stand_on = {key: _stands_on(repo, key) for key in unbelieved}
     for key, why in sorted(broken.items()):
+        unread = [file for file, keys in stand_on.items() if key in keys]
         touched = [m.id for m in manifests if epoch_key(m.epoch) == key]
-        touched += [i for i, files in closed.items() if key in files]
-        lost = f"; {unread[key]} records that its host signed were not read" if unread[key] else ""
-        yield Problem(file=key, reason=why + lost, snapshots=tuple(sorted(touched)))
+        touched += [file.removeprefix(SNAPSHOTS) for file in unread if file.startswith(SNAPSHOTS)]
+        lost = f"; {len(unread)} files that its host signed were not read" if unread else ""
+        yield Problem(file=key, reason=why + lost, snapshots=tuple(sorted(touched)), later=key in later)
 
 
 def _stands_on(repo: Repository, key: str) -> tuple[str, ...]:
     """The files of `keys/` that decide whether the signer of a file is believed."""
     try:
         signer = signer_of(repo.storage.get(key))
-    except PgkuraError:
-        return ()  # told with the file itself
+    except KeyNotFound:
+        return ()  # a prune has removed it
     return host_file(signer), revoked_key(signer)
 
 
-def _records(repo: Repository, report: CheckReport, progress: Progress) -> list[str]:
+def _records(repo: Repository, report: CheckReport, progress: Progress) -> None:
     """Index, states, references, tombstones and journal: every signature, every record readable; and the way out is
-    ours. Returns those that cannot be believed, since a file of their host is damaged."""
-    unbelieved = []
+    ours."""
     try:
         report.problems.extend(Problem(file=name, reason=why, snapshots=()) for name, why in repo.wrong_scripts)
     except PgkuraError as error:
@@ -226,13 +221,12 @@ def _records(repo: Repository, report: CheckReport, progress: Progress) -> list[
         except KeyNotFound:
             pass  # listed a moment ago: a prune has replaced or removed it
         except Unbelieved:
-            unbelieved.append(key)
+            report.unbelieved.append(key)
         except PgkuraError as error:
             report.problems.append(
                 Problem(file=key, reason=error.reason, snapshots=_snapshots_of(key), later=_is_later(error))
             )
         progress.advance(1)
-    return unbelieved
 
 
 def _snapshots_of(key: str) -> tuple[str, ...]:

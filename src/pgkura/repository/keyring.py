@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from pgkura.core.errors import PgkuraError, Tampered, Unbelieved, WrongKey
+from pgkura.core.errors import FormatTooNew, PgkuraError, Tampered, Unbelieved, WrongKey
 from pgkura.repository.claims import SNAPSHOTS
 from pgkura.repository.container import ROOT, open_signature, signer_of
 from pgkura.repository.keyrecords import (
@@ -54,7 +54,7 @@ class Keyring:
     recipients  who can open new records of the index class
     signer      a host id, "root", or '' for a person who cannot sign
     broken      files of `keys/` that could not be used, and why
-    unopenable  what is wrong with the file that opens new data, '' if nothing is
+    unopenable  what is wrong with the file that opens new data, if anything is
     """
 
     repository_id: str
@@ -68,7 +68,7 @@ class Keyring:
     signer: str
     private: Ed25519PrivateKey | None = field(repr=False)
     broken: tuple[tuple[str, str], ...] = ()
-    unopenable: str = ""
+    unopenable: PgkuraError | None = None
     doubtful: frozenset[str] = frozenset()
 
     @property
@@ -126,9 +126,9 @@ class Keyring:
 
     def refuse_writing(self) -> None:
         """Raises Tampered where it is not sure which epoch is the newest, which hosts must be able to read, or
-        whether anybody could open what is written."""
-        if self.unopenable:
-            raise Tampered(self.unopenable, detail="nobody could open what is written", hint=COPY_HINT)
+        whether anybody could open what is written; FormatTooNew."""
+        if self.unopenable is not None:
+            raise self.unopenable
         for key, why in self.broken:
             if key.startswith(SHARED):
                 raise Tampered(why, detail=f"{key} says which key new data is sealed to", hint=COPY_HINT)
@@ -177,19 +177,22 @@ def open_keyring(storage: Storage, identity: Identity | None, host: HostKey | No
         signer=signing.host_id if signing is not None else ROOT if is_root else "",
         private=signing.signing if signing is not None else identity.root if identity is not None and is_root else None,
         broken=tuple(broken.items()),
-        unopenable="" if epochs[0].secret else _unopenable(storage, trust, epoch_key(epochs[0].number)),
+        unopenable=None if epochs[0].secret else _unopenable(storage, trust, epoch_key(epochs[0].number)),
     )
 
 
-def _unopenable(storage: Storage, trust: Trust, key: str) -> str:
+def _unopenable(storage: Storage, trust: Trust, key: str) -> PgkuraError | None:
     """Why an epoch's file will open nothing: that much its signature tells without the identity."""
+    nobody = "nobody could open what is written"
     try:
         trust.open("epoch", key, storage.get(key))
     except KeyNotFound:
-        return f"{key} is missing"
+        return Tampered(f"{key} is missing", detail=nobody, hint=COPY_HINT)
     except Tampered as error:
-        return error.reason
-    return ""
+        return Tampered(error.reason, detail=nobody, hint=COPY_HINT)
+    except FormatTooNew as error:
+        return error
+    return None
 
 
 def _known_host(trust: Trust, host: HostKey, broken: Mapping[str, str]) -> None:
