@@ -22,6 +22,7 @@ import psutil
 import psycopg
 from benchmarks.bench import Bench, say
 from benchmarks.figures import (
+    encrypted,
     full,
     hash_rows,
     latency,
@@ -43,6 +44,7 @@ from benchmarks.table import figure_lines, write_page
 
 FIGURES: dict[str, Callable[[Bench], Figure]] = {
     "full": full.figure,
+    "encrypted": encrypted.figure,
     "latency": latency.figure,
     "restore": restore.figure,
     "one-table": one_table.figure,

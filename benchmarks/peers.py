@@ -51,6 +51,15 @@ class Dump:
             return run([*prefix, "bash", "-c", script, program, url, str(to)], server_cpu=server_cpu, env=env)
         return run([*prefix, program, *self.options, "-f", str(to), url], server_cpu=server_cpu, env=env)
 
+    def reaches(self, url: str) -> bool:
+        """Whether it can connect at all: a client may be built without TLS."""
+        env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "LD_LIBRARY_PATH": self.libraries}
+        try:
+            run([self.program or tool("pg_dump"), "--schema-only", "-n", "public", url], env=env)
+        except Wrong:
+            return False
+        return True
+
     def entries(self, made: Path, desc: str = "TABLE DATA") -> int:
         """How many entries of a kind its table of contents names. Raises Wrong for a dump that does not open."""
         env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "LD_LIBRARY_PATH": self.libraries}

@@ -1,7 +1,5 @@
 """A server that wants TLS, reached by the driver and, for a pg_dump that cannot speak it, through the relay."""
 
-import datetime
-import ipaddress
 import os
 import pwd
 from collections.abc import Iterator
@@ -10,11 +8,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from tests.support import compare
+from tests.support.certificates import make_certificate
 from tests.support.cli import Desk
 from tests.support.cluster import Cluster, start_cluster
 from tests.support.servers import PASSWORD, binaries, needs, server
@@ -61,32 +56,6 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
         c.execute("INSERT INTO t SELECT n, repeat('x', n % 100) FROM generate_series(1, 5000) n")
     yield Secure(cluster, certificate, stranger)
     cluster.stop()
-
-
-def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """Self-signed, for 127.0.0.1."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    certificate, private = folder / f"{name}.crt", folder / f"{name}.key"
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    private.chmod(0o600)
-    return certificate, private
 
 
 @pytest.mark.parametrize("mode", ["require", "verify-full"])

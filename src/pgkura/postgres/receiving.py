@@ -1,7 +1,7 @@
 """The rows of a running COPY … TO STDOUT: from the connection's socket itself where nothing encrypts it, else by libpq.
 
-libpq gives one message for a call, each an object of its own. On a plain connection we send the query and read the
-answer past it: it sees a connection at rest before and after, and all its messages have been taken from the socket.
+libpq gives one message for a call, in memory of its own (libpq.py). On a plain connection we send the query and read
+the answer past it: it sees a connection at rest before and after, and all its messages have been taken from the socket.
 """
 
 import os
@@ -10,9 +10,11 @@ import socket
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 
+import numpy as np
 from psycopg import pq
 
-from pgkura.postgres.messages import CopyBatch, Data, Numbers, Scratch, Taken, joined, take, tuples
+from pgkura.postgres.libpq import END, MORE, WAIT, receiver
+from pgkura.postgres.messages import CopyBatch, Data, Numbers, Scratch, Taken, take, tuples
 
 BATCH_BYTES = 256 * 1024
 ROOM = 1024 * 1024
@@ -232,36 +234,40 @@ def wake_at(connection: socket.socket, count: int) -> None:
 
 
 def by_libpq(pgconn: pq.abc.PGconn, rows: Rows) -> Iterator[CopyBatch]:
-    """The rows of a COPY that has begun, message by message: for connections that are encrypted. Raises psycopg's."""
+    """The rows of a COPY that has begun: for connections that are encrypted. Raises psycopg's, Broken."""
+    receive = receiver(pgconn)
     ready = select.poll()
     ready.register(pgconn.socket, select.POLLIN)
     patience: int | None = None
-    parts: list[bytes | memoryview] = []
-    size = 0
-    receive = pgconn.get_copy_data
+    parts: list[tuple[Data, Numbers]] = []
+    size, state = 0, MORE
     with socket.socket(fileno=os.dup(pgconn.socket)) as connection:
         try:
-            while True:
-                count, data = receive(1)
-                if count > 0:
-                    parts.append(data)
-                    size += count
-                    if size >= BATCH_BYTES:
-                        batch = rows.batch(*joined(parts))
-                        parts.clear()  # a row may be very large: not twice in memory while it is worked on
-                        size = 0
-                        yield batch
-                        if patience is None:
-                            wake_at(connection, GATHER_BYTES)
-                            patience = GATHER_MILLISECONDS
-                elif count == 0:
-                    ready.poll(patience)  # releases the GIL, unlike a blocking read inside the driver
-                    pgconn.consume_input()
-                else:
-                    break
+            while state != END:
+                data, sizes, state = receive(BATCH_BYTES - size)
+                parts.append((data, sizes))
+                size += len(data)
+                if size >= BATCH_BYTES:
+                    batch = rows.batch(*_whole(parts))
+                    parts.clear()  # a row may be very large: not twice in memory while it is worked on
+                    del data
+                    size = 0
+                    yield batch
+                    del batch
+                    if patience is None:
+                        wake_at(connection, GATHER_BYTES)
+                        patience = GATHER_MILLISECONDS
+                if state == WAIT:
+                    ready.poll(patience)  # releases the interpreter's lock, unlike a blocking read inside the driver
         finally:
             wake_at(connection, 1)
-    if parts:
-        batch = rows.batch(*joined(parts))
+    if size:
+        batch = rows.batch(*_whole(parts))
         if batch.rows:
             yield batch
+
+
+def _whole(parts: list[tuple[Data, Numbers]]) -> tuple[Data, Numbers]:
+    if len(parts) == 1:
+        return parts[0]
+    return b"".join(data for data, _ in parts), np.concatenate([sizes for _, sizes in parts])

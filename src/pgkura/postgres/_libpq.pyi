@@ -1,0 +1,3 @@
+def receive(
+    connection: int, get_copy_data: int, consume_input: int, freemem: int, most: int, /
+) -> tuple[bytes, bytes, int]: ...
