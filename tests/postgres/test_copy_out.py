@@ -5,6 +5,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import pytest
@@ -67,20 +69,29 @@ def test_the_same_bytes_as_another_reader_gets(version: int, path: str) -> None:
 
 
 def test_the_compiled_part_speaks_to_the_drivers_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not a way around it that nobody would notice: the rows above came by it."""
+    """Not a way around it that nobody would notice: rows come and go by it."""
     calls: list[int] = []
-    compiled = libpq.compiled
-    assert compiled is not None
+    real = libpq.compiled
 
-    def counted(*given: int) -> tuple[bytes, bytes, int]:
+    def receive(*given: int) -> Any:
         calls.append(given[-1])
-        return compiled(*given)
+        return real.receive(*given)
 
-    monkeypatch.setattr("pgkura.postgres.libpq.compiled", counted)
+    def send(*given: Any) -> Any:
+        calls.append(-1)
+        return real.send(*given)
+
+    monkeypatch.setattr("pgkura.postgres.libpq.compiled", SimpleNamespace(receive=receive, send=send))
     monkeypatch.setattr("pgkura.postgres.session.plain", lambda pgconn: False)
+    monkeypatch.setattr("pgkura.postgres.sending.plain", lambda pgconn: False)
     with connect(Endpoint.parse(newest().create_database("copy_out_compiled")), application_name="copy out") as session:
-        rows = sum(b.rows for b in session.copy_out("COPY (SELECT generate_series(1, 300000)) TO STDOUT"))
-    assert rows == 300_000 and 3 < len(calls) < 3_000
+        batches = list(session.copy_out("COPY (SELECT generate_series(1, 300000)) TO STDOUT"))
+        assert sum(b.rows for b in batches) == 300_000 and 3 < len(calls) < 3_000
+        session.execute("CREATE TABLE public.back (i int)")
+        with session.copy_in("COPY public.back FROM STDIN") as copy:
+            copy.write(b"".join(b.data for b in batches))
+        assert session.one("SELECT count(*), sum(i) FROM public.back") == (300_000, 45_000_150_000)
+    assert -1 in calls
 
 
 def _by_the_driver(url: str, statement: str) -> bytes:

@@ -28,11 +28,13 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     home.drop_database("sending")
 
 
-@pytest.fixture(params=["direct", "libpq"])
+@pytest.fixture(params=["direct", "libpq", "driver"])
 def session(request: pytest.FixtureRequest, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     """A connection with a table to fill."""
-    if request.param == "libpq":
+    if request.param != "direct":
         monkeypatch.setattr(sending, "plain", lambda pgconn: False)
+    if request.param == "driver":
+        monkeypatch.setattr("pgkura.postgres.libpq.compiled", None)
     with connect(Endpoint.parse(url), application_name="test") as opened:
         opened.script("CREATE TABLE public.t (a text)")
         yield opened

@@ -1,8 +1,10 @@
-/* Rows of a running COPY ... TO STDOUT out of libpq, many to a call and without the interpreter's lock: the compiled
- * form of libpq.by_driver. libpq is the one that the driver has loaded; what is called is given by its addresses.
+/* The data of a running COPY out of libpq and into it, much to a call and without the interpreter's lock: the compiled
+ * form of what libpq.py does by the driver. libpq is the one that the driver has loaded; what is called is given by its
+ * addresses.
  *
  * PostgreSQL manual, "Functions Associated with the COPY Command": PQgetCopyData gives a row in memory of its own, 0 when
- * none is whole yet, -1 at the end, -2 after an error.
+ * none is whole yet, -1 at the end, -2 after an error. On a connection that does not block PQflush gives 1 when the
+ * socket takes no more now, and PQputCopyData 0 when libpq has no room: it makes room without end, so that does not come.
  */
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
@@ -14,6 +16,8 @@
 typedef int (*get_copy_data)(void *connection, char **row, int async);
 typedef int (*consume_input)(void *connection);
 typedef void (*free_memory)(void *row);
+typedef int (*put_copy_data)(void *connection, const char *data, int size);
+typedef int (*flush_output)(void *connection);
 
 struct row {
     char *data;
@@ -123,10 +127,58 @@ end:
     return found;
 }
 
+/* From `at` on, a piece at a time, each gone before the next: where it stopped. 1: all is gone; 0 wait; -1 an error. */
+static int
+hand_over(void *connection, put_copy_data put, flush_output flush, const char *data, size_t size, size_t piece, size_t *at)
+{
+    for (;;) {
+        int left = flush(connection);
+        if (left != 0) {
+            return left < 0 ? -1 : WAIT;
+        }
+        if (*at == size) {
+            return 1;
+        }
+        size_t next = size - *at < piece ? size - *at : piece;
+        int put_all = put(connection, data + *at, (int)next);
+        if (put_all <= 0) {
+            return put_all < 0 ? -1 : WAIT;
+        }
+        *at += next;
+    }
+}
+
+static PyObject *
+send_data(PyObject *module, PyObject *args)
+{
+    Py_ssize_t connection, put, flush, piece, at;
+    Py_buffer source;
+    int state;
+
+    if (!PyArg_ParseTuple(args, "nnny*nn", &connection, &put, &flush, &source, &at, &piece)) {
+        return NULL;
+    }
+    if (at < 0 || at > source.len || piece <= 0 || piece > 1 << 30) {
+        PyBuffer_Release(&source);
+        PyErr_SetString(PyExc_ValueError, "a place beyond the data, or a piece of no size");
+        return NULL;
+    }
+    size_t done = (size_t)at;
+    Py_BEGIN_ALLOW_THREADS
+    state = hand_over((void *)connection, (put_copy_data)put, (flush_output)flush, source.buf, (size_t)source.len,
+                      (size_t)piece, &done);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&source);
+    return Py_BuildValue("(ni)", (Py_ssize_t)done, state);
+}
+
 static PyMethodDef methods[] = {
     {"receive", receive, METH_VARARGS,
      "receive(connection, PQgetCopyData, PQconsumeInput, PQfreemem, most) -> (rows, their sizes as int64, state). All "
      "are addresses. state: 1 there may be more, 0 wait for the socket, -1 the end, -2 an error. Raises MemoryError."},
+    {"send", send_data, METH_VARARGS,
+     "send(connection, PQputCopyData, PQflush, data, at, piece) -> (where it stopped, state). state: 1 all was sent, 0 "
+     "wait for the socket and call again, -1 an error. Raises ValueError."},
     {NULL, NULL, 0, NULL},
 };
 

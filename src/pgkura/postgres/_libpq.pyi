@@ -1,3 +1,6 @@
 def receive(
     connection: int, get_copy_data: int, consume_input: int, freemem: int, most: int, /
 ) -> tuple[bytes, bytes, int]: ...
+def send(
+    connection: int, put_copy_data: int, flush: int, data: bytes | memoryview, at: int, piece: int, /
+) -> tuple[int, int]: ...

@@ -13,11 +13,10 @@ from contextlib import contextmanager, suppress
 
 from psycopg import pq
 
+from pgkura.postgres.libpq import WAIT, sender
 from pgkura.postgres.receiving import Broken, plain
 
-# A message's, and by libpq about what a socket takes at once.
 _MESSAGE_BYTES = 256 * 1024
-_LIBPQ_BYTES = 64 * 1024
 
 
 class CopyWriter(ABC):
@@ -86,11 +85,14 @@ class _Direct(CopyWriter):
 
 
 class _ByLibpq(CopyWriter):
-    """Waits until the socket has taken each write: libpq would keep any amount for a server slower than us."""
+    """Waits until the socket has taken each piece."""
+
+    def __init__(self, pgconn: pq.abc.PGconn) -> None:
+        super().__init__(pgconn)
+        self._send = sender(pgconn)
 
     def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        for start in range(0, len(view), _LIBPQ_BYTES):
-            self._pgconn.put_copy_data(view[start : start + _LIBPQ_BYTES])
-            while self._pgconn.flush():
-                self._wait()
+        at, state = self._send(view := memoryview(data), 0)
+        while state == WAIT:
+            self._wait()
+            at, state = self._send(view, at)
