@@ -1,4 +1,4 @@
-"""Several COPYs as one query: each table's rows apart, by both receive paths; errors, and leaving early."""
+"""Several COPYs as one query: each table's rows apart, by all receive paths; errors, and leaving early."""
 
 from collections.abc import Iterator
 
@@ -16,11 +16,13 @@ NAMES = [f"public.t{n}" for n in range(len(ROWS))]
 STATEMENTS = [f"COPY {name} TO STDOUT" for name in NAMES]
 
 
-@pytest.fixture(params=["socket", "libpq"])
+@pytest.fixture(params=["socket", "libpq", "driver"])
 def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    """On a plain connection, or the way an encrypted one goes; to a database of its own."""
-    if request.param == "libpq":
+    """On a plain connection, or the way an encrypted one goes, compiled or not; to a database of its own."""
+    if request.param != "socket":
         monkeypatch.setattr("pgkura.postgres.session.plain", lambda pgconn: False)
+    if request.param == "driver":
+        monkeypatch.setattr("pgkura.postgres.libpq.compiled", None)
     url = newest().create_database(f"copy_several_{request.param}")
     with connect(Endpoint.parse(url), application_name="copy several") as made:
         for name, count in zip(NAMES, ROWS, strict=True):

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from tests.support.cli import Desk
 from tests.support.cluster import Cluster, start_cluster
 from tests.support.servers import PASSWORD, binaries, needs, server
 
+from pgkura.postgres.endpoint import Endpoint
+from pgkura.postgres.pinning import connect
+from pgkura.postgres.several import Several
 from pgkura.programs.pgtools import find_client
 
 VERSION = 18
@@ -70,6 +74,29 @@ def test_backup_over_tls_with_a_client_that_has_none(mode: str, secure: Secure, 
     target = server(VERSION).create_database("from_tls")
     desk.run("restore", "latest", "--to", target).expect()
     compare.assert_same(secure.url("sslmode=require"), target, sections=["rows", "sequences"])
+
+
+def test_rows_of_every_size_over_tls(secure: Secure) -> None:
+    """One row alone, whose end may be decrypted with what came before it and shows in no socket; many, and back."""
+    with connect(Endpoint.parse(secure.url("sslmode=require")), application_name="sizes") as session:
+        assert session._connection.pgconn.ssl_in_use
+        for size in [n * 8192 + more for n in (0, 1, 2, 3, 4, 31, 64, 129, 400) for more in (1, 7, 4093, 8187, 8190)]:
+            began = time.monotonic()
+            (batch,) = session.copy_out(f"COPY (SELECT repeat('x', {size})) TO STDOUT (FORMAT binary)", binary=True)
+            assert bytes(batch.data) == b"\0\1" + size.to_bytes(4, "big") + b"x" * size
+            assert time.monotonic() - began < 30, "it waited for what was there"
+        session.execute("CREATE TEMPORARY TABLE back (a text)")
+        mixed = "COPY (SELECT repeat('y', (i * 7919) % 90000) FROM generate_series(1, 900) i) TO STDOUT"
+        rows = list(session.copy_out(mixed))
+        with session.copy_in("COPY back FROM STDIN") as copy:
+            for batch in rows:
+                copy.write(bytes(batch.data))
+        told = session.one("SELECT count(*), sum(length(a)) FROM back")
+        assert told == (900, sum(i * 7919 % 90000 for i in range(1, 901)))
+        statements = [f"COPY (SELECT i FROM generate_series(1, {n}) i) TO STDOUT" for n in (3, 0, 100_000, 1)]
+        with Several(session, statements) as several:
+            counts = [sum(b.rows for b in several.copy_out(statement)) for statement in statements]
+        assert counts == [3, 0, 100_000, 1]
 
 
 @pytest.mark.parametrize(

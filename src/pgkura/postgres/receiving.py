@@ -1,7 +1,8 @@
-"""The rows of a running COPY … TO STDOUT: from the connection's socket itself where nothing encrypts it, else by libpq.
+"""The rows of a running COPY … TO STDOUT from the connection's socket itself, where nothing encrypts it.
 
-libpq gives one message for a call, in memory of its own (libpq.py). On a plain connection we send the query and read
-the answer past it: it sees a connection at rest before and after, and all its messages have been taken from the socket.
+libpq gives one message for a call, in memory of its own (encrypted.py). On a plain connection we send the query and
+read the answer past it: it sees a connection at rest before and after, and all its messages have been taken from the
+socket.
 """
 
 import os
@@ -10,17 +11,12 @@ import socket
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 
-import numpy as np
 from psycopg import pq
 
-from pgkura.postgres.libpq import END, MORE, WAIT, receiver
-from pgkura.postgres.messages import CopyBatch, Data, Numbers, Scratch, Taken, take, tuples
+from pgkura.postgres.answers import BATCH_BYTES, GATHER_BYTES, GATHER_MILLISECONDS, Broken, Refused, Rows, wake_at
+from pgkura.postgres.messages import CopyBatch, Scratch, Taken, take
 
-BATCH_BYTES = 256 * 1024
 ROOM = 1024 * 1024
-# After the first batch we are woken once for this many bytes, or for as many as came within this time.
-GATHER_BYTES = 256 * 1024
-GATHER_MILLISECONDS = 3
 # Otherwise so long, in milliseconds, until what came is looked at.
 _IDLE_MILLISECONDS = 200
 _READY = b"Z\0\0\0\5"
@@ -28,60 +24,11 @@ _READY = b"Z\0\0\0\5"
 _MOST = 1 << 30 | 64
 
 
-class Refused(Exception):
-    """The server's ErrorResponse."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__()
-        self._fields = {part[:1]: part[1:] for part in content.split(b"\0") if part}
-
-    def field(self, letter: str) -> str:
-        """M the message, C its SQLSTATE, W where (manual, "Error and Notice Message Fields"); '' if it is not told."""
-        return self._fields.get(letter.encode(), b"").decode(errors="replace")
-
-
-class Broken(Exception):
-    """The connection ended, or what came over it is no answer to a COPY: it must be closed."""
-
-
-def plain(pgconn: pq.abc.PGconn) -> bool:
-    """Whether the connection's bytes are the protocol's own."""
-    gss = next((o.val for o in pgconn.info if o.keyword == b"gssencmode"), b"disable")
-    return not pgconn.ssl_in_use and gss == b"disable"
-
-
-class Rows:
-    """Makes batches of what messages bring; knows where a binary COPY begins."""
-
-    def __init__(self, *, binary: bool) -> None:
-        self.binary = binary
-        self._first = True
-        self.count = 0
-
-    def batch(self, data: Data, sizes: Numbers) -> CopyBatch:
-        """Raises Broken."""
-        if not self.binary:
-            made = CopyBatch(data, len(sizes))
-        else:
-            try:
-                made = tuples(data, sizes, first=self._first)
-            except ValueError as error:
-                raise Broken(str(error)) from None
-        self._first = False
-        self.count += made.rows
-        return made
-
-    def end(self, tag: bytes) -> None:
-        """The server says that a statement has ended. Raises Broken."""
-        if tag != b"COPY %d" % self.count:
-            raise Broken(f"the server says {tag.decode(errors='replace')!r}, and {self.count} rows came")
-        self.count = 0
-
-
 class Wire:
-    """A plain connection's socket. One COPY at a time; `at_rest` tells whether its answer has come to its end."""
+    """A plain connection's socket. One query at a time; `at_rest` tells whether its answer has come to its end."""
 
     def __init__(self, pgconn: pq.abc.PGconn) -> None:
+        self._pgconn = pgconn
         self._fd = pgconn.socket
         self._buffer = bytearray(ROOM)
         self._scratch = Scratch()
@@ -89,18 +36,14 @@ class Wire:
         self.at_rest = True
         self._begun = False
 
-    def copy(self, sql: str, rows: Rows) -> Iterator[CopyBatch]:
-        """Send the statement, yield its rows. Raises Refused, Broken, OSError.
+    def copy(self, sql: str, rows: Rows) -> Generator[CopyBatch | None, None, None]:
+        """Send a query of one or more COPYs, yield the rows of each, and None after them. Raises Refused, Broken,
+        OSError.
 
         Not exhausted, it must be cancelled and `drain`ed, or the connection closed.
         """
-        self.at_rest = self._begun = False
-        with self._opened() as connection:
-            self._send(connection, sql)
-            yield from self._answer(connection, rows)
-
-    def copy_several(self, sql: str, rows: Rows) -> Generator[CopyBatch | None, None, None]:
-        """The same of several statements in one query: None after the rows of each."""
+        if self._pgconn.flush():
+            raise Broken("something was still to be sent")
         self.at_rest = self._begun = False
         with self._opened() as connection:
             self._send(connection, sql)
@@ -109,8 +52,13 @@ class Wire:
     def drain(self) -> None:
         """Read to the end of an answer that was cancelled. Raises Broken, OSError."""
         with self._opened() as connection, suppress(Refused):  # the cancellation itself
-            for _ in self._answer(connection, None):
+            for _ in self._answers(connection, None):
                 pass
+        self.tell()
+
+    def tell(self) -> None:
+        """libpq learns what has become of the transaction."""
+        self._pgconn.exec_(b"")
 
     @contextmanager
     def _opened(self) -> Iterator[socket.socket]:
@@ -131,10 +79,6 @@ class Wire:
                 message = message[connection.send(message) :]
             except BlockingIOError:
                 _wait(connection, select.POLLOUT, None)
-
-    def _answer(self, connection: socket.socket, rows: Rows | None) -> Iterator[CopyBatch]:
-        """The rows of one statement."""
-        return (batch for batch in self._answers(connection, rows) if batch is not None)
 
     def _answers(self, connection: socket.socket, rows: Rows | None) -> Iterator[CopyBatch | None]:
         """The rows of each statement, and None after them."""
@@ -157,7 +101,7 @@ class Wire:
             elif message[0] == "H":
                 self._begun = True
             elif message[0] == "E":
-                refused = Refused(message[1])
+                refused = Refused.parse(message[1])
             elif message[0] == "C":
                 if rows:
                     rows.end(message[1].rstrip(b"\0"))
@@ -226,48 +170,3 @@ def _wait(connection: socket.socket, event: int, milliseconds: int | None) -> bo
     ready = select.poll()
     ready.register(connection, event)
     return bool(ready.poll(milliseconds))
-
-
-def wake_at(connection: socket.socket, count: int) -> None:
-    """How many bytes must have come before a wait on the connection ends by itself."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
-
-
-def by_libpq(pgconn: pq.abc.PGconn, rows: Rows) -> Iterator[CopyBatch]:
-    """The rows of a COPY that has begun: for connections that are encrypted. Raises psycopg's, Broken."""
-    receive = receiver(pgconn)
-    ready = select.poll()
-    ready.register(pgconn.socket, select.POLLIN)
-    patience: int | None = None
-    parts: list[tuple[Data, Numbers]] = []
-    size, state = 0, MORE
-    with socket.socket(fileno=os.dup(pgconn.socket)) as connection:
-        try:
-            while state != END:
-                data, sizes, state = receive(BATCH_BYTES - size)
-                parts.append((data, sizes))
-                size += len(data)
-                if size >= BATCH_BYTES:
-                    batch = rows.batch(*_whole(parts))
-                    parts.clear()  # a row may be very large: not twice in memory while it is worked on
-                    del data
-                    size = 0
-                    yield batch
-                    del batch
-                    if patience is None:
-                        wake_at(connection, GATHER_BYTES)
-                        patience = GATHER_MILLISECONDS
-                if state == WAIT:
-                    ready.poll(patience)  # releases the interpreter's lock, unlike a blocking read inside the driver
-        finally:
-            wake_at(connection, 1)
-    if size:
-        batch = rows.batch(*_whole(parts))
-        if batch.rows:
-            yield batch
-
-
-def _whole(parts: list[tuple[Data, Numbers]]) -> tuple[Data, Numbers]:
-    if len(parts) == 1:
-        return parts[0]
-    return b"".join(data for data, _ in parts), np.concatenate([sizes for _, sizes in parts])

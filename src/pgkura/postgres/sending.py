@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 
 from psycopg import pq
 
+from pgkura.postgres.answers import Broken, plain
 from pgkura.postgres.libpq import WAIT, sender
-from pgkura.postgres.receiving import Broken, plain
 
 _MESSAGE_BYTES = 256 * 1024
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,9 +10,11 @@ import psycopg
 from psycopg import pq
 
 from pgkura.core.errors import UNTRANSLATABLE_HINT, DatabaseError
+from pgkura.postgres.answers import Broken, Refused, Rows, plain
+from pgkura.postgres.encrypted import Encrypted
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.messages import CopyBatch
-from pgkura.postgres.receiving import ROOM, Broken, Refused, Rows, Wire, by_libpq, plain
+from pgkura.postgres.receiving import Wire
 from pgkura.postgres.sending import CopyWriter, copy_writer
 
 Answer = list[tuple[Any, ...]]
@@ -52,9 +54,7 @@ class Session:
         self.early = False  # looks for deadlocks before others do
         self.pid: int = self.one("SELECT pg_catalog.pg_backend_pid()")[0]
         self.pooled: bool = bool(endpoint.pooler) or self.pid != connection.info.backend_pid
-        self._roomy = False
-        self._plain: bool | None = None
-        self._wire: Wire | None = None
+        self._answered: Wire | Encrypted | None = None
         self.server_version: int = connection.info.server_version
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> Answer:
@@ -98,7 +98,7 @@ class Session:
         with _translated(text):
             result = self._connection.pgconn.exec_(text.encode())
         if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY):
-            raise self._failed(result, text)
+            raise _refusal(Refused.by_libpq(result), text)
 
     def begin(self, isolation: str = "repeatable read", *, read_only: bool = True) -> None:
         """Open a transaction. No snapshot is taken until the first query (LOCK TABLE takes none)."""
@@ -172,85 +172,47 @@ class Session:
         Abandoning the iterator early cancels the statement. Raises SqlError when the server ends it with an error,
         also after rows were delivered: nothing may be kept before the iterator is exhausted.
         """
-        wire = self.wire()
-        if wire is not None:
-            return self._copy_by_wire(wire, sql, Rows(binary=binary))
-        return self._copy_by_libpq(self._connection.pgconn, sql, Rows(binary=binary))
+        with closing(self.copy_several([sql], binary=binary)) as answers:
+            for batch in answers:
+                if batch is not None:
+                    yield batch
 
-    def wire(self) -> Wire | None:
-        """The connection's socket, to read answers past the driver; None where it is encrypted."""
-        pgconn = self._connection.pgconn
-        if self._plain is None:
-            self._plain = plain(pgconn)
-        if not self._plain or pgconn.flush():
-            return None
-        if self._wire is None:
-            self._wire = Wire(pgconn)
-        return self._wire
-
-    @contextmanager
-    def wire_errors(self, sql: str) -> Iterator[None]:
-        """What a wire raises, as SqlError."""
+    def copy_several(
+        self, statements: Sequence[str], *, binary: bool = False
+    ) -> Generator[CopyBatch | None, None, None]:
+        """The same of several COPYs sent as one query: None after the rows of each."""
+        reader = self._reader()
+        ended = 0
         try:
-            yield
+            with closing(reader.copy("; ".join(statements), Rows(binary=binary))) as answers:
+                for batch in answers:
+                    ended += batch is None
+                    yield batch
         except Refused as refused:
-            self._connection.pgconn.exec_(b"")  # libpq learns what has become of the transaction
-            raise _server_error(refused.field("M"), refused.field("C"), refused.field("W"), sql) from None
-        except (Broken, OSError) as error:
+            reader.tell()
+            raise _refusal(refused, statements[min(ended, len(statements) - 1)]) from None
+        except (Broken, OSError, psycopg.Error) as error:
+            # A server process ended while its sending was held up has no way to say so: the connection just breaks.
             self.close()
-            raise SqlError("the connection broke", detail=f"{' '.join(str(error).split())}; {_short(sql)}") from None
+            raise _break(error, statements[min(ended, len(statements) - 1)]) from None
+        finally:
+            self._leave(reader)
 
-    def leave(self, wire: Wire) -> None:
+    def _reader(self) -> Wire | Encrypted:
+        if self._answered is None:
+            pgconn = self._connection.pgconn
+            self._answered = Wire(pgconn) if plain(pgconn) else Encrypted(pgconn)
+        return self._answered
+
+    def _leave(self, reader: Wire | Encrypted) -> None:
         """Cancel what was not read to its end, if anything."""
-        if wire.at_rest or self.broken:
+        if reader.at_rest or self.broken:
             return
         self.cancel()
         try:
-            wire.drain()
-            self._connection.pgconn.exec_(b"")
+            reader.drain()
         except (Broken, OSError, psycopg.Error):
             self.close()
-
-    def _copy_by_wire(self, wire: Wire, sql: str, rows: Rows) -> Generator[CopyBatch, None, None]:
-        try:
-            with self.wire_errors(sql):
-                yield from wire.copy(sql, rows)
-        finally:
-            self.leave(wire)
-
-    def _copy_by_libpq(self, pgconn: pq.abc.PGconn, sql: str, rows: Rows) -> Generator[CopyBatch, None, None]:
-        if not self._roomy:
-            # libpq's buffer grows to the largest row and stays so: from then on one system call brings a megabyte.
-            self.execute(f"SELECT pg_catalog.repeat('x', {ROOM})")
-            self._roomy = True
-        begun = pgconn.exec_(sql.encode())
-        if begun.status != pq.ExecStatus.COPY_OUT:
-            raise self._failed(begun, sql)
-        finished = False
-        try:
-            yield from by_libpq(pgconn, rows)
-            finished = True
-        except psycopg.Error as error:
-            # A server process ended while its sending was held up has no way to say so: the connection just breaks.
-            raise SqlError("the connection broke", detail=f"{' '.join(str(error).split())}; {_short(sql)}") from None
-        except Broken as error:
-            self.close()
-            raise SqlError(str(error), detail=_short(sql)) from None
-        finally:
-            if not finished and not self.broken:
-                self.cancel()
-                self._drain(pgconn)
-        self._finish(pgconn, sql)
-
-    def _drain(self, pgconn: pq.abc.PGconn) -> None:
-        """Read away what a cancelled COPY still sends, so that the connection can be used again."""
-        try:
-            while pgconn.get_copy_data(0)[0] > 0:
-                pass
-        except psycopg.Error:
-            pass  # the cancellation itself
-        while pgconn.get_result() is not None:
-            pass
 
     def _finish(self, pgconn: pq.abc.PGconn, sql: str) -> None:
         failed: pq.abc.PGresult | None = None
@@ -258,7 +220,7 @@ class Session:
             if result.status != pq.ExecStatus.COMMAND_OK and failed is None:
                 failed = result
         if failed is not None:
-            raise self._failed(failed, sql)
+            raise _refusal(Refused.by_libpq(failed), sql)
 
     def copy_in(self, sql: str) -> AbstractContextManager[CopyWriter]:
         """A running COPY … FROM STDIN: write bytes inside the `with`; leaving it finishes the statement.
@@ -272,7 +234,7 @@ class Session:
         pgconn = self._connection.pgconn
         begun = pgconn.exec_(sql.encode())
         if begun.status != pq.ExecStatus.COPY_IN:
-            raise self._failed(begun, sql)
+            raise _refusal(Refused.by_libpq(begun), sql)
         with copy_writer(pgconn) as writer:
             try:
                 yield writer
@@ -296,12 +258,12 @@ class Session:
             pgconn.put_copy_end(_GIVEN_UP)
             while (result := pgconn.get_result()) is not None:
                 if result.error_field(pq.DiagnosticField.SQLSTATE):
-                    return self._failed(result, sql)
+                    return _refusal(Refused.by_libpq(result), sql)
         except psycopg.Error:
             pass  # it is gone
         finally:
             self.close()
-        return SqlError("the connection broke", detail=f"{' '.join(str(error).split())}; {_short(sql)}")
+        return _break(error, sql)
 
     def _abort_copy(self, pgconn: pq.abc.PGconn) -> None:
         try:
@@ -310,12 +272,6 @@ class Session:
                 pass
         except psycopg.Error:
             self.close()
-
-    def _failed(self, result: pq.abc.PGresult, sql: str) -> SqlError:
-        code = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
-        primary = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
-        context = (result.error_field(pq.DiagnosticField.CONTEXT) or b"").decode(errors="replace")
-        return _server_error(primary or result.error_message.decode(errors="replace").strip(), code, context, sql)
 
     def cancel(self) -> None:
         """Ask the server to stop the running statement. Safe from another thread."""
@@ -361,13 +317,17 @@ def _translated(sql: str) -> Iterator[None]:
         ) from None
 
 
-def _server_error(message: str, code: str, context: str, sql: str) -> SqlError:
+def _refusal(refused: Refused, sql: str) -> SqlError:
     return SqlError(
-        message or "the server gave no reason",
-        detail="; ".join(part for part in (_location(context), _short(sql)) if part),
-        hint=_hint(code),
-        sqlstate=code,
+        refused.message or "the server gave no reason",
+        detail="; ".join(part for part in (_location(refused.context), _short(sql)) if part),
+        hint=_hint(refused.sqlstate),
+        sqlstate=refused.sqlstate,
     )
+
+
+def _break(error: Exception, sql: str) -> SqlError:
+    return SqlError("the connection broke", detail=f"{' '.join(str(error).split())}; {_short(sql)}")
 
 
 def _hint(code: str) -> str:

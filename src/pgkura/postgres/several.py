@@ -7,7 +7,6 @@ from collections.abc import Generator, Sequence
 from typing import Protocol, Self
 
 from pgkura.postgres.messages import CopyBatch
-from pgkura.postgres.receiving import Rows
 from pgkura.postgres.session import Session
 
 
@@ -20,40 +19,26 @@ class CopySource(Protocol):
 
 
 class Several:
-    """A CopySource: of these statements, as text, in this order, each to its end.
-
-    An encrypted connection is asked one by one. Leaving early cancels what runs.
-    """
+    """A CopySource: of these statements, as text, in this order, each to its end. Leaving early cancels what runs."""
 
     def __init__(self, session: Session, statements: Sequence[str]) -> None:
-        self._session = session
         self._statements = statements
         self._next = 0
-        self._wire = session.wire()
-        self._answers: Generator[CopyBatch | None, None, None] | None = None
+        self._answers = session.copy_several(statements)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._answers is not None:
-            self._answers.close()
-        if self._wire is not None:
-            self._session.leave(self._wire)
+        self._answers.close()
 
     def copy_out(self, sql: str, *, binary: bool = False) -> Generator[CopyBatch, None, None]:
         """As a session's. Raises SqlError; then nothing of any of them may be kept."""
         if binary or sql != self._statements[self._next]:
             raise ValueError("not the next of these statements")
         self._next += 1
-        if self._wire is None:
-            yield from self._session.copy_out(sql)
-            return
-        if self._answers is None:
-            self._answers = self._wire.copy_several("; ".join(self._statements), Rows(binary=False))
-        with self._session.wire_errors(sql):
-            for batch in self._answers:
-                if batch is not None:
-                    yield batch
-                elif self._next < len(self._statements):
-                    return  # after the last one the query's own end is still to come
+        for batch in self._answers:
+            if batch is not None:
+                yield batch
+            elif self._next < len(self._statements):
+                return  # after the last one the query's own end is still to come
