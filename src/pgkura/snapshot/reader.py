@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pgkura.core.errors import DatabaseError
+from pgkura.core.facts import TableFacts
 from pgkura.core.names import QualifiedName
 from pgkura.postgres.patience import BLINK_MS
 from pgkura.postgres.session import UNTRANSLATABLE, Session, SqlError
@@ -47,7 +48,8 @@ def read_unit(unit: WorkUnit) -> UnitResult:
     if unit.mode is Mode.HELD:
         result = reader.held()
     else:
-        result = UnitResult(unit=unit, tables=tuple(reader.alone(number) for number in unit.numbers))
+        reads = reader.late() if unit.mode is Mode.LATE and len(unit.numbers) > 1 else {}
+        result = UnitResult(unit=unit, tables=tuple(reads.get(n) or reader.alone(n) for n in unit.numbers))
     reader.rest()
     return result
 
@@ -131,6 +133,34 @@ class _Reader:
                 wrong[number] = _Verdict(outcome=Read.INTERRUPTED)
         return wrong, max((float(r[3]) for r in rows), default=0.0)
 
+    # -- late: the same, where nobody locked them before -------------------------------------------------------
+
+    def late(self) -> dict[int, TableRead]:
+        """Those of several tables that could be locked at once, and are who they were. The others are left to
+        `alone`: all of them, where one lock was not granted."""
+        unit = self._unit
+        known = {p.number: p.table for p in unit.pieces}
+        oids = [t.oid for t in known.values()]
+        clerk = self._session(Part.CLERK)
+        copier = Copier(self._station.repository(), unit, self._pacer)
+        try:
+            session = self._worker()
+            session.adopt(unit.snapshot)
+            self._lock(session, [t.qname for t in known.values()])
+            now = read_live(clerk, oids)
+            same = {n for n, t in known.items() if _is_same(t, now.get(t.oid))}
+            self._limit(session)
+            self._follow(session, copier, [p for p in unit.pieces if p.number in same])
+            session.commit()
+        except SqlError as error:
+            self._after(error)
+            return {}
+        except BaseException:
+            self._station.discard(self._name(Part.WORKER))
+            raise
+        self._forget_buffer(copier)
+        return {n: read for n, read in copier.finish().items() if n in same}
+
     # -- late and reread: one table, one transaction -----------------------------------------------------------
 
     def alone(self, number: int) -> TableRead:
@@ -207,7 +237,8 @@ class _Reader:
         return self._session(Part.WORKER)
 
     def _session(self, part: Part) -> Session:
-        return self._station.session(self._name(part), _PHYSICAL)
+        # The clerk reads catalogs alone, and needs their indexes.
+        return self._station.session(self._name(part), _PHYSICAL if part is Part.WORKER else ())
 
     def _name(self, part: Part) -> str:
         return application_name(self._unit.run, part)
@@ -254,6 +285,11 @@ class _Reader:
             session.rollback()
         except DatabaseError:
             self._station.discard(self._name(Part.WORKER))
+
+
+def _is_same(known: TableFacts, live: LiveTable | None) -> bool:
+    """Whether a name that we locked stands for the snapshot's table, unchanged."""
+    return live is not None and QualifiedName(live.schema, live.name) == known.qname and not difference(known, live)
 
 
 def _plain_quoted(name: QualifiedName) -> str:
