@@ -3,8 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +36,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """On a plain connection, or the way an encrypted one goes: by the compiled part, or row by row without it."""
     if request.param != "socket":
         monkeypatch.setattr("pgkura.postgres.session.plain", lambda pgconn: False)
+        monkeypatch.setattr("pgkura.postgres.sending.plain", lambda pgconn: False)
     if request.param == "driver":
         monkeypatch.setattr("pgkura.postgres.libpq.compiled", None)
     return str(request.param)
@@ -145,6 +147,31 @@ def test_the_server_process_ends(session: Session) -> None:
     with pytest.raises(SqlError) as caught:
         list(rows)
     assert caught.value.sqlstate in ("57P01", "") and session.broken
+
+
+def test_another_thread_ends_it_meanwhile(path: str) -> None:
+    """At any moment, as when a run is stopped and cancelling fails: an error, and not a process that has crashed."""
+    url = newest().create_database(f"copy_out_closed_{path}")
+    ended = 0
+    for n in range(60):
+        session = connect(Endpoint.parse(url), application_name="closed")
+        session.execute("CREATE TEMPORARY TABLE back (a text)")
+        closer = threading.Timer(0.0005 * n, session.hang_up)
+        try:
+            with pytest.raises((SqlError, psycopg.Error)):
+                closer.start()
+                while True:
+                    rows = session.copy_out("COPY (SELECT repeat('x', 100) FROM generate_series(1, 30000)) TO STDOUT")
+                    with session.copy_in("COPY back FROM STDIN") if n % 2 else nullcontext() as copy:
+                        for batch in rows if copy is None else ():
+                            ended += batch.rows
+                        if copy is not None:
+                            copy.write(b"x" * 99 * 30_000)
+        finally:
+            closer.join()
+        session.close()
+        assert session.broken
+    assert ended
 
 
 def test_notices_among_the_rows_and_much_waiting(session: Session) -> None:

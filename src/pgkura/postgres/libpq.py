@@ -3,6 +3,9 @@
 The driver gives one row for a call, an object each, and holds the interpreter's lock while libpq encrypts and decrypts.
 The compiled part (_libpq.c) calls the same libpq by the addresses of its functions, without the lock; it is not there
 where a package was built without a C compiler. PostgreSQL manual, "Functions Associated with the COPY Command".
+
+What runs without the lock runs beside other threads: none of them may close the connection meanwhile, which frees it
+(Session.hang_up is for them). No call waits for the server.
 """
 
 import ctypes
@@ -47,12 +50,14 @@ class _Functions:
 def receiver(pgconn: pq.abc.PGconn) -> Receive:
     """A function that takes rows until so many bytes are there or no more have come: rows, the size of each, and one of
     the states. It does not wait. Raises psycopg.OperationalError."""
-    call, connection = _functions(), _connection(pgconn)
-    if compiled is None or call is None or not connection:
+    call = _functions()
+    if compiled is None or call is None or not hasattr(pgconn, "pgconn_ptr"):
         return lambda most: _receive_by_driver(pgconn, most)
 
     def rows(most: int) -> tuple[Data, Numbers, int]:
-        data, sizes, state = compiled.receive(connection, call.get_copy_data, call.consume_input, call.freemem, most)
+        data, sizes, state = compiled.receive(
+            _connection(pgconn), call.get_copy_data, call.consume_input, call.freemem, most
+        )
         if state < END:
             raise psycopg.OperationalError(pgconn.get_error_message())
         return data, np.frombuffer(sizes, np.int64), state
@@ -64,12 +69,12 @@ def sender(pgconn: pq.abc.PGconn) -> Send:
     """A function that sends data from a place on, until the socket takes no more: the place where it stopped, and MORE
     when all is sent or WAIT. libpq keeps no more than a piece: else it would keep any amount for a server slower than
     us. Raises psycopg.OperationalError."""
-    call, connection = _functions(), _connection(pgconn)
-    if compiled is None or call is None or not connection:
+    call = _functions()
+    if compiled is None or call is None or not hasattr(pgconn, "pgconn_ptr"):
         return lambda data, at: _send_by_driver(pgconn, data, at)
 
     def send(data: memoryview, at: int) -> tuple[int, int]:
-        at, state = compiled.send(connection, call.put_copy_data, call.flush, data, at, _PIECE_BYTES)
+        at, state = compiled.send(_connection(pgconn), call.put_copy_data, call.flush, data, at, _PIECE_BYTES)
         if state < WAIT:
             raise psycopg.OperationalError(pgconn.get_error_message())
         return at, state
@@ -78,8 +83,11 @@ def sender(pgconn: pq.abc.PGconn) -> Send:
 
 
 def _connection(pgconn: pq.abc.PGconn) -> int:
-    """The address of libpq's own connection; 0 for one that is closed."""
-    return getattr(pgconn, "pgconn_ptr", None) or 0
+    """The address of libpq's own connection. Raises psycopg.OperationalError."""
+    found: int | None = getattr(pgconn, "pgconn_ptr")  # noqa: B009 - not in the driver's protocol class
+    if not found:
+        raise psycopg.OperationalError("the connection is closed")
+    return found
 
 
 @cache

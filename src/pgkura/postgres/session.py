@@ -1,8 +1,11 @@
 """One connection. All SQL of the product passes through here; driver errors leave as SqlError with their SQLSTATE."""
 
+import os
 import re
+import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,6 +58,7 @@ class Session:
         self.pid: int = self.one("SELECT pg_catalog.pg_backend_pid()")[0]
         self.pooled: bool = bool(endpoint.pooler) or self.pid != connection.info.backend_pid
         self._answered: Wire | Encrypted | None = None
+        self._closing = Lock()
         self.server_version: int = connection.info.server_version
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> Answer:
@@ -278,11 +282,22 @@ class Session:
         try:
             self._connection.cancel_safe(timeout=5)
         except psycopg.Error:
-            self.close()
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """End the connection under its thread, which finds it broken. Safe from another thread, unlike `close`: that
+        frees what a running call of the driver uses."""
+        with (
+            self._closing,
+            suppress(psycopg.Error, OSError),
+            socket.socket(fileno=os.dup(self._connection.pgconn.socket)) as connection,
+        ):
+            connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close; idempotent."""
-        self._connection.close()
+        """Close; idempotent. By its own thread, or when that has ended."""
+        with self._closing:
+            self._connection.close()
 
     def __enter__(self) -> Self:
         return self
