@@ -18,13 +18,13 @@ def test_figures_and_the_page(tmp_path: Path) -> None:
     needs("PostgreSQL 15", programs() is not None)
     results, page = tmp_path / "results.json", tmp_path / "page.md"
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    figures = ("unchanged", "restore", "one-table", "hash-rows")
+    figures = ("unchanged", "restore", "one-table", "hash-rows", "encrypted")
     argv = [sys.executable, "-m", "benchmarks", *figures, "--scale", "0.0005", "--rounds", "1", "--out", str(results)]
     command(argv, environment, cwd=tmp_path).expect()
     told = json.loads(results.read_text())
     assert {"cpu", "cores", "memory_bytes", "date"} <= told["machine"].keys()
     assert told["versions"]["PostgreSQL server"].startswith("15.")
-    assert [f["name"] for f in told["figures"]] == ["unchanged", "restore", "one_table", "hash_rows"]
+    assert [f["name"] for f in told["figures"]] == ["unchanged", "restore", "one_table", "hash_rows", "encrypted"]
     for figure in told["figures"]:
         assert not figure["skipped"]
         assert all(run.keys() >= FIELDS and run["wall"] > 0 for run in figure["runs"])
