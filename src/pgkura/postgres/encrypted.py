@@ -15,7 +15,6 @@ from pgkura.postgres.messages import CopyBatch, Data, Numbers
 
 # We look after so long at the latest: a rest that was decrypted already shows in no socket.
 _LOOK_MILLISECONDS = 20
-_ENDED = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.EMPTY_QUERY)
 
 
 class Encrypted:
@@ -61,7 +60,7 @@ class Encrypted:
         while (result := self._result()) is not None:
             if result.status == pq.ExecStatus.COPY_OUT:
                 yield from self._rows(connection, rows)
-            elif result.status in _ENDED:
+            elif result.status == pq.ExecStatus.COMMAND_OK:
                 if rows:
                     rows.end(result.command_status or b"")
                 yield None

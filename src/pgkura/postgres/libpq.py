@@ -84,7 +84,7 @@ def sender(pgconn: pq.abc.PGconn) -> Send:
 
 def _connection(pgconn: pq.abc.PGconn) -> int:
     """The address of libpq's own connection. Raises psycopg.OperationalError."""
-    found: int | None = getattr(pgconn, "pgconn_ptr")  # noqa: B009 - not in the driver's protocol class
+    found: int | None = getattr(pgconn, "pgconn_ptr", None)  # not in the driver's protocol class
     if not found:
         raise psycopg.OperationalError("the connection is closed")
     return found
