@@ -1,9 +1,12 @@
 """What a benchmark says: runs, and verdicts against goals. Pure; the JSON file is made of these."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
+
+#: Largest share of the processors' time that the host may take in a run that counts.
+DISTURBED = 0.03
 
 
 class Wrong(Exception):
@@ -19,6 +22,9 @@ class Run:
     received     row bytes it says it received from the server; 0 = it does not say
     network      bytes on the loopback interface meanwhile, whoever sent them
     peak_memory  PSS of the command and all its descendants, sampled
+    stolen       share of the processors' time that the host of a virtual machine gave to others meanwhile; None = not
+                 measured
+    thrown       walls of runs before or after this one that do not count, since more of their time was stolen
     """
 
     contestant: str
@@ -30,12 +36,25 @@ class Run:
     received: int = 0
     network: int = 0
     peak_memory: int = 0
+    stolen: float | None = None
+    thrown: tuple[float, ...] = ()
     more: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cpu(self) -> float:
         """Client and server."""
         return self.client_cpu + self.server_cpu
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether it was not on a quiet machine, and should be measured again."""
+        return (self.stolen or 0.0) > DISTURBED
+
+
+def quietest(tries: Sequence[Run]) -> Run:
+    """Of several tries of one run that which the host disturbed least, whatever its wall; the others are told in it."""
+    best = min(tries, key=lambda run: run.stolen or 0.0)
+    return replace(best, thrown=tuple(run.wall for run in tries if run is not best))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ def figure(bench: Bench) -> Figure:
     contestants = {OURS: partial(_ours, bench, repository, wanted, checked)}
     for name, (jobs, options) in {DEFAULT: (2, ""), **TUNED}.items():
         contestants[name] = partial(_theirs, bench, repository, archive, wanted, checked, name, jobs, options)
-    runs = interleaved(contestants, bench.rounds, bench.note)
+    runs = interleaved(contestants, bench.rounds, bench.note, repeatable=True)
     return Figure(
         name="restore",
         title="Restore into an empty database",
@@ -91,6 +91,7 @@ def _ours(bench: Bench, repository: Ours, wanted: Census, checked: dict[str, str
         server_cpu=whole.server_cpu,
         network=whole.network,
         peak_memory=whole.peak_memory,
+        stolen=whole.stolen,
         more=whole.more,
     )
 

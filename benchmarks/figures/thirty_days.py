@@ -37,7 +37,7 @@ def figure(bench: Bench) -> Figure:
             LAST: partial(_restore, bench, ours, ids[-1], LAST, wanted, checked),
             WHOLE: partial(_restore, bench, whole, "latest", WHOLE, wanted, checked),
         }
-        restores = interleaved(contestants, bench.rounds, bench.note)
+        restores = interleaved(contestants, bench.rounds, bench.note, repeatable=True)
     verdicts = [compared("bytes kept, against dumps", sizes, OURS, DUMPS, lambda r: r.bytes, goal=0.1, unit="bytes")]
     if restic is not None:
         verdicts.append(
@@ -107,6 +107,7 @@ def _summed(runs: list[Run]) -> Run:
         received=sum(r.received for r in runs),
         network=sum(r.network for r in runs),
         peak_memory=max(r.peak_memory for r in runs),
+        stolen=max(r.stolen or 0.0 for r in runs),
         more={f"bytes_after_day_{r.round}": float(r.bytes) for r in runs},
     )
 

@@ -1,8 +1,9 @@
 """What the benchmarks conclude from numbers."""
 
 import pytest
-from benchmarks.results import Figure, Run, Wrong, at_most, compared
-from benchmarks.table import write_page
+from benchmarks import measure
+from benchmarks.results import Figure, Run, Wrong, at_most, compared, quietest
+from benchmarks.table import figure_lines, write_page
 
 RUNS = [
     Run(contestant="us", round=n, wall=wall, peak_memory=int(wall * 1e6)) for n, wall in enumerate((2.0, 9.0, 3.0), 1)
@@ -19,6 +20,34 @@ def test_medians_are_compared_and_the_best_peer_counts() -> None:
     assert (verdict.peer, verdict.value, verdict.met) == ("fast", 0.6, True)
     assert compared("wall", RUNS, "us", "fast", lambda r: r.wall, goal=0.59).met is False
     assert compared("wall", RUNS, "us", "fast", lambda r: r.wall).met is None
+
+
+def test_a_disturbed_run_is_told_and_does_not_count() -> None:
+    """The try that lost least counts, be it the slowest; the walls of the others stay in the results."""
+    tries = [Run(contestant="us", round=1, wall=w, stolen=s) for w, s in ((2.0, 0.031), (9.0, 0.01), (1.0, 0.2))]
+    assert [one.disturbed for one in tries] == [True, False, True]
+    assert not Run(contestant="us", round=1, wall=1.0).disturbed
+    counted = quietest(tries)
+    assert (counted.wall, counted.stolen, counted.thrown) == (9.0, 0.01, (2.0, 1.0))
+    page = "\n".join(figure_lines(Figure(name="a", title="A", runs=(counted,)).as_json()))
+    assert "| stolen | not counted |" in page and "| 1.0% | 2 1 |" in page
+    assert "stolen" not in "\n".join(figure_lines(Figure(name="a", title="A", runs=RUNS).as_json()))
+
+
+def test_only_what_can_be_repeated_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a limit, ours as theirs."""
+    monkeypatch.setattr(measure, "REST_SECONDS", 0.0)
+    made: list[float] = []
+
+    def run(number: int) -> Run:
+        made.append(len(made) + 1.0)
+        return Run(contestant="us", round=number, wall=made[-1], stolen=0.5 / made[-1])
+
+    (once,) = measure.interleaved({"us": run}, 1, lambda _: None)
+    assert (once.wall, once.thrown) == (1.0, ())
+    made.clear()
+    (again,) = measure.interleaved({"us": run}, 1, lambda _: None, repeatable=True)
+    assert (again.wall, again.thrown) == (1.0 + measure.AGAIN, (1.0, 2.0, 3.0))
 
 
 def test_of_amounts_the_most_counts() -> None:
