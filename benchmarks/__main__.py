@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="interleaved runs of every contestant")
     parser.add_argument("--days", type=int, default=30, help="of the figure thirty-days")
     parser.add_argument("--chunks", type=int, default=0, help="simulated by the figure memory; 0: a million × scale")
+    parser.add_argument("--again", type=int, default=3, help="times a run is repeated whose processors the host took")
     parser.add_argument("--keep-data", type=Path, help="folder of the filled cluster, made or used again")
     parser.add_argument("--out", type=Path, default=Path("results.json"), help="the result file")
     given = parser.parse_args()
@@ -82,7 +83,7 @@ def main() -> None:
     if wrong:
         parser.error(f"no figure {', '.join(wrong)}; there are {', '.join(FIGURES)}")
     names = given.figures or list(FIGURES)
-    asked = {"scale": given.scale, "rounds": given.rounds, "days": given.days, "chunks": given.chunks}
+    asked = {name: getattr(given, name) for name in ("scale", "rounds", "days", "chunks", "again")}
     sys.exit(measure(names, asked, given.keep_data, given.out))
 
 

@@ -23,7 +23,10 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """scale 1 is 3 GB of COPY text; days is for the thirty-days figure alone, chunks for memory (0: by the scale)."""
+    """scale 1 is 3 GB of COPY text; days is for the thirty-days figure alone, chunks for memory (0: by the scale).
+
+    again: how often a run that can be repeated and that the host disturbed is measured again
+    """
 
     server: Server
     folder: Path
@@ -31,6 +34,7 @@ class Bench:
     rounds: int
     days: int = 30
     chunks: int = 0
+    again: int = 3
     note: Callable[[str], None] = say
 
     @property

@@ -16,8 +16,7 @@ from benchmarks.results import Run, Wrong, quietest
 SAMPLE_SECONDS = 0.2
 #: Until the postmaster has collected its children, whose CPU then counts as its own.
 SETTLE_SECONDS = 0.5
-#: How often a disturbed run is measured again, and how long we wait before.
-AGAIN = 3
+#: How long we wait before a disturbed run is measured again.
 REST_SECONDS = 10.0
 
 
@@ -174,11 +173,11 @@ def interleaved(
     note: Callable[[str], None],
     *,
     first: int = 1,
-    repeatable: bool = False,
+    again: int = 0,
 ) -> list[Run]:
     """Every contestant once in each round; each round begins with another one, what was written before is flushed.
 
-    repeatable: a run that the host disturbed may be measured again, ours as theirs
+    again: how often a run that the host disturbed is measured again, ours as theirs; 0 where it cannot be repeated
     """
     runs: list[Run] = []
     names = list(contestants)
@@ -186,7 +185,7 @@ def interleaved(
         turn = (number - 1) % len(names)
         for name in names[turn:] + names[:turn]:
             tries = [_one(contestants[name], number, note)]
-            while repeatable and tries[-1].disturbed and len(tries) <= AGAIN:
+            while tries[-1].disturbed and len(tries) <= again:
                 note("the host gave too much of the processors to others: measured again")
                 time.sleep(REST_SECONDS)
                 tries.append(_one(contestants[name], number, note))

@@ -12,8 +12,8 @@ told in [`benchmarks/figures/`](../benchmarks/figures/). Nothing counts after a 
 was not equal: the figure fails.
 
 *Stolen* is the share of the processors' time that the host of the virtual machine gave to others meanwhile (median). A
-run that can be repeated and lost more than 3 % is measured again, up to three times, ours as theirs; of its tries the
-one that lost least counts, whatever its wall, and the walls of the others stand under *not counted*.
+run that can be repeated and lost more than 3 % is measured again, up to three times (`--again`), ours as theirs; of its
+tries the one that lost least counts, whatever its wall, and the walls of the others stand under *not counted*.
 """
 
 

@@ -33,7 +33,7 @@ def figure(bench: Bench) -> Figure:
         # The newer pg_dump at level 1, if it was built with TLS at all.
         dumps = (peers.GZIP, peers.GZIP_1, *(one for one in peers.newer()[:1] if one.reaches(url + _TLS)))
         contestants |= {_name(one): partial(_dump, bench, url + _TLS, facts["tables"], one) for one in dumps}
-        runs = interleaved(contestants, bench.rounds, bench.note, repeatable=True)
+        runs = interleaved(contestants, bench.rounds, bench.note, again=bench.again)
     best = [_name(one) for one in dumps[1:]]
     return Figure(
         name="encrypted",

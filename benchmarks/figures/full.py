@@ -48,7 +48,7 @@ def figure(bench: Bench) -> Figure:
         return floor(url, statements, bench.server.cpu, packed=packed).run(PACKED if packed else READ, number)
 
     floors = {READ: partial(least, False), **({PACKED: partial(least, True)} if peers.piped() else {})}
-    runs = interleaved({OURS: ours, **dumps, **floors}, bench.rounds, bench.note, repeatable=True)
+    runs = interleaved({OURS: ours, **dumps, **floors}, bench.rounds, bench.note, again=bench.again)
     names = [one.name for one in best]
     return Figure(
         name="full",

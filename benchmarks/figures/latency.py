@@ -26,7 +26,7 @@ def figure(bench: Bench) -> Figure:
     with distance(bench.server, MILLISECONDS) as way:
         contestants = {OURS: partial(_ours, bench, giant, way)}
         contestants |= {one.name: partial(_dump, bench, giant, way, one) for one in DUMPS}
-        runs = interleaved(contestants, bench.rounds, bench.note, repeatable=True)
+        runs = interleaved(contestants, bench.rounds, bench.note, again=bench.again)
     Ours(bench.server.cpu, bench.folder / "latency-ours").prove(bench.server.url(giant))
     default, cheap = (one.name for one in DUMPS)
     return Figure(

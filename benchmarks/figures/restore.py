@@ -35,7 +35,7 @@ def figure(bench: Bench) -> Figure:
     contestants = {OURS: partial(_ours, bench, repository, wanted, checked)}
     for name, (jobs, options) in {DEFAULT: (2, ""), **TUNED}.items():
         contestants[name] = partial(_theirs, bench, repository, archive, wanted, checked, name, jobs, options)
-    runs = interleaved(contestants, bench.rounds, bench.note, repeatable=True)
+    runs = interleaved(contestants, bench.rounds, bench.note, again=bench.again)
     return Figure(
         name="restore",
         title="Restore into an empty database",

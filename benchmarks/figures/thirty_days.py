@@ -37,7 +37,7 @@ def figure(bench: Bench) -> Figure:
             LAST: partial(_restore, bench, ours, ids[-1], LAST, wanted, checked),
             WHOLE: partial(_restore, bench, whole, "latest", WHOLE, wanted, checked),
         }
-        restores = interleaved(contestants, bench.rounds, bench.note, repeatable=True)
+        restores = interleaved(contestants, bench.rounds, bench.note, again=bench.again)
     verdicts = [compared("bytes kept, against dumps", sizes, OURS, DUMPS, lambda r: r.bytes, goal=0.1, unit="bytes")]
     if restic is not None:
         verdicts.append(

@@ -35,7 +35,7 @@ def figure(bench: Bench) -> Figure:
         contestants = {OURS: partial(_ours, bench, database, count)}
         dumps = (peers.GZIP, peers.GZIP_1, DEFINITIONS)
         contestants |= {one.name: partial(_dump, bench, database, count, one) for one in dumps}
-        runs = interleaved(contestants, bench.rounds, bench.note, repeatable=True)
+        runs = interleaved(contestants, bench.rounds, bench.note, again=bench.again)
         facts = bench.server.facts(database)
     finally:
         bench.server.stop()

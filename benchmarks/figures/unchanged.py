@@ -17,7 +17,7 @@ def figure(bench: Bench) -> Figure:
     ours = bench.ours("unchanged-ours")
     ours.backup(url)
     contestants = {OURS: partial(_again, ours, url), FULL: partial(_full, bench, url)}
-    runs = interleaved(contestants, bench.rounds, bench.note, repeatable=True)
+    runs = interleaved(contestants, bench.rounds, bench.note, again=bench.again)
     ours.prove(url)
     return Figure(
         name="unchanged",

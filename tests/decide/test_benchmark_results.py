@@ -46,8 +46,8 @@ def test_only_what_can_be_repeated_is_measured_again(monkeypatch: pytest.MonkeyP
     (once,) = measure.interleaved({"us": run}, 1, lambda _: None)
     assert (once.wall, once.thrown) == (1.0, ())
     made.clear()
-    (again,) = measure.interleaved({"us": run}, 1, lambda _: None, repeatable=True)
-    assert (again.wall, again.thrown) == (1.0 + measure.AGAIN, (1.0, 2.0, 3.0))
+    (again,) = measure.interleaved({"us": run}, 1, lambda _: None, again=3)
+    assert (again.wall, again.thrown) == (4.0, (1.0, 2.0, 3.0))
 
 
 def test_of_amounts_the_most_counts() -> None:
