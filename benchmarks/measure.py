@@ -11,7 +11,7 @@ from threading import Event, Thread
 from typing import IO, Any
 
 import psutil
-from benchmarks.results import Run, Wrong, quietest
+from benchmarks.results import Run, Wrong, most_stolen, quietest
 
 SAMPLE_SECONDS = 0.2
 #: Until the postmaster has collected its children, whose CPU then counts as its own.
@@ -29,7 +29,7 @@ class Cost:
     server_cpu: float
     network: int
     peak_memory: int
-    stolen: float
+    stolen: float | None
     out: str
 
     def __add__(self, other: "Cost") -> "Cost":
@@ -40,7 +40,7 @@ class Cost:
             server_cpu=self.server_cpu + other.server_cpu,
             network=self.network + other.network,
             peak_memory=max(self.peak_memory, other.peak_memory),
-            stolen=max(self.stolen, other.stolen),
+            stolen=most_stolen((self.stolen, other.stolen)),
             out=self.out + other.out,
         )
 
@@ -120,10 +120,10 @@ def _loopback() -> int:
     return int(psutil.net_io_counters(pernic=True)["lo"].bytes_recv)
 
 
-def _stolen(before: Any, after: Any) -> float:
-    """Share of all processors' time between two looks; 0 where the system does not tell (`steal` of /proc/stat)."""
+def _stolen(before: Any, after: Any) -> float | None:
+    """Share of all processors' time between two looks; None where the system does not tell (`steal` of /proc/stat)."""
     whole = sum(b - a for a, b in zip(before, after, strict=True))
-    return (getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)) / whole if whole else 0.0
+    return (after.steal - before.steal) / whole if whole and hasattr(after, "steal") else None
 
 
 class _Sampler:
@@ -196,8 +196,9 @@ def interleaved(
 def _one(contestant: Callable[[int], Run], number: int, note: Callable[[str], None]) -> Run:
     os.sync()
     done = contestant(number)
+    stolen = "" if done.stolen is None else f"stolen {done.stolen:.1%}, "
     note(
         f"round {number}: {done.contestant}: {done.wall:.1f} s, CPU {done.client_cpu:.1f} + {done.server_cpu:.1f} s, "
-        f"stolen {done.stolen or 0.0:.1%}, {done.bytes / 1e6:.0f} MB, peak {done.peak_memory / 1e6:.0f} MB"
+        f"{stolen}{done.bytes / 1e6:.0f} MB, peak {done.peak_memory / 1e6:.0f} MB"
     )
     return done

@@ -51,6 +51,11 @@ class Run:
         return (self.stolen or 0.0) > DISTURBED
 
 
+def most_stolen(shares: Iterable[float | None]) -> float | None:
+    """Of several parts of a run; None where none was measured."""
+    return max((share for share in shares if share is not None), default=None)
+
+
 def quietest(tries: Sequence[Run]) -> Run:
     """Of several tries of one run that which the host disturbed least, whatever its wall; the others are told in it."""
     best = min(tries, key=lambda run: run.stolen or 0.0)

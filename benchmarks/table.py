@@ -11,8 +11,8 @@ Made by `python -m benchmarks` (`make bench`) and `python -m benchmarks table re
 told in [`benchmarks/figures/`](../benchmarks/figures/). Nothing counts after a run that was not ok, or a result that
 was not equal: the figure fails.
 
-*Stolen* is the share of the processors' time that the host of the virtual machine gave to others meanwhile (median). A
-run that can be repeated and lost more than 3 % is measured again, up to three times (`--again`), ours as theirs; of its
+*Stolen* is the share of the processors' time that the host of the virtual machine gave to others, run by run. A run
+that can be repeated and lost more than 3 % is measured again, up to three times (`--again`), ours as theirs; of its
 tries the one that lost least counts, whatever its wall, and the walls of the others stand under *not counted*.
 """
 
@@ -122,9 +122,8 @@ def _of(runs: Sequence[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]
 
 
 def _stolen(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Results of before it was measured say nothing."""
-    told = [float(run["stolen"]) for run in runs if run.get("stolen") is not None]
-    return f"{median(told):.1%}" if told else ""
+    """Of each run that counts; results of before it was measured say nothing."""
+    return " ".join(f"{run['stolen']:.1%}" for run in runs if run.get("stolen") is not None)
 
 
 def _thrown(runs: Sequence[Mapping[str, Any]]) -> str:

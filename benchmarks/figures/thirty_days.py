@@ -8,7 +8,7 @@ from benchmarks.bench import Bench, Ours
 from benchmarks.census import census, same
 from benchmarks.measure import interleaved, size
 from benchmarks.peers import Restic
-from benchmarks.results import Figure, Run, Wrong, compared
+from benchmarks.results import Figure, Run, Wrong, compared, most_stolen
 from benchmarks.workload import one_day
 
 #: Of the scale asked for: thirty times everything takes long.
@@ -107,7 +107,7 @@ def _summed(runs: list[Run]) -> Run:
         received=sum(r.received for r in runs),
         network=sum(r.network for r in runs),
         peak_memory=max(r.peak_memory for r in runs),
-        stolen=max(r.stolen or 0.0 for r in runs),
+        stolen=most_stolen(r.stolen for r in runs),
         more={f"bytes_after_day_{r.round}": float(r.bytes) for r in runs},
     )
 

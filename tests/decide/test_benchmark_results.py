@@ -2,7 +2,7 @@
 
 import pytest
 from benchmarks import measure
-from benchmarks.results import Figure, Run, Wrong, at_most, compared, quietest
+from benchmarks.results import Figure, Run, Wrong, at_most, compared, most_stolen, quietest
 from benchmarks.table import figure_lines, write_page
 
 RUNS = [
@@ -29,6 +29,7 @@ def test_a_disturbed_run_is_told_and_does_not_count() -> None:
     assert not Run(contestant="us", round=1, wall=1.0).disturbed
     counted = quietest(tries)
     assert (counted.wall, counted.stolen, counted.thrown) == (9.0, 0.01, (2.0, 1.0))
+    assert (most_stolen([None, 0.1, 0.0]), most_stolen([None])) == (0.1, None)
     page = "\n".join(figure_lines(Figure(name="a", title="A", runs=(counted,)).as_json()))
     assert "| stolen | not counted |" in page and "| 1.0% | 2 1 |" in page
     assert "stolen" not in "\n".join(figure_lines(Figure(name="a", title="A", runs=RUNS).as_json()))
