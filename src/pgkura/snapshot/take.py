@@ -20,6 +20,7 @@ from pgkura.core.stop import Stop
 from pgkura.postgres.endpoint import Endpoint
 from pgkura.postgres.facts import read_platform_names, read_system_identifier
 from pgkura.postgres.pinning import connect, rename
+from pgkura.postgres.queries import query as server_query
 from pgkura.postgres.session import Session
 from pgkura.repository.repository import Repository
 from pgkura.snapshot.attempt import (
@@ -109,7 +110,7 @@ class _Run:
         progress.stage("looking at the database")
         exporter = self._open_until_end(Part.EXPORTER)
         refuse_filtered(exporter)
-        free, slots, views = exporter.one(query("capacity"))
+        free, slots, views = exporter.one(server_query("capacity", "capacity"))
         capacity = Capacity(free_connections=free + 1, lock_slots=slots)  # one of them is ours already
         connections = plan_connections(capacity, share=self._options.connection_share, workers=self._options.workers)
         if connections.workers < self._options.workers:

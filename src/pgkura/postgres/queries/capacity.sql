@@ -1,3 +1,6 @@
+-- Room that a server has.
+
+-- name: capacity
 -- Connections that server, database and role leave free (the least of them), and the size of the lock table.
 -- Reserved connections are not ours. A role that may not see others' sessions still sees that they exist.
 with used as (

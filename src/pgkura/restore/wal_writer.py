@@ -1,0 +1,68 @@
+"""The target's WAL writer, kept awake while rows come and indexes are built.
+
+Of itself it looks only every `wal_writer_delay`, 0.2 s. A restore fills the WAL buffers (16 MiB) in less; then a server
+process that has rows to take writes the log, and the others wait for it. A commit that does not wait for the disk wakes
+it (`XLogSetAsyncXactLSN`, src/backend/access/transam/xlog.c): so a connection that has nothing else to do commits next
+to nothing, all the time (docs/decisions/0010). A restore without it is slower and not another one: it is not opened
+where it could be in anybody's way, and whatever becomes of it is no finding.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
+
+from pgkura.core.errors import DatabaseError
+from pgkura.postgres.queries import query
+from pgkura.postgres.session import Session
+from pgkura.restore.run import Run
+
+# Of rows: with fewer it is all over before anybody waits.
+LEAST_BYTES = 64 * 1024 * 1024
+EVERY_SECONDS = 0.03
+# A transaction is only committed where it has a number.
+WAKE = "SELECT pg_catalog.pg_current_xact_id()"
+_PATIENCE_SECONDS = 1.0
+
+
+@contextmanager
+def kept_awake(run: Run, session: Session) -> Iterator[None]:
+    """While inside. `session`: asked whether there is room."""
+    own = _connection(run, session)
+    if own is None:
+        yield
+        return
+    over = Event()
+    thread = Thread(target=_wake, args=(own, over), name="pgkura-wal-writer", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(_PATIENCE_SECONDS)
+        if thread.is_alive():
+            own.hang_up()
+            thread.join()
+        own.close()
+
+
+def worth_it(*, data_bytes: int, pooled: bool, free: int, parallel: int) -> bool:
+    """Whether one connection more is well spent: of a pooler's there are few, and of the server's as many are left as
+    this restore could ever want (a reader and two that build for each of `parallel`), twice over. Pure."""
+    return data_bytes >= LEAST_BYTES and not pooled and free > 2 * 3 * parallel
+
+
+def _connection(run: Run, session: Session) -> Session | None:
+    free, _, _ = session.one(query("capacity", "capacity"))
+    size = sum(load.data.bytes for load in run.plan.loads)
+    if not worth_it(data_bytes=size, pooled=session.pooled, free=free, parallel=run.plan.options.parallel):
+        return None
+    try:
+        return run.open()
+    except DatabaseError:
+        return None
+
+
+def _wake(own: Session, over: Event) -> None:
+    with suppress(DatabaseError):  # whoever ended it, or the server, is met by those that have work to do
+        while not over.wait(EVERY_SECONDS):
+            own.script(WAKE)
