@@ -31,7 +31,7 @@ from pgkura.restore.platform_state import restore_jobs, restore_secrets
 from pgkura.restore.rows import Rows, restore_large_objects
 from pgkura.restore.run import Run, execute
 from pgkura.restore.target import dump_definitions
-from pgkura.restore.wal_writer import kept_awake
+from pgkura.restore.wal_writer import kept_awake, spare_connection
 from pgkura.work.pools import Crew
 
 
@@ -95,7 +95,7 @@ class Executor:
                     before_rows(run, session, guests)
                 restore_large_objects(run, session)
                 rows = Rows(run, session, guests)
-                with kept_awake(run, session):
+                with kept_awake(spare_connection(run, session)):
                     rows.restore()
             if marked:
                 ledger.note(session, ledger.OPENING)

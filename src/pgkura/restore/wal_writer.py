@@ -19,20 +19,38 @@ from pgkura.restore.run import Run
 # Of rows: with fewer it is all over before anybody waits.
 LEAST_BYTES = 64 * 1024 * 1024
 EVERY_SECONDS = 0.03
+THREAD = "pgkura-wal-writer"
 # A transaction is only committed where it has a number.
 WAKE = "SELECT pg_catalog.pg_current_xact_id()"
 _PATIENCE_SECONDS = 1.0
 
 
+def spare_connection(run: Run, session: Session) -> Session | None:
+    """One that wakes it; None where it is not worth it, or is refused. `session`: asked whether there is room."""
+    free, _, _ = session.one(query("capacity", "capacity"))
+    size = sum(load.data.bytes for load in run.plan.loads)
+    if not worth_it(data_bytes=size, pooled=session.pooled, free=free, parallel=run.plan.options.parallel):
+        return None
+    try:
+        return run.open()
+    except DatabaseError:
+        return None
+
+
+def worth_it(*, data_bytes: int, pooled: bool, free: int, parallel: int) -> bool:
+    """Whether one connection more is well spent: of a pooler's there are few, and of the server's as many are left as
+    this restore could ever want (a reader and two that build for each of `parallel`), twice over. Pure."""
+    return data_bytes >= LEAST_BYTES and not pooled and free > 2 * 3 * parallel
+
+
 @contextmanager
-def kept_awake(run: Run, session: Session) -> Iterator[None]:
-    """While inside. `session`: asked whether there is room."""
-    own = _connection(run, session)
+def kept_awake(own: Session | None) -> Iterator[None]:
+    """While inside, by this connection, which is closed; it commits without waiting for the disk (`Run.settings`)."""
     if own is None:
         yield
         return
     over = Event()
-    thread = Thread(target=_wake, args=(own, over), name="pgkura-wal-writer", daemon=True)
+    thread = Thread(target=_wake, args=(own, over), name=THREAD, daemon=True)
     thread.start()
     try:
         yield
@@ -43,23 +61,6 @@ def kept_awake(run: Run, session: Session) -> Iterator[None]:
             own.hang_up()
             thread.join()
         own.close()
-
-
-def worth_it(*, data_bytes: int, pooled: bool, free: int, parallel: int) -> bool:
-    """Whether one connection more is well spent: of a pooler's there are few, and of the server's as many are left as
-    this restore could ever want (a reader and two that build for each of `parallel`), twice over. Pure."""
-    return data_bytes >= LEAST_BYTES and not pooled and free > 2 * 3 * parallel
-
-
-def _connection(run: Run, session: Session) -> Session | None:
-    free, _, _ = session.one(query("capacity", "capacity"))
-    size = sum(load.data.bytes for load in run.plan.loads)
-    if not worth_it(data_bytes=size, pooled=session.pooled, free=free, parallel=run.plan.options.parallel):
-        return None
-    try:
-        return run.open()
-    except DatabaseError:
-        return None
 
 
 def _wake(own: Session, over: Event) -> None:
