@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -49,6 +50,13 @@ def _until(true: Callable[[], object]) -> None:
 
 def _next_number(back: Back) -> int:
     return int(back.target.rows("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")[0][0])
+
+
+def _run(back: Back) -> Run:
+    p = back.planned
+    return Run(
+        plan=p.plan, endpoint=p.endpoint, repo=p.repo, progress=Silent(), stop=Stop(), access=back.target.access,
+    )  # fmt: skip
 
 
 def test_it_is_woken_while_rows_come_and_no_longer(back: Back) -> None:
@@ -97,18 +105,29 @@ def test_no_connection_is_taken_where_few_are_left(back: Back) -> None:
 
 def test_a_refused_connection_is_no_finding(back: Back) -> None:
     """As when somebody else takes the last one between the question and the call."""
-    p, name = back.planned, Endpoint.parse(back.target.url).database
-    run = Run(
-        plan=p.plan, endpoint=p.endpoint, repo=p.repo, progress=Silent(), stop=Stop(), access=back.target.access,
-    )  # fmt: skip
-    with run.open() as session:
+    run, name = _run(back), Endpoint.parse(back.target.url).database
+    with run.open() as session, psycopg.connect(back.target.url, dbname="postgres", autocommit=True) as outside:
         own = spare_connection(run, session)
         assert own is not None
         own.close()
-        with psycopg.connect(back.target.url, dbname="postgres", autocommit=True) as connection:
-            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
-            assert spare_connection(run, session) is None
-            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+        outside.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        assert spare_connection(run, session) is None
+        outside.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
+
+def test_who_may_not_ask_for_room_takes_none(back: Back) -> None:
+    """Where the view of sessions was closed to everybody."""
+    run = _run(back)
+    role = f"plain_{uuid4().hex[:8]}"
+    back.target.sql(f"CREATE ROLE {role}", "REVOKE ALL ON pg_catalog.pg_stat_activity FROM PUBLIC")
+    with run.open() as session:
+        session.execute(f"SET ROLE {role}")
+        assert spare_connection(run, session) is None
+        session.execute("RESET ROLE")
+        own = spare_connection(run, session)
+        assert own is not None
+        own.close()
+    back.target.sql(f"DROP ROLE {role}")
 
 
 def test_one_that_hangs_holds_nobody_up() -> None:

@@ -27,14 +27,15 @@ _PATIENCE_SECONDS = 1.0
 
 def spare_connection(run: Run, session: Session) -> Session | None:
     """One that wakes it; None where it is not worth it, or is refused. `session`: asked whether there is room."""
-    free, _, _ = session.one(query("capacity", "capacity"))
     size = sum(load.data.bytes for load in run.plan.loads)
-    if not worth_it(data_bytes=size, pooled=session.pooled, free=free, parallel=run.plan.options.parallel):
-        return None
     try:
-        return run.open()
+        free, _, _ = session.one(query("capacity", "capacity"))
+        if worth_it(data_bytes=size, pooled=session.pooled, free=free, parallel=run.plan.options.parallel):
+            return run.open()
     except DatabaseError:
-        return None
+        if session.broken:
+            raise
+    return None
 
 
 def worth_it(*, data_bytes: int, pooled: bool, free: int, parallel: int) -> bool:
