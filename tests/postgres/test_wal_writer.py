@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -12,6 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from tests.support.cluster import start_cluster
+from tests.support.psql import with_user
 from tests.support.restored_layers import Back, restored_layers
 from tests.support.servers import PASSWORD, binaries, newest, server, versions
 from tests.support.snapshot_scene import Script
@@ -128,6 +130,39 @@ def test_who_may_not_ask_for_room_takes_none(back: Back) -> None:
         assert own is not None
         own.close()
     back.target.sql(f"DROP ROLE {role}")
+
+
+def test_a_role_that_may_nothing_else_wakes_it_too(back: Back) -> None:
+    role = f"plain_{uuid4().hex[:8]}"
+    back.target.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'plain'")
+    run = replace(_run(back), endpoint=Endpoint.parse(with_user(back.target.url, role, "plain")))
+    with run.open() as session:
+        own = spare_connection(run, session)
+        assert own is not None and own.one("SELECT current_user") == (role,)
+        begun = _next_number(back)
+        with kept_awake(own):
+            _until(lambda: _next_number(back) > begun + 3)
+    back.target.sql(f"DROP ROLE {role}")
+
+
+def test_none_is_opened_where_little_is_restored(back: Back, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many bytes as there are is enough, one more is not there."""
+    size = sum(load.data.bytes for load in back.planned.plan.loads)
+    run = _run(back)
+    with run.open() as session:
+        monkeypatch.setattr(wal_writer, "LEAST_BYTES", size)
+        own = spare_connection(run, session)
+        assert own is not None
+        own.close()
+        monkeypatch.setattr(wal_writer, "LEAST_BYTES", size + 1)
+        assert spare_connection(run, session) is None
+
+
+def test_a_poolers_connections_are_left_alone(back: Back) -> None:
+    run = _run(back)
+    with run.open() as session:
+        session.pooled = True
+        assert spare_connection(run, session) is None
 
 
 def test_one_that_hangs_holds_nobody_up() -> None:

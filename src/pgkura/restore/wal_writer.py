@@ -27,21 +27,21 @@ _PATIENCE_SECONDS = 1.0
 
 def spare_connection(run: Run, session: Session) -> Session | None:
     """One that wakes it; None where it is not worth it, or is refused. `session`: asked whether there is room."""
-    size = sum(load.data.bytes for load in run.plan.loads)
+    if session.pooled or sum(load.data.bytes for load in run.plan.loads) < LEAST_BYTES:
+        return None
     try:
         free, _, _ = session.one(query("capacity", "capacity"))
-        if worth_it(data_bytes=size, pooled=session.pooled, free=free, parallel=run.plan.options.parallel):
-            return run.open()
+        return run.open() if room(free, run.plan.options.parallel) else None
     except DatabaseError:
         if session.broken:
             raise
-    return None
+        return None
 
 
-def worth_it(*, data_bytes: int, pooled: bool, free: int, parallel: int) -> bool:
-    """Whether one connection more is well spent: of a pooler's there are few, and of the server's as many are left as
-    this restore could ever want (a reader and two that build for each of `parallel`), twice over. Pure."""
-    return data_bytes >= LEAST_BYTES and not pooled and free > 2 * 3 * parallel
+def room(free: int, parallel: int) -> bool:
+    """Whether as many connections are left as this restore could ever want (a reader and two that build for each of
+    `parallel`), twice over. Pure."""
+    return free > 2 * 3 * parallel
 
 
 @contextmanager
