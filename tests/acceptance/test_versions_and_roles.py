@@ -95,12 +95,15 @@ def test_plain_owner_from_older_to_newer(old: int, new: int, desk: Desk) -> None
     """The same without a superuser on either side, where the roles are there already."""
     name = f"owned_{old}_to_{new}"
     filled = nasty.fill(server(old), name, role="owner", bound_for=server(new))
+    nasty.fill(server(new), f"{name}_roles", role="owner")  # the same roles
+    for home in (server(old), server(new)):
+        with psycopg.connect(home.url(), autocommit=True) as connection:  # what a superuser's tests left on one of them
+            connection.execute("ALTER ROLE nasty_reader RESET ALL")
     told = desk.run("backup", "--json", env={"DATABASE_URL": filled.owner_url}).expect(3).json
     denied = [f["object"] for f in told["skipped"] if f["class"] == "denied"]
     waivers = [word for n in denied for word in ("--accept", n)]
     desk.run("backup", *waivers, env={"DATABASE_URL": filled.owner_url}).expect()
-    # the same roles, and a database of the owner's
-    nasty.fill(server(new), f"{name}_roles", role="owner")
+    # a database of the owner's
     home = server(new)
     home.create_database(f"{name}_back")
     with psycopg.connect(home.url(), autocommit=True) as connection:
